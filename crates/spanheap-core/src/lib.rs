@@ -1,0 +1,5 @@
+//! The memory manager of spanheap.
+#![deny(unsafe_code)]
+
+pub mod addr;
+pub mod sync;
