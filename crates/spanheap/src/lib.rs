@@ -1,1 +1,3 @@
-//! placeholder
+//! A garbage-collected heap for Rust.
+mod trace;
+pub use trace::{Trace, Tracer};
