@@ -2,4 +2,6 @@
 #![deny(unsafe_code)]
 
 pub mod addr;
+pub mod fatal;
+pub mod span;
 pub mod sync;

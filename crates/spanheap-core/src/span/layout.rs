@@ -12,16 +12,9 @@
 //! by one carries its length in the *last* word of its slot (see [`Counting`]), where it cannot be in
 //! the way of a pointer to the object's start.
 
-use super::tracer::Tracer;
-use crate::addr::WORD_BYTES;
-use crate::heap::size_class::SizeClass;
-
-/// Reports the pointers of `count` values that lie one behind the other at `object`.
-///
-/// # Safety
-/// `object` points to `count` initialised values of the type that the function was made for, and they
-/// stay valid and are not written to, other than through their own interior mutability, meanwhile.
-pub type TraceFn = unsafe fn(object: *const u8, count: usize, tracer: &mut Tracer<'_>);
+use super::size_class::SizeClass;
+use super::tracer::TraceFn;
+use crate::addr::{Bytes, WORD_BYTES};
 
 /// Drops `count` values that lie one behind the other at `object`.
 ///
@@ -185,7 +178,7 @@ impl TypeInfo {
         trace: TraceFn,
         drop: Option<DropFn>,
     ) -> TypeInfo {
-        let size_class = SizeClass::for_layout(size, align);
+        let size_class = SizeClass::for_layout(Bytes::new(size), align);
         let flat = match size_class {
             Some(class) => flat_index(class, shape, drop.is_some()),
             None => 0,

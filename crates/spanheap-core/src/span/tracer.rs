@@ -6,6 +6,13 @@
 
 use crate::addr::Addr;
 
+/// Reports the pointers of `count` values that lie one behind the other at `object`.
+///
+/// # Safety
+/// `object` points to `count` initialised values of the type that the function was made for, and they
+/// stay valid and are not written to, other than through their own interior mutability, meanwhile.
+pub type TraceFn = unsafe fn(object: *const u8, count: usize, tracer: &mut Tracer<'_>);
+
 /// Where reported pointers go.
 pub trait EdgeSink {
     /// Takes the address of an object that the traced object points to.
