@@ -9,3 +9,5 @@ pub mod addr;
 pub mod sync;
 
 pub mod os;
+
+pub mod offheap;
