@@ -1,0 +1,19 @@
+//! What the expansion of `#[derive(Trace)]` and of `Rootable!` refers to. Not for anybody else, and without
+//! any promise from one version to the next.
+
+pub use spanheap_core::span::layout::Shape;
+pub use spanheap_derive::unelide_lifetimes;
+
+/// Compiles only if `T` cannot hold a [`Gc`](crate::Gc): the lifetime of a `Gc` is never `'static`.
+#[inline(always)]
+pub const fn assert_static<T: ?Sized + 'static>() {}
+
+/// Implemented for all types that implement `Drop`, and by the derive for types that must not: for a type
+/// that is both, the compiler finds two implementations, and its message tells this name.
+///
+/// A destructor runs when the collector has found the object dead, and the objects that it points to
+/// may be gone by then.
+pub trait TypesThatHoldGcMustNotImplementDrop {}
+
+#[expect(drop_bounds, reason = "the bound is meant literally: it asks for an `impl Drop`")]
+impl<T: Drop + ?Sized> TypesThatHoldGcMustNotImplementDrop for T {}
