@@ -2,4 +2,6 @@
 #![deny(unsafe_code)]
 
 pub mod addr;
+pub mod bitmap;
+pub mod heap;
 pub mod sync;
