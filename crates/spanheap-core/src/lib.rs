@@ -4,4 +4,5 @@
 pub mod addr;
 pub mod bitmap;
 pub mod heap;
+pub mod span;
 pub mod sync;

@@ -116,7 +116,7 @@ macro_rules! structs {
             // SAFETY: see the top of the file.
             unsafe impl<T: Trace> Trace for $name<T> {
                 const SHAPE: Shape = Shape::NoScan
-                    $( .with(offset_of!($name<T>, $field), T::SHAPE) )*;
+                    $( .with(offset_of!(Self, $field), T::SHAPE) )*;
                 const LEAF: bool = T::LEAF;
 
                 #[inline]
@@ -164,7 +164,7 @@ macro_rules! tuples {
         // SAFETY: see the top of the file.
         unsafe impl<$($name: Trace),*> Trace for ($($name,)*) {
             const SHAPE: Shape = Shape::NoScan
-                $( .with(offset_of!(($($name,)*), $index), $name::SHAPE) )*;
+                $( .with(offset_of!(Self, $index), $name::SHAPE) )*;
             const LEAF: bool = true $( && $name::LEAF )*;
 
             #[inline]
