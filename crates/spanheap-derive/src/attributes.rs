@@ -222,7 +222,8 @@ mod tests {
     fn repr_is_read_through_its_other_arguments() {
         let repr = Repr::read(&[parse_quote!(#[repr(C, packed(2), align(8))])]);
         assert!(repr.packed.is_some() && !repr.transparent);
-        let repr = Repr::read(&[parse_quote!(#[repr(align(16))]), parse_quote!(#[repr(transparent)])]);
+        let repr =
+            Repr::read(&[parse_quote!(#[repr(align(16))]), parse_quote!(#[repr(transparent)])]);
         assert!(repr.packed.is_none() && repr.transparent);
     }
 }

@@ -9,9 +9,9 @@
 //!         .with(offset_of!(Self, next), <Gc<'gc, T> as Trace>::SHAPE);
 //!     const LEAF: bool = false;
 //!     fn trace(&self, tracer: &mut Tracer<'_>) {
-//!         assert_static::<Tag>();
-//!         Trace::trace(&self.key, tracer);
-//!         Trace::trace(&self.next, tracer);
+//!         <Tag as AssertStatic>::assert_static();
+//!         <u64 as Trace>::trace(&self.key, tracer);
+//!         <Gc<'gc, T> as Trace>::trace(&self.next, tracer);
 //!     }
 //! }
 //! impl<'gc, T> TypesThatHoldGcMustNotImplementDrop for Node<'gc, T> {}
@@ -21,7 +21,7 @@
 //! where it stands; everything else carries the span of the derive.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Path, parse_quote};
 
@@ -130,9 +130,10 @@ fn nullable(item: &Item<'_>, names: &Names) -> Option<TokenStream> {
 /// `<Type as Trace>::NAME`, blamed on the field's type.
 fn item_of(field: &Field<'_>, names: &Names, name: &str) -> TokenStream {
     let (ty, trace) = (field.ty, &names.trace);
-    let name = format_ident!("{name}", span = Span::call_site());
-    let path = quote_spanned!(blame(field)=> <#ty as #trace>);
-    quote!(#path::#name)
+    let (first, last) = blame(field);
+    let name = format_ident!("{name}", span = last);
+    let path = quote_spanned!(first=> <#ty as #trace>::);
+    quote!(#path #name)
 }
 
 /// The body of `trace`.
@@ -140,7 +141,10 @@ fn body(item: &Item<'_>, names: &Names) -> TokenStream {
     let private = &names.private;
     let checks = item.fields().filter(|f| f.treatment == Treatment::Leaf).map(|field| {
         let ty = field.ty;
-        quote_spanned!(blame(field)=> #private::assert_static::<#ty>();)
+        let (first, last) = blame(field);
+        let start = quote_spanned!(first=> <#ty as #private::AssertStatic>::);
+        let call = quote_spanned!(last=> assert_static());
+        quote!(#start #call;)
     });
     let arms = item.variants.iter().map(|variant| arm(item, variant, names));
     let visits = match (item.is_enum, item.variants.is_empty()) {
@@ -194,7 +198,11 @@ fn drop_guard(item: &Item<'_>, names: &Names) -> Option<TokenStream> {
     })
 }
 
-/// Where an error about the field's type points to, with names resolved as at the derive.
-fn blame(field: &Field<'_>) -> Span {
-    field.ty.span().resolved_at(Span::call_site())
+/// Where an error about the field's type points to: its first and its last token, with names resolved as
+/// at the derive. The compiler underlines an expression from its first token to its last.
+fn blame(field: &Field<'_>) -> (Span, Span) {
+    let here = Span::call_site();
+    let first = field.ty.span();
+    let last = field.ty.to_token_stream().into_iter().last().map_or(first, |token| token.span());
+    (first.resolved_at(here), last.resolved_at(here))
 }

@@ -91,9 +91,7 @@ fn is_relaxed(name: &Ident, generics: &Generics) -> bool {
 fn is_associated_type(ty: &Type, parameters: &[Ident]) -> bool {
     let Type::Path(TypePath { qself, path }) = ty else { return false };
     match qself {
-        Some(qself) => {
-            parameters.iter().any(|name| mentions(qself.ty.to_token_stream(), name))
-        }
+        Some(qself) => parameters.iter().any(|name| mentions(qself.ty.to_token_stream(), name)),
         None => path.segments.len() > 1 && parameters.contains(&path.segments[0].ident),
     }
 }

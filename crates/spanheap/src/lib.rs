@@ -3,10 +3,10 @@
 // The expansion of `#[derive(Trace)]` says `::spanheap`, in this crate too.
 extern crate self as spanheap;
 
-mod impls;
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+mod impls;
 mod rootable;
 mod trace;
 

@@ -4,9 +4,17 @@
 pub use spanheap_core::span::layout::Shape;
 pub use spanheap_derive::unelide_lifetimes;
 
-/// Compiles only if `T` cannot hold a [`Gc`](crate::Gc): the lifetime of a `Gc` is never `'static`.
-#[inline(always)]
-pub const fn assert_static<T: ?Sized + 'static>() {}
+/// Implemented for all types that cannot hold a [`Gc`](crate::Gc): its lifetime is never `'static`.
+///
+/// The expansion calls the function for every leaf field. A trait, so that the call begins and ends with the
+/// field's type in the user's source, which is then what the compiler's message underlines.
+pub trait AssertStatic {
+    /// Compiles only for a type that is `'static`.
+    #[inline(always)]
+    fn assert_static() {}
+}
+
+impl<T: ?Sized + 'static> AssertStatic for T {}
 
 /// Implemented for all types that implement `Drop`, and by the derive for types that must not: for a type
 /// that is both, the compiler finds two implementations, and its message tells this name.

@@ -103,9 +103,7 @@ mod tests {
     }
 
     /// Compiles only if the root of `R` in any closure is a node of that closure, and no other.
-    fn check_shorter_than_static<'gc>(
-        node: Node<'gc>,
-    ) -> Rooted<'gc, Rootable![Node<'_>]> {
+    fn check_shorter_than_static<'gc>(node: Node<'gc>) -> Rooted<'gc, Rootable![Node<'_>]> {
         node
     }
 

@@ -88,15 +88,11 @@ struct Inner<'gc>(u64, Edge<'gc>, u8);
 #[test]
 fn nested_shapes_are_moved_to_their_place() {
     assert_eq!(Inner::SHAPE, Shape::Words(0b010));
-    // A word of padding and `before`, two of `pair`, twice three of `array`.
-    assert_eq!(Nested::SHAPE, Shape::Words(0b0_010_010_11_0));
+    // `before` and padding, two words of `pair`, twice the three words of an `Inner`.
+    assert_eq!(Nested::SHAPE, Shape::Words(0b110 | 0b010 << 3 | 0b010 << 6));
     let inner = |n| Inner(n, edge(n as usize), 0);
-    let nested = Nested {
-        before: 0,
-        pair: (edge(1), edge(2)),
-        array: [inner(3), inner(4)],
-        after: [0; 3],
-    };
+    let nested =
+        Nested { before: 0, pair: (edge(1), edge(2)), array: [inner(3), inner(4)], after: [0; 3] };
     assert_eq!(edges(&nested), [1, 2, 3, 4]);
 }
 
@@ -278,13 +274,17 @@ impl<T> Drop for Handle<T> {
 
 #[derive(Trace)]
 #[trace(leaf)]
-#[repr(packed)]
+#[repr(C, packed)]
 struct Packed(u8, u64);
 
 #[derive(Trace)]
 enum SomeLeaves<'gc> {
     Leaf(#[trace(leaf)] Foreign),
-    Both { edge: Edge<'gc>, #[trace(leaf)] leaf: Foreign },
+    Both {
+        edge: Edge<'gc>,
+        #[trace(leaf)]
+        leaf: Foreign,
+    },
 }
 
 #[test]
@@ -294,12 +294,8 @@ fn leaves_are_not_looked_into() {
     assert_eq!(Mixed::SHAPE, words(&[offset_of!(Mixed<'_>, edge)]));
     let drops = Rc::new(Cell::new(0));
     let foreign = || Foreign(drops.clone());
-    let mixed = WithLeaves {
-        foreign: foreign(),
-        generic: vec![NotTrace],
-        traced: edge(1),
-        edge: edge(2),
-    };
+    let mixed =
+        WithLeaves { foreign: foreign(), generic: vec![NotTrace], traced: edge(1), edge: edge(2) };
     assert_eq!(edges(&mixed), [1, 2]);
     assert_eq!(SomeLeaves::SHAPE, Shape::Opaque);
     assert_eq!(edges(&SomeLeaves::Leaf(foreign())), []);
@@ -411,8 +407,7 @@ enum Awkward<'gc> {
 
 #[test]
 fn names_of_the_expansion_do_not_collide() {
-    let awkward =
-        Awkward::Named { tracer: edge(1), r#type: edge(2), field_0: edge(3), _self: 0 };
+    let awkward = Awkward::Named { tracer: edge(1), r#type: edge(2), field_0: edge(3), _self: 0 };
     assert_eq!(edges(&awkward), [1, 2, 3]);
 }
 

@@ -111,11 +111,13 @@ fn words<T>(value: &T, mask: u64) -> Vec<usize> {
     let mut found: Vec<usize> = (0..size_of::<T>() / 8)
         .filter(|index| mask >> index & 1 == 1)
         .map(|index| {
+            let word = start.wrapping_add(index);
+            // SAFETY: the word lies in `value`, and is aligned as `value` is. That it is an `Edge`, and
+            // not padding, is what the mask says, and is checked before: it has as many words as the
+            // value has edges.
             #[allow(unsafe_code)]
-            // SAFETY: the word lies in `value`, and the mask under test says that it is an `Edge`; if it
-            // is wrong, this reads padding at worst, in a test.
             unsafe {
-                start.add(index).read()
+                word.read()
             }
         })
         .collect();
