@@ -13,7 +13,7 @@
 //! the way of a pointer to the object's start.
 
 use super::tracer::Tracer;
-use crate::addr::WORD_BYTES;
+use crate::addr::{Bytes, WORD_BYTES};
 use crate::heap::size_class::SizeClass;
 
 /// Reports the pointers of `count` values that lie one behind the other at `object`.
@@ -185,7 +185,7 @@ impl TypeInfo {
         trace: TraceFn,
         drop: Option<DropFn>,
     ) -> TypeInfo {
-        let size_class = SizeClass::for_layout(size, align);
+        let size_class = SizeClass::for_layout(Bytes::new(size), align);
         let flat = match size_class {
             Some(class) => flat_index(class, shape, drop.is_some()),
             None => 0,
