@@ -1,7 +1,7 @@
 //! Reads `#[trace(..)]`, and `#[repr(..)]` as far as it matters.
 //!
-//! All mistakes in an item are reported at once, so nothing here returns at the first error: they go to
-//! an [`Errors`], and reading goes on with what could be understood.
+//! All mistakes in an item are reported at once, so nothing here returns at the first error: they
+//! go to an [`Errors`], and reading goes on with what could be understood.
 
 use proc_macro2::{Span, TokenStream};
 use syn::meta::ParseNestedMeta;

@@ -17,8 +17,8 @@
 //! impl<'gc, T> TypesThatHoldGcMustNotImplementDrop for Node<'gc, T> {}
 //! ```
 //!
-//! What mentions a field's type carries the span of that type, so a type that is not `Trace` is pointed at
-//! where it stands; everything else carries the span of the derive.
+//! What mentions a field's type carries the span of that type, so a type that is not `Trace` is
+//! pointed at where it stands; everything else carries the span of the derive.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -101,8 +101,8 @@ fn leaf(item: &Item<'_>, names: &Names) -> TokenStream {
     }
     let trace = &names.trace;
     let parameters = item.generics.type_params().map(|parameter| &parameter.ident);
-    // A parameter that only leaf fields mention is bound to be 'static; one in a function pointer that
-    // is mentioned nowhere else is not bound at all.
+    // A parameter that only leaf fields mention is bound to be 'static; one in a function pointer
+    // that is mentioned nowhere else is not bound at all.
     let mut terms = Vec::new();
     for parameter in parameters {
         if is_used(item, parameter, Treatment::Traced) {
@@ -114,8 +114,8 @@ fn leaf(item: &Item<'_>, names: &Names) -> TokenStream {
     quote!(true #(&& #terms)*)
 }
 
-/// `NULLABLE`, where it differs from the default: a transparent wrapper has the representation of what
-/// it wraps, and so has an `Option` of it.
+/// `NULLABLE`, where it differs from the default: a transparent wrapper has the representation of
+/// what it wraps, and so has an `Option` of it.
 fn nullable(item: &Item<'_>, names: &Names) -> Option<TokenStream> {
     let mut fields = item.fields();
     match (item.transparent && !item.leaf && !item.is_enum, fields.next(), fields.next()) {
@@ -198,8 +198,9 @@ fn drop_guard(item: &Item<'_>, names: &Names) -> Option<TokenStream> {
     })
 }
 
-/// Where an error about the field's type points to: its first and its last token, with names resolved as
-/// at the derive. The compiler underlines an expression from its first token to its last.
+/// Where an error about the field's type points to: its first and its last token, with names
+/// resolved as at the derive. The compiler underlines an expression from its first token to its
+/// last.
 fn blame(field: &Field<'_>) -> (Span, Span) {
     let here = Span::call_site();
     let first = field.ty.span();

@@ -12,9 +12,10 @@ pub(crate) enum Treatment {
     Traced,
     /// Marked `#[trace(leaf)]`: its type is checked to be `'static`, and not asked.
     Leaf,
-    /// A function pointer. It is the address of code and holds nothing, whatever its arguments are. It gets
-    /// a treatment of its own because `for<'a> fn(&'a A)` can neither be matched by an implementation
-    /// of `Trace` for `fn(A)`, nor be a leaf when it mentions the lifetime of the heap.
+    /// A function pointer. It is the address of code and holds nothing, whatever its arguments are.
+    /// It gets a treatment of its own because `for<'a> fn(&'a A)` can neither be matched by an
+    /// implementation of `Trace` for `fn(A)`, nor be a leaf when it mentions the lifetime of the
+    /// heap.
     Code,
 }
 

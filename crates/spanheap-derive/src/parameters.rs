@@ -2,12 +2,12 @@
 //!
 //! - A type parameter in a traced field has to be `Trace`.
 //! - A type parameter in a leaf field has to be `'static`; else the field could not be.
-//! - A traced field whose type is an associated type of a parameter (`T::Item`) has to be `Trace` too; the
-//!   bound on the parameter does not say so.
+//! - A traced field whose type is an associated type of a parameter (`T::Item`) has to be `Trace`
+//!   too; the bound on the parameter does not say so.
 //!
-//! Mentions are looked for in the tokens of the type. That may find one too many (`other::T` where `T` is
-//! also a parameter), and then a bound is stricter than need be; it never finds one too few, not even in
-//! the arguments of a macro.
+//! Mentions are looked for in the tokens of the type. That may find one too many (`other::T` where
+//! `T` is also a parameter), and then a bound is stricter than need be; it never finds one too few,
+//! not even in the arguments of a macro.
 
 use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::ToTokens;
@@ -48,8 +48,8 @@ pub(crate) fn is_used(item: &Item<'_>, parameter: &Ident, treatment: Treatment) 
         .any(|field| mentions(field.ty.to_token_stream(), parameter))
 }
 
-/// Whether the last field of a struct with these generics may be unsized: its type is a slice, `str`, a
-/// trait object, or a parameter that is `?Sized`.
+/// Whether the last field of a struct with these generics may be unsized: its type is a slice,
+/// `str`, a trait object, or a parameter that is `?Sized`.
 pub(crate) fn may_be_unsized(ty: &Type, generics: &Generics) -> bool {
     match ty {
         Type::Slice(_) | Type::TraitObject(_) => true,

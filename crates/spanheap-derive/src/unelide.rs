@@ -1,8 +1,8 @@
-//! `Rootable![Node<'_>]` has to become `dyn for<'gc> Rootable<'gc, Root = Node<'gc>>`, and `macro_rules!`
-//! cannot look into a type. So this puts a lifetime where the user left it out.
+//! `Rootable![Node<'_>]` has to become `dyn for<'gc> Rootable<'gc, Root = Node<'gc>>`, and
+//! `macro_rules!` cannot look into a type. So this puts a lifetime where the user left it out.
 //!
-//! `fn(&T)` and `Fn(&T)` have a scope of their own for the lifetimes that are left out in them, so they
-//! are passed over.
+//! `fn(&T)` and `Fn(&T)` have a scope of their own for the lifetimes that are left out in them, so
+//! they are passed over.
 
 use proc_macro2::TokenStream;
 use quote::ToTokens;

@@ -1,11 +1,11 @@
 //! [`Rootable`]: how a `Root` names a type whose lifetime it does not know yet.
 //!
-//! A root outlives the closure it was made in, and the object is seen again in another closure, with another
-//! lifetime. So its parameter cannot be `Node<'gc>` for any one `'gc`; it has to be the function from `'gc`
-//! to `Node<'gc>`. Rust has no such parameters, but a trait with a lifetime parameter and an associated
-//! type is such a function, and it needs no type to carry it: the trait object
-//! `dyn for<'gc> Rootable<'gc, Root = Node<'gc>>` implements the trait by its own name. It is never made;
-//! only its type is used. The wrapper [`__DynRootable`] gives it a size.
+//! A root outlives the closure it was made in, and the object is seen again in another closure,
+//! with another lifetime. So its parameter cannot be `Node<'gc>` for any one `'gc`; it has to be
+//! the function from `'gc` to `Node<'gc>`. Rust has no such parameters, but a trait with a lifetime
+//! parameter and an associated type is such a function, and it needs no type to carry it: the trait
+//! object `dyn for<'gc> Rootable<'gc, Root = Node<'gc>>` implements the trait by its own name. It
+//! is never made; only its type is used. The wrapper [`__DynRootable`] gives it a size.
 
 use core::marker::PhantomData;
 
@@ -50,8 +50,8 @@ impl<'gc, T: ?Sized + Rootable<'gc>> Rootable<'gc> for __DynRootable<T> {
 /// type Text = Rootable![str];
 /// ```
 ///
-/// Every `'_`, and every reference without a lifetime, gets the lifetime of the closure. In function types
-/// they keep their usual meaning.
+/// Every `'_`, and every reference without a lifetime, gets the lifetime of the closure. In
+/// function types they keep their usual meaning.
 #[macro_export]
 macro_rules! Rootable {
     ($gc:lifetime => $root:ty) => {

@@ -1,7 +1,9 @@
-//! What `#[derive(Trace)]` makes of a type: its shape, and the edges that its trace function reports.
+//! What `#[derive(Trace)]` makes of a type: its shape, and the edges that its trace function
+//! reports.
 //!
-//! The pointers here are numbers: [`Edge`] implements `Trace` by hand and reports its number. So these
-//! tests need no heap, and say of an implementation exactly what the collector would see of it.
+//! The pointers here are numbers: [`Edge`] implements `Trace` by hand and reports its number. So
+//! these tests need no heap, and say of an implementation exactly what the collector would see of
+//! it.
 #![allow(dead_code, reason = "fields of test types are read by their trace functions only")]
 
 use std::cell::Cell;
@@ -20,7 +22,8 @@ use spanheap_core::span::tracer::{EdgeSink, Reader};
 #[repr(transparent)]
 struct Edge<'gc>(NonZeroUsize, PhantomData<&'gc ()>);
 
-// SAFETY: it is no pointer at all; these tests allocate nothing. `None` is the zero of `NonZeroUsize`.
+// SAFETY: it is no pointer at all; these tests allocate nothing. `None` is the zero of
+// `NonZeroUsize`.
 unsafe impl Trace for Edge<'_> {
     const SHAPE: Shape = Shape::Words(1);
     const NULLABLE: bool = true;
@@ -316,7 +319,8 @@ fn a_leaf_type_may_have_a_destructor() {
     assert_eq!(closed.get(), 1);
 }
 
-/// Without parameters nothing in it can be a pointer, so it may implement `Drop` without being marked.
+/// Without parameters nothing in it can be a pointer, so it may implement `Drop` without being
+/// marked.
 #[derive(Trace)]
 struct Closes {
     count: u32,

@@ -1,5 +1,5 @@
-//! The expansion of the derive contains an `unsafe impl`. A crate that forbids unsafe code, and asks for
-//! documentation of everything, can use it all the same.
+//! The expansion of the derive contains an `unsafe impl`. A crate that forbids unsafe code, and
+//! asks for documentation of everything, can use it all the same.
 #![forbid(unsafe_code)]
 #![deny(warnings, missing_docs, unused_qualifications, unreachable_pub, clippy::pedantic)]
 

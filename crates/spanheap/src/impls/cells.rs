@@ -1,31 +1,32 @@
-//! The cells and locks of the standard library, and `Arc`: only for contents that are `'static`, and so
-//! hold no `Gc`.
+//! The cells and locks of the standard library, and `Arc`: only for contents that are `'static`,
+//! and so hold no `Gc`.
 //!
 //! # Why not for pointers
-//! A pointer in an object may be changed while the collector runs, and two things have to happen then that
-//! these types know nothing of:
+//! A pointer in an object may be changed while the collector runs, and two things have to happen
+//! then that these types know nothing of:
 //!
-//! 1. *The old pointer is reported.* The collector marks what was reachable when its cycle began. If a
-//!    pointer is taken out of an object before that object was scanned, and put where it has been already,
-//!    nobody else would find it. `GcCell` and `GcMutex` tell the collector; a `Mutex` does not.
-//! 2. *Nobody reads half a change.* The collector reads an object while other threads use it. `GcCell` is
-//!    one atomic word; `GcMutex` has the collector take the lock or come back later. The collector
-//!    cannot see whether a `RefCell` is just being written to, and a thread that sleeps with a `Mutex`
-//!    locked would stop the collector.
+//! 1. *The old pointer is reported.* The collector marks what was reachable when its cycle began.
+//!    If a pointer is taken out of an object before that object was scanned, and put where it has
+//!    been already, nobody else would find it. `GcCell` and `GcMutex` tell the collector; a `Mutex`
+//!    does not.
+//! 2. *Nobody reads half a change.* The collector reads an object while other threads use it.
+//!    `GcCell` is one atomic word; `GcMutex` has the collector take the lock or come back later.
+//!    The collector cannot see whether a `RefCell` is just being written to, and a thread that
+//!    sleeps with a `Mutex` locked would stop the collector.
 //!
-//! For numbers, strings and everything else that is no pointer neither matters: the collector does not
-//! look. What the bounds of an allocation say about `Sync` holds all the same, so a `Cell` is of use only in
-//! objects that stay on one thread.
+//! For numbers, strings and everything else that is no pointer neither matters: the collector does
+//! not look. What the bounds of an allocation say about `Sync` holds all the same, so a `Cell` is
+//! of use only in objects that stay on one thread.
 //!
-//! `OnceLock` and `LazyLock` are no exception: what they are given is read by the collector while it is
-//! being written.
+//! `OnceLock` and `LazyLock` are no exception: what they are given is read by the collector while
+//! it is being written.
 //!
-//! `Arc` is here because its contents may belong to several objects, and to code outside the heap, which no
-//! collector could follow.
+//! `Arc` is here because its contents may belong to several objects, and to code outside the heap,
+//! which no collector could follow.
 //!
 //! # Safety
-//! The contents are `'static`, so they hold no `Gc`, and the types are `'static` themselves: `NoScan` and
-//! `LEAF` are the truth.
+//! The contents are `'static`, so they hold no `Gc`, and the types are `'static` themselves:
+//! `NoScan` and `LEAF` are the truth.
 #![allow(unsafe_code)]
 
 use core::cell::{Cell, OnceCell, RefCell};

@@ -1,4 +1,5 @@
-//! Types that hold their parts in themselves, so that their shape follows from the shapes of the parts.
+//! Types that hold their parts in themselves, so that their shape follows from the shapes of the
+//! parts.
 //!
 //! Where the parts lie is asked of the compiler (`offset_of!`); types whose fields are private are
 //! [`Shape::NoScan`] or opaque. An `Option` of a type that is never null has null in the place of
@@ -20,8 +21,8 @@ use spanheap_core::span::layout::Shape;
 
 use crate::{Trace, Tracer};
 
-// SAFETY: see the top of the file. When `T` is `NULLABLE`, `None` has null where `T` has its pointer
-// (point 6 of the contract of `Trace`), and the assertion holds the compiler to it.
+// SAFETY: see the top of the file. When `T` is `NULLABLE`, `None` has null where `T` has its
+// pointer (point 6 of the contract of `Trace`), and the assertion holds the compiler to it.
 unsafe impl<T: Trace> Trace for Option<T> {
     const SHAPE: Shape = if T::NULLABLE {
         assert!(size_of::<Option<T>>() == size_of::<T>(), "a nullable type has a niche at null");
@@ -92,8 +93,8 @@ unsafe impl<T: Trace, const N: usize> Trace for [T; N] {
     }
 }
 
-// SAFETY: see the top of the file. A slice has no fixed size, so it has no mask of its own; an object that
-// is a slice gets its layout from its element's.
+// SAFETY: see the top of the file. A slice has no fixed size, so it has no mask of its own; an
+// object that is a slice gets its layout from its element's.
 unsafe impl<T: Trace> Trace for [T] {
     const SHAPE: Shape = Shape::NoScan.maybe(T::SHAPE);
     const LEAF: bool = T::LEAF;

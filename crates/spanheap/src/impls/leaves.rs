@@ -1,8 +1,9 @@
-//! Types without parameters, or with parameters that only appear in their name: there is nothing to find.
+//! Types without parameters, or with parameters that only appear in their name: there is nothing to
+//! find.
 //!
 //! # Safety
-//! A type without parameters is `'static`, so it holds no `Gc`, and `NoScan` and `LEAF` are the truth. The
-//! implementations for types with parameters say for themselves why they hold none.
+//! A type without parameters is `'static`, so it holds no `Gc`, and `NoScan` and `LEAF` are the
+//! truth. The implementations for types with parameters say for themselves why they hold none.
 #![allow(unsafe_code)]
 
 use core::any::TypeId;
@@ -68,8 +69,11 @@ unsafe impl<H> Trace for BuildHasherDefault<H> {
     fn trace(&self, _: &mut Tracer<'_>) {}
 }
 
+// `T` need not be `Trace` for this to be right. But if it were so, the compiler would answer who
+// tries to allocate a type that is not `Trace` that a reference to it is: good for nobody.
+//
 // SAFETY: what the reference leads to is 'static, and so is the reference.
-unsafe impl<T: ?Sized + 'static> Trace for &'static T {
+unsafe impl<T: ?Sized + Trace + 'static> Trace for &'static T {
     const SHAPE: Shape = Shape::NoScan;
     const LEAF: bool = true;
 
@@ -90,8 +94,8 @@ macro_rules! functions {
         $( functions!(@one $arguments $($pointer)*); )*
     };
     (@one [$($argument:ident)*] $($pointer:tt)*) => {
-        // SAFETY: a function pointer is the address of code, and captures nothing. It is not a `LEAF`,
-        // because its arguments need not be 'static.
+        // SAFETY: a function pointer is the address of code, and captures nothing. It is not a
+        // `LEAF`, because its arguments need not be 'static.
         unsafe impl<R, $($argument),*> Trace for $($pointer)* {
             const SHAPE: Shape = Shape::NoScan;
 

@@ -1,27 +1,28 @@
 //! `Box` and the collections: types that own memory outside the heap.
 //!
-//! Their pointers are not in the object, so their shape is opaque, and the collector asks them one by
-//! one. The exception is a collection of leaves, which has nothing to tell; whether it is one, they ask
-//! `T::LEAF` and not `T::SHAPE`:
+//! Their pointers are not in the object, so their shape is opaque, and the collector asks them one
+//! by one. The exception is a collection of leaves, which has nothing to tell; whether it is one,
+//! they ask `T::LEAF` and not `T::SHAPE`:
 //!
 //! ```text
 //! enum Value<'gc> { Number(f64), Object(Gc<'gc, Object<'gc>>), Tuple(Vec<Value<'gc>>) }
 //! Value::SHAPE  needs  Vec<Value>::SHAPE  needs  Value::SHAPE: the compiler refuses.
-//! Value::SHAPE  needs  Vec<Value>::SHAPE  needs  Value::LEAF, which needs nothing: `Value` has a lifetime.
+//! Value::SHAPE  needs  Vec<Value>::SHAPE  needs  Value::LEAF, which is false: it has a lifetime.
 //! ```
 //!
-//! In the body of `trace` the shape may be asked for, and saves a walk over elements that hold nothing.
+//! In the body of `trace` the shape may be asked for, and saves a walk over elements that hold
+//! nothing.
 //!
-//! A chain of boxes is traced by recursion, as it is dropped by recursion: both overflow the stack if it is
-//! very long. Objects that point to each other with `Gc` are never traced by recursion.
+//! A chain of boxes is traced by recursion, as it is dropped by recursion: both overflow the stack
+//! if it is very long. Objects that point to each other with `Gc` are never traced by recursion.
 //!
 //! # Safety
-//! A shared reference to one of these types gives access to its elements and to nothing else that could hold
-//! a `Gc` (hashers are `'static`), and an implementation passes all of them to `trace`. The memory that
-//! they own changes only through a unique reference, so never while it is traced. They implement
-//! `Drop`, but only to drop their elements, which do not if they hold a `Gc`; none of them compares or
-//! hashes an element on that way. They are `LEAF`s when all their parameters are: then they are
-//! `'static`.
+//! A shared reference to one of these types gives access to its elements and to nothing else that
+//! could hold a `Gc` (hashers are `'static`), and an implementation passes all of them to `trace`.
+//! The memory that they own changes only through a unique reference, so never while it is traced.
+//! They implement `Drop`, but only to drop their elements, which do not if they hold a `Gc`; none
+//! of them compares or hashes an element on that way. They are `LEAF`s when all their parameters
+//! are: then they are `'static`.
 #![allow(unsafe_code)]
 
 use std::borrow::Cow;

@@ -19,7 +19,8 @@ use crate::{Trace, Tracer};
 struct Edge<'gc>(NonZeroUsize, PhantomData<&'gc ()>);
 
 #[allow(unsafe_code)]
-// SAFETY: it is no pointer at all; these tests allocate nothing. `None` is the zero of `NonZeroUsize`.
+// SAFETY: it is no pointer at all; these tests allocate nothing. `None` is the zero of
+// `NonZeroUsize`.
 unsafe impl Trace for Edge<'_> {
     const SHAPE: Shape = Shape::Words(1);
     const NULLABLE: bool = true;
@@ -104,17 +105,17 @@ fn arrays_and_tuples_say_which_words() {
     assert_eq!(<(u8, char, String)>::SHAPE, Shape::NoScan);
 }
 
-/// The words of `value` that `mask` names, lowest first. The compiler may lay out a tuple as it likes,
-/// so the test reads what the collector would read.
+/// The words of `value` that `mask` names, lowest first. The compiler may lay out a tuple as it
+/// likes, so the test reads what the collector would read.
 fn words<T>(value: &T, mask: u64) -> Vec<usize> {
     let start = std::ptr::from_ref(value).cast::<usize>();
     let mut found: Vec<usize> = (0..size_of::<T>() / 8)
         .filter(|index| mask >> index & 1 == 1)
         .map(|index| {
             let word = start.wrapping_add(index);
-            // SAFETY: the word lies in `value`, and is aligned as `value` is. That it is an `Edge`, and
-            // not padding, is what the mask says, and is checked before: it has as many words as the
-            // value has edges.
+            // SAFETY: the word lies in `value`, and is aligned as `value` is. That it is an `Edge`,
+            // and not padding, is what the mask says, and is checked before: it has as many words
+            // as the value has edges.
             #[allow(unsafe_code)]
             unsafe {
                 word.read()
