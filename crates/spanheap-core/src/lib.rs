@@ -2,6 +2,13 @@
 #![deny(unsafe_code)]
 
 pub mod addr;
-pub mod bitmap;
-pub mod heap;
+
 pub mod sync;
+
+pub mod bitmap;
+
+pub mod os;
+
+pub mod offheap;
+
+pub mod heap;
