@@ -1,6 +1,9 @@
 //! The memory manager of spanheap.
 #![deny(unsafe_code)]
 
+// The layers, lowest first: a module uses only those above it. (The blank lines keep the order from
+// being sorted away.)
+
 pub mod addr;
 
 pub mod sync;
@@ -10,5 +13,7 @@ pub mod bitmap;
 pub mod os;
 
 pub mod offheap;
+
+pub mod pages;
 
 pub mod heap;
