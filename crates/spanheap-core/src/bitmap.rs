@@ -9,7 +9,7 @@
 //! **Runs by shifting.** In `w & (w >> 1)` a bit survives when the bit above it was set too: every
 //! run of ones loses its top bit. Once s bits were removed, a one says that s + 1 ones begin here;
 //! two of these that are at most s + 1 apart leave no gap between them, so the next shift may be as
-//! wide as that. [`shorten_runs`] doubles its shifts and needs log2(n) steps where the obvious loop
+//! wide as that. `shorten_runs` doubles its shifts and needs log2(n) steps where the obvious loop
 //! needs n.
 //!
 //! **Edges by counting zeros.** The first one at or above a position is `trailing_zeros` of the

@@ -5,7 +5,7 @@
 //! *merged*: the summary of two neighbours follows from theirs, because a run is inside one of them
 //! or crosses the border between them, where it is made of one's end and the other's start.
 //!
-//! Summaries of chunks are the leaves of a tree (see [`super::tree`]); a region of the highest
+//! Summaries of chunks are the leaves of a tree (see `tree.rs`); a region of the highest
 //! level has 2^21 pages. The three numbers take 21 bits each. The one value that needs a 22nd bit
 //! is 2^21, and it can only occur three times at once, in a region that is wholly free: bit 63
 //! stands for that. So a summary is a word, and the word 0 is a region without a free page, which
