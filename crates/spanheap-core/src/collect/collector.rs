@@ -6,6 +6,10 @@
 //! - The **collector thread** sleeps until the alarm rings: the trigger was reached, somebody asked, or the
 //!   heap is being dropped. It runs cycles and sweeps.
 //! - The **drop thread** runs destructors. It is started when the first one is owed.
+//!
+//! # Safety
+//! The destructors of what is left at the end of a heap run when no mutator can enter any more.
+#![allow(unsafe_code)]
 
 use super::checkmark;
 use super::control::{Control, Wish};
@@ -25,7 +29,7 @@ use crate::span::Generation;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Lock, Rank};
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
 /// How a heap is to behave.
@@ -77,16 +81,25 @@ pub struct Collector {
     pub(super) roots: RootTable,
     pub(super) control: Control,
     pub(super) last: Lock<Last>,
+    /// The collector thread and the drop thread.
+    threads: Lock<[Option<ThreadId>; 2]>,
 }
 
 /// What is known of the cycles so far.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Last {
-    pub(super) cycles: u64,
-    pub(super) report: CycleReport,
-    pub(super) plan: Plan,
-    pub(super) cpu: Duration,
-    pub(super) checked: u64,
+pub struct Last {
+    /// Complete cycles.
+    pub cycles: u64,
+    /// What the last one has found.
+    pub report: CycleReport,
+    /// Bytes that it retained.
+    pub retained: Bytes,
+    /// When the next one begins.
+    pub plan: Plan,
+    /// CPU time of all cycles.
+    pub cpu: Duration,
+    /// Objects that checkmark mode has verified, over all cycles.
+    pub checked: u64,
 }
 
 impl Collector {
@@ -103,6 +116,7 @@ impl Collector {
         let last = Last {
             cycles: 0,
             report: CycleReport::default(),
+            retained: Bytes::ZERO,
             plan,
             cpu: Duration::ZERO,
             checked: 0,
@@ -117,7 +131,24 @@ impl Collector {
             roots: RootTable::new(),
             control: Control::new(),
             last: Lock::new(Rank::Statistics, last),
+            threads: Lock::new(Rank::Statistics, [None; 2]),
         })
+    }
+
+    /// What is known of the cycles so far.
+    pub fn last_cycle(&self) -> Last {
+        *self.last.lock()
+    }
+
+    /// Tells the threads to stop, and lets nobody in any more.
+    pub fn begin_shutdown(&self) {
+        self.control.shut_down();
+        self.central.alarm().ring();
+    }
+
+    /// Whether the calling thread belongs to this heap.
+    pub fn is_own_thread(&self) -> bool {
+        self.threads.lock().contains(&Some(std::thread::current().id()))
     }
 
     /// What mutators allocate from.
@@ -193,6 +224,7 @@ impl Collector {
 
     /// The life of the collector thread.
     pub fn run(self: &Arc<Collector>) {
+        self.threads.lock()[0] = Some(std::thread::current().id());
         let mut queue = PageQueue::new();
         let mut drop_thread = None;
         loop {
@@ -225,7 +257,10 @@ impl Collector {
             }
         };
         match std::thread::Builder::new().name("spanheap-drop".into()).spawn(run) {
-            Ok(handle) => *thread = Some(handle),
+            Ok(handle) => {
+                self.threads.lock()[1] = Some(handle.thread().id());
+                *thread = Some(handle);
+            }
             // Without a thread the destructors run here. Slower, but nothing is owed for ever.
             Err(_) => while self.central.run_drops() {},
         }
@@ -234,6 +269,7 @@ impl Collector {
     /// The end of the heap: nobody is inside and nobody will be. Gives caches back and runs every
     /// destructor that is owed, on a thread that is not a user's.
     fn wind_up(&self, drop_thread: Option<JoinHandle<()>>) {
+        self.publish(self.word().closed());
         self.registry.close(&self.central);
         self.central.drops().close();
         if let Some(thread) = drop_thread {
@@ -242,7 +278,9 @@ impl Collector {
             let _ = thread.join();
         }
         while self.central.run_drops() {}
-        self.central.drop_everything();
+        // SAFETY: the registry is closed, so no mutator can enter, and whoever drops a heap holds no
+        // pointer into it.
+        unsafe { self.central.drop_everything() };
         if self.options.checkmark {
             checkmark::release(&self.central);
         }
@@ -250,12 +288,14 @@ impl Collector {
 
     /// Remembers what a cycle has found, and plans the next one.
     pub(super) fn finish_report(&self, report: CycleReport, allocated: Bytes, cpu: Duration) {
-        let measured = Measured { retained: self.central.live(), allocated };
+        let retained = self.central.retained();
+        let measured = Measured { retained, allocated };
         let plan = self.options.policy.plan(measured);
         self.central.set_trigger(plan.trigger);
         let mut last = self.last.lock();
         last.cycles += 1;
         last.report = report;
+        last.retained = retained;
         last.plan = plan;
         last.cpu += cpu;
     }
@@ -272,7 +312,7 @@ impl Collector {
         Generation::new(cycle)
     }
 
-    /// A class for objects of the given key, made ahead of the first allocation.
+    /// The error for a request that no heap could meet.
     pub fn out_of_memory(&self, requested: Bytes) -> OutOfMemory {
         self.central.out_of_memory(requested, crate::heap::Refused::TooLarge)
     }
