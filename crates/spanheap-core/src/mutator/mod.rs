@@ -22,7 +22,7 @@
 
 mod heap;
 
-pub use heap::Heap;
+pub use heap::{Heap, NewHeapError};
 
 use crate::addr::{Addr, Bytes, WORD_BYTES};
 use crate::collect::registry::{MutatorRecord, tint};
