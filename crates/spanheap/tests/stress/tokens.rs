@@ -53,6 +53,7 @@ fn shuffle<'gc>(mc: &Mutator<'gc>, board: &Board<'gc>, random: &mut Random) {
             }
             _ => pass_through(mc, place, &mut hand),
         }
+        dawdle(random);
         for token in &hand {
             assert_eq!(token.canary, canary(token.id), "a token in hand was freed");
         }
@@ -64,6 +65,13 @@ fn shuffle<'gc>(mc: &Mutator<'gc>, board: &Board<'gc>, random: &mut Random) {
         } else {
             hand.extend(place.slot.swap(mc, Some(token)));
         }
+    }
+}
+
+/// Lets the collector get on, now and then: what goes wrong goes wrong when a closure spans its steps.
+fn dawdle(random: &mut Random) {
+    if random.one_in(10) {
+        std::thread::sleep(std::time::Duration::from_micros(random.below(60) as u64));
     }
 }
 
