@@ -1,0 +1,66 @@
+//! [`Failure`]: why the program cannot go on, in one line for a person.
+//!
+//! The program has no caller that could act on a kind of error, so there is one type with a text.
+//! What comes from outside (a file name, a parser's message) may contain line breaks; they are made
+//! visible, because scripts rely on one error being one line.
+
+use std::any::Any;
+use std::fmt;
+
+/// One line that says what went wrong, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure(String);
+
+/// What everything in this program returns.
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    /// A failure with this text.
+    pub(crate) fn new(text: impl Into<String>) -> Failure {
+        Failure(text.into())
+    }
+
+    /// What a thread left behind that panicked. No input should lead here; if a defect does, the
+    /// user still gets a line and an exit code and not only a backtrace.
+    pub(crate) fn from_panic(payload: &(dyn Any + Send)) -> Failure {
+        let text = payload
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| payload.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        Failure(format!("a thread panicked: {text}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                c => fmt::Write::write_char(f, c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Failure;
+
+    #[test]
+    fn a_failure_is_one_line() {
+        assert_eq!(Failure::new("a\nb\r\nc").to_string(), "a\\nb\\r\\nc");
+    }
+
+    #[test]
+    fn a_panic_keeps_its_words() {
+        let payload = std::panic::catch_unwind(|| {
+            std::panic::resume_unwind(Box::new(String::from("slot 7 of 5")));
+        })
+        .expect_err("the closure unwinds");
+        let text = Failure::from_panic(payload.as_ref()).to_string();
+        assert_eq!(text, "a thread panicked: slot 7 of 5");
+    }
+}
