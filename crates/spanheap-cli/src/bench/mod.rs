@@ -90,6 +90,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .build()
         .map_err(|error| Failure::new(error.to_string()))?;
 
+    let before = process::cpu_time();
     let started = Instant::now();
     let outcome = (workload.run)(&heap, &params)?;
     let wall = started.elapsed();
@@ -99,7 +100,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         gc_percent: options.gc_percent,
         outcome: &outcome,
         wall,
-        usage: process::usage(),
+        cpu: process::cpu_time().since(before),
+        peak_resident: process::peak_resident(),
         stats: heap.stats(),
     };
     if options.json { output::line(&report.json()?) } else { report.print() }

@@ -13,7 +13,7 @@ use super::Outcome;
 use super::params::Params;
 use crate::failure::{Failure, Result};
 use crate::output::{self, bytes, duration};
-use crate::process::Usage;
+use crate::process::CpuTime;
 
 /// Everything that is known after a run.
 pub(super) struct Report<'a> {
@@ -22,7 +22,8 @@ pub(super) struct Report<'a> {
     pub(super) gc_percent: u32,
     pub(super) outcome: &'a Outcome,
     pub(super) wall: Duration,
-    pub(super) usage: Usage,
+    pub(super) cpu: CpuTime,
+    pub(super) peak_resident: u64,
     pub(super) stats: Stats,
 }
 
@@ -44,20 +45,19 @@ impl Report<'_> {
 
     /// Prints the result for a person.
     pub(super) fn print(&self) -> Result<()> {
-        let Report { usage, stats, outcome, .. } = self;
+        let Report { cpu, stats, outcome, .. } = self;
         let settings: Vec<String> =
             self.settings().map(|(key, value)| format!("{key}={value}")).collect();
-        let cpu = (usage.user + usage.system).as_secs_f64();
-        let share = 100.0 * stats.gc_cpu.as_secs_f64() / cpu.max(1e-9);
+        let share = stats.gc_cpu.as_secs_f64() / cpu.total().as_secs_f64().max(1e-9) * 100.0;
         output::line(&format!("{} {}", self.workload, settings.join(" ")))?;
         output::line(&format!("checksum       {}", outcome.checksum))?;
         output::line(&format!("wall           {}", duration(self.wall)))?;
         output::line(&format!(
             "CPU            {} user, {} system",
-            duration(usage.user),
-            duration(usage.system)
+            duration(cpu.user),
+            duration(cpu.system)
         ))?;
-        output::line(&format!("memory         {} resident at most", bytes(usage.peak_resident)))?;
+        output::line(&format!("memory         {} resident at most", bytes(self.peak_resident)))?;
         output::line(&format!("collector      {} cycles, {share:.1} % of the CPU", stats.cycles))?;
         output::line(&format!("longest stall  {}", duration(stats.longest_stall)))?;
         if let Some(latency) = &outcome.latency {
@@ -95,9 +95,9 @@ impl Serialize for Report<'_> {
         map.serialize_entry("params", &Settings(self))?;
         map.serialize_entry("checksum", &self.outcome.checksum)?;
         map.serialize_entry("wall_s", &self.wall.as_secs_f64())?;
-        map.serialize_entry("user_s", &self.usage.user.as_secs_f64())?;
-        map.serialize_entry("sys_s", &self.usage.system.as_secs_f64())?;
-        map.serialize_entry("peak_rss_bytes", &self.usage.peak_resident)?;
+        map.serialize_entry("user_s", &self.cpu.user.as_secs_f64())?;
+        map.serialize_entry("sys_s", &self.cpu.system.as_secs_f64())?;
+        map.serialize_entry("peak_rss_bytes", &self.peak_resident)?;
         map.serialize_entry("gc_cycles", &self.stats.cycles)?;
         map.serialize_entry("gc_cpu_s", &self.stats.gc_cpu.as_secs_f64())?;
         map.serialize_entry("longest_stall_ns", &(self.stats.longest_stall.as_nanos() as u64))?;

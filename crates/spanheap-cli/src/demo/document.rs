@@ -161,8 +161,8 @@ pub(super) struct Census {
     pub(super) texts: usize,
     pub(super) arrays: usize,
     pub(super) objects: usize,
-    /// Bytes in keys and strings: counting them touches every string.
-    pub(super) text_bytes: usize,
+    /// Characters in keys and strings: counting them reads every byte.
+    pub(super) characters: usize,
 }
 
 impl Census {
@@ -175,12 +175,13 @@ impl Census {
             Value::Number(_) => census.numbers += 1,
             Value::Text(text) => {
                 census.texts += 1;
-                census.text_bytes += text.len();
+                census.characters += text.chars().count();
             }
             Value::Array(_) => census.arrays += 1,
             Value::Object(members) => {
                 census.objects += 1;
-                census.text_bytes += members.iter().map(|member| member.key.len()).sum::<usize>();
+                let keys = members.iter().map(|member| member.key.chars().count());
+                census.characters += keys.sum::<usize>();
             }
         });
         census
@@ -202,7 +203,7 @@ impl Census {
                 serde_json::Value::Number(_) => census.numbers += 1,
                 serde_json::Value::String(text) => {
                     census.texts += 1;
-                    census.text_bytes += text.len();
+                    census.characters += text.chars().count();
                 }
                 serde_json::Value::Array(items) => {
                     census.arrays += 1;
@@ -210,7 +211,8 @@ impl Census {
                 }
                 serde_json::Value::Object(members) => {
                     census.objects += 1;
-                    census.text_bytes += members.keys().map(String::len).sum::<usize>();
+                    let keys = members.keys().map(|key| key.chars().count());
+                    census.characters += keys.sum::<usize>();
                     stack.extend(members.values());
                 }
             }

@@ -31,7 +31,7 @@ use clap::Args;
 use spanheap::{Collected, GcMutex, Heap};
 
 use crate::failure::{Failure, Result};
-use crate::output;
+use crate::{output, process};
 use document::{Cache, CacheRoot};
 use sources::Source;
 use status::Status;
@@ -74,12 +74,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let slots = slots(&sources);
     let shared = Shared::new(heap.clone(), cache(&heap, slots)?, &sources, slots);
 
+    let before = process::cpu_time();
     let mut status = Status::new();
     work(&shared, options.threads, duration, &mut status)?;
     let elapsed = status.elapsed();
+    let cpu = process::cpu_time().since(before);
     let stats = heap.stats();
     let verified = verify(&shared)?;
-    status::summary(&shared, &stats, elapsed)?;
+    status::summary(&shared, &stats, elapsed, cpu)?;
     drop(shared);
     empty(&heap)?;
     output::line(&format!("verified {verified} documents, heap empty"))

@@ -12,7 +12,7 @@ use spanheap::Stats;
 use super::worker::Shared;
 use crate::failure::Result;
 use crate::output::{self, bytes, duration};
-use crate::process;
+use crate::process::{self, CpuTime};
 
 /// The live line.
 pub(super) struct Status {
@@ -68,8 +68,13 @@ impl Status {
     }
 }
 
-/// Prints what was done in `elapsed`, and what it cost.
-pub(super) fn summary(shared: &Shared<'_>, stats: &Stats, elapsed: Duration) -> Result<()> {
+/// Prints what was done in `elapsed`, and what it cost: `cpu` is for the same time.
+pub(super) fn summary(
+    shared: &Shared<'_>,
+    stats: &Stats,
+    elapsed: Duration,
+    cpu: CpuTime,
+) -> Result<()> {
     let counts = &shared.counts;
     let [decoded, volume, edited, queried, surveyed, compared] = [
         &counts.decoded,
@@ -80,8 +85,7 @@ pub(super) fn summary(shared: &Shared<'_>, stats: &Stats, elapsed: Duration) -> 
         &counts.compared,
     ]
     .map(|count| count.load(Relaxed));
-    let usage = process::usage();
-    let cpu = (usage.user + usage.system).as_secs_f64();
+    let cpu = cpu.total().as_secs_f64();
     let rate = volume as f64 / 1e6 / elapsed.as_secs_f64().max(1e-9);
     let share = 100.0 * stats.gc_cpu.as_secs_f64() / cpu.max(1e-9);
     output::line(&format!(
@@ -92,7 +96,7 @@ pub(super) fn summary(shared: &Shared<'_>, stats: &Stats, elapsed: Duration) -> 
         "steps          {edited} edits, {queried} queries, {surveyed} surveys, {compared} comparisons"
     ))?;
     output::line(&format!("collector      {} cycles, {share:.1} % of the CPU time", stats.cycles))?;
-    output::line(&format!("memory         {} resident at most", bytes(usage.peak_resident)))?;
+    output::line(&format!("memory         {} resident at most", bytes(process::peak_resident())))?;
     output::line(&match stats.longest_stall_cause {
         "" => format!("longest stall  {}", duration(stats.longest_stall)),
         cause => format!("longest stall  {} ({cause})", duration(stats.longest_stall)),
