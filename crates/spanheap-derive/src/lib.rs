@@ -1,1 +1,70 @@
-//! placeholder
+//! `#[derive(Trace)]` for spanheap. Use it through the `spanheap` crate, which re-exports it and
+//! whose documentation says what may be derived.
+//!
+//! # What the derive has to get right
+//!
+//! `Trace` is an unsafe trait, and the derive is what makes it safe to use, so each promise of an
+//! implementation is kept by construction or checked by the compiler in the expansion:
+//!
+//! | promise | kept by |
+//! |---|---|
+//! | every pointer is reported | `trace` calls `Trace::trace` on every field that is not a leaf |
+//! | the shape is true | it is folded from the shapes of the fields and their offsets |
+//! | a leaf holds no pointer | its type is asserted to be `'static`, which a `Gc<'gc, _>` never is |
+//! | no destructor sees a pointer | an impl that overlaps with one for all types with `Drop` |
+//!
+//! The third row is the argument that everything rests on. A `Gc` carries the lifetime of the
+//! closure it was made in, and that lifetime is never `'static`. So a type that outlives `'static`
+//! cannot hold one, however deeply it hides it, and a type without lifetime and type parameters is
+//! `'static`.
+//!
+//! # Modules
+//!
+//! `attributes` reads `#[trace(..)]`; `item` turns the parsed item into fields with a treatment
+//! each; `parameters` decides on bounds; `expand` writes the implementation; `unelide` is the
+//! helper of the `Rootable!` macro.
+
+mod attributes;
+mod expand;
+mod item;
+mod parameters;
+mod unelide;
+
+use proc_macro::TokenStream;
+
+/// Implements `spanheap::Trace`: tells the collector where the pointers of a type are.
+///
+/// Works for structs and enums with any parameters. Every type parameter that a traced field
+/// mentions must be `Trace`.
+///
+/// # Attributes
+/// - `#[trace(leaf)]` on a field: the field holds no `Gc`. Its type has to be `'static`, which
+///   proves it, but it need not be `Trace`. Type parameters in it have to be `'static`.
+/// - `#[trace(leaf)]` on the type: no field holds a `Gc`. The implementation applies where the
+///   whole type is `'static`. Such a type may implement `Drop`, even when it is generic.
+/// - `#[trace(crate = path)]` on the type: where the `spanheap` crate is, for crates that re-export
+///   it.
+///
+/// # What it refuses
+/// - A type with a lifetime or type parameter that implements `Drop` (unless it is a leaf): when it
+///   dies, the objects that its pointers lead to may be gone already. Put what needs a destructor
+///   in a field with a type of its own, one that holds no `Gc`.
+/// - Unions: nothing says which field is alive.
+/// - `#[repr(packed)]`: the collector could not read a misaligned pointer atomically.
+#[proc_macro_derive(Trace, attributes(trace))]
+pub fn derive_trace(input: TokenStream) -> TokenStream {
+    let input = syn::parse_macro_input!(input as syn::DeriveInput);
+    match item::Item::read(&input) {
+        Ok(item) => expand::implementation(&item).into(),
+        Err(error) => error.into_compile_error().into(),
+    }
+}
+
+/// `unelide_lifetimes!('a; Type)` is `Type` with `'_` and left-out lifetimes of references replaced
+/// by `'a`.
+#[doc(hidden)]
+#[proc_macro]
+pub fn unelide_lifetimes(input: TokenStream) -> TokenStream {
+    let input = syn::parse_macro_input!(input as unelide::Input);
+    unelide::expand(input).into()
+}

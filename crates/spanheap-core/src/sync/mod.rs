@@ -5,18 +5,29 @@
 //! builds keep the ranks that a thread holds in a thread-local and panic at the first violation, naming
 //! both locks; release builds pay nothing.
 //!
-//! **Poisoning** is ignored: no user code runs while a lock of this crate is held (destructors and
+//! **There is no poisoning**: no user code runs while a lock of this crate is held (destructors and
 //! `trace` functions run outside), so a panic under a lock is a bug that has been reported already.
 //!
 //! **Atomics** are taken from [`atomic`] by the rest of the crate, so that a model checker can replace
 //! them in one place.
+//!
+//! # Safety
+//! The data of a [`Lock`] is reached through its [`Guard`] only, and a guard exists only while the
+//! [`RawLock`] is held.
+#![allow(unsafe_code)]
 
+mod alarm;
+mod futex;
 mod rank;
 
+pub use alarm::Alarm;
+pub use futex::RawLock;
 pub use rank::Rank;
 
-use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use core::cell::UnsafeCell;
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 /// The atomic types of the crate.
 pub mod atomic {
@@ -29,19 +40,27 @@ pub mod atomic {
 /// A mutual-exclusion lock with a rank.
 pub struct Lock<T> {
     rank: Rank,
-    inner: Mutex<T>,
+    raw: RawLock,
+    value: UnsafeCell<T>,
 }
+
+// SAFETY: the lock hands the value to one thread at a time.
+unsafe impl<T: Send> Send for Lock<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Lock<T> {}
 
 /// Proof that a [`Lock`] is held; releases it when dropped.
 pub struct Guard<'a, T> {
-    inner: MutexGuard<'a, T>,
+    lock: &'a Lock<T>,
     _held: rank::Held,
+    /// A guard stays on its thread: the ranks that a thread holds are the thread's own.
+    _not_send: PhantomData<*const ()>,
 }
 
 impl<T> Lock<T> {
     /// A free lock around `value`.
     pub const fn new(rank: Rank, value: T) -> Lock<T> {
-        Lock { rank, inner: Mutex::new(value) }
+        Lock { rank, raw: RawLock::new(), value: UnsafeCell::new(value) }
     }
 
     /// Waits for the lock.
@@ -51,37 +70,69 @@ impl<T> Lock<T> {
     #[track_caller]
     pub fn lock(&self) -> Guard<'_, T> {
         let held = rank::Held::acquire(self.rank);
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        Guard { inner, _held: held }
+        self.raw.lock();
+        Guard { lock: self, _held: held, _not_send: PhantomData }
     }
 
     /// Takes the lock if it is free.
+    ///
+    /// # Panics
+    /// As [`Lock::lock`].
     #[track_caller]
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
-        let inner = match self.inner.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(error)) => error.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
-        Some(Guard { inner, _held: rank::Held::acquire(self.rank) })
+        let held = rank::Held::acquire(self.rank);
+        self.raw.try_lock().then(|| Guard { lock: self, _held: held, _not_send: PhantomData })
     }
 
     /// The value, without locking: `&mut` proves that nobody else looks.
     pub fn get_mut(&mut self) -> &mut T {
-        self.inner.get_mut().unwrap_or_else(PoisonError::into_inner)
+        self.value.get_mut()
     }
 }
 
 impl<T> Deref for Guard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        &self.inner
+        // SAFETY: the guard proves that the lock is held by this thread.
+        unsafe { &*self.lock.value.get() }
     }
 }
 
 impl<T> DerefMut for Guard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.inner
+        // SAFETY: as above, and the guard is borrowed mutably.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    fn drop(&mut self) {
+        self.lock.raw.unlock();
+    }
+}
+
+/// What threads wait for while they give up a [`Lock`].
+#[derive(Default)]
+pub struct Condition {
+    raw: futex::RawCondition,
+}
+
+impl Condition {
+    /// A condition that nobody waits for.
+    pub const fn new() -> Condition {
+        Condition { raw: futex::RawCondition::new() }
+    }
+
+    /// Gives up the lock, waits for [`Condition::notify_all`] or until `limit` has passed, and takes
+    /// the lock again. May return for no reason; the caller checks what it waits for.
+    pub fn wait<'a, T>(&self, guard: Guard<'a, T>, limit: Option<Duration>) -> Guard<'a, T> {
+        self.raw.wait(&guard.lock.raw, limit);
+        guard
+    }
+
+    /// Wakes everybody who waits.
+    pub fn notify_all(&self) {
+        self.raw.notify_all();
     }
 }
 
@@ -113,5 +164,26 @@ mod tests {
         assert!(std::thread::scope(|s| s.spawn(|| lock.try_lock().is_none()).join()).unwrap());
         drop(held);
         assert!(lock.try_lock().is_some());
+    }
+
+    #[test]
+    fn whoever_waits_for_a_condition_is_woken_with_the_lock_held() {
+        let (lock, condition) = (Lock::new(Rank::Control, 0), Condition::new());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut value = lock.lock();
+                while *value != 7 {
+                    value = condition.wait(value, None);
+                }
+                *value = 8;
+                condition.notify_all();
+            });
+            *lock.lock() = 7;
+            condition.notify_all();
+            let mut value = lock.lock();
+            while *value != 8 {
+                value = condition.wait(value, Some(Duration::from_millis(1)));
+            }
+        });
     }
 }

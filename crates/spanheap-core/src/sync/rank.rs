@@ -5,7 +5,7 @@
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Rank {
-    /// What the collector thread waits for, and who waits for the collector.
+    /// Who waits for the collector, and what for.
     Control,
     /// The list of attached mutators.
     Mutators,
@@ -31,6 +31,8 @@ pub enum Rank {
     ArenaMap,
     /// The manager's own records.
     OffHeap,
+    /// What wakes the collector; may be rung under any other lock.
+    Alarm,
 }
 
 /// A lock held by this thread, for as long as the value lives.

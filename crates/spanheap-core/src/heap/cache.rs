@@ -1,0 +1,462 @@
+//! A mutator's span caches: for each class that the mutator uses, one span and a cursor in one of its free
+//! runs.
+//!
+//! The fast path of an allocation is here, and it is three operations: compare the cursor with the
+//! end of the run, move it, done. What is behind it: the next run of the same span, another span, new
+//! pages; and counting the bytes taken.
+//!
+//! # Finding the cache of a type
+//! - Small fixed shapes (up to 8 words, no destructor) have a place in a flat table, a constant of the type.
+//! - Memory without pointers has a place by size class.
+//! - Everything else goes through a small direct-mapped table keyed by the address of the type's
+//!   description and the size class, and on a miss through the classes of the heap.
+//!
+//! # Colour
+//! While marking runs, new objects are *black*: marked and never scanned. Blackness is a property of the
+//! run: when a mutator whose closure began in the marking phase takes a run, the run's slots get mark and
+//! scanned bits at once, and the bits of the slots that were not used are cleared when the run is given
+//! back. So the fast path is the same in every phase.
+//!
+//! A closure may outlive its cycle. Then the heap's generation is ahead of the closure's, and a span that
+//! it gets now has been swept for the new one: its runs are not black, which is right, since nothing is
+//! being marked. Hence the test in [`Tint::is_black`].
+//!
+//! # Locking
+//! None: the owner alone uses its caches while it is inside a closure; see `collect::registry` for who
+//! may give them back when.
+//!
+//! # Safety
+//! The cells are `!Sync`; cursors stay inside runs that the mutator owns.
+#![allow(unsafe_code)]
+
+use super::central::Central;
+use super::class::{Class, ClassKey};
+use super::error::OutOfMemory;
+use super::stall::Cause;
+use crate::addr::{Addr, Bytes};
+use crate::os::Category;
+use crate::span::bits::{self, Run};
+use crate::span::layout::FLAT_SHAPES;
+use crate::span::size_class::{CLASS_COUNT, SizeClass};
+use crate::span::{Generation, Info, OwnedSpan, Span, Table, TypeInfo};
+use core::cell::Cell;
+use core::ptr::NonNull;
+use std::time::Instant;
+
+/// Entries of the direct-mapped table.
+const MAPPED: usize = 256;
+
+/// How a mutator colours what it allocates, constant during a closure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tint {
+    /// Whether the closure began while marking ran.
+    pub black: bool,
+    /// The heap's generation when the closure began.
+    pub generation: Generation,
+}
+
+impl Tint {
+    /// Whether runs of `span` are black.
+    fn is_black(self, span: &Span) -> bool {
+        self.black && span.generation() == self.generation
+    }
+}
+
+/// The cache of one class.
+#[derive(Default)]
+pub struct ClassCache {
+    cursor: Cell<Addr>,
+    end: Cell<Addr>,
+    span: Cell<Option<NonNull<Span>>>,
+    class: Cell<Option<&'static Class>>,
+}
+
+impl ClassCache {
+    /// The next slot of the run, if there is one. `slot` is the slot size of the class.
+    #[inline(always)]
+    fn bump(&self, slot: usize) -> Option<Addr> {
+        let cursor = self.cursor.get();
+        if cursor < self.end.get() {
+            self.cursor.set(Addr::new(cursor.get() + slot));
+            return Some(cursor);
+        }
+        None
+    }
+
+    /// Takes the next run of the cached span, or else of another one; the first slot of it is returned.
+    #[cold]
+    #[inline(never)]
+    fn refill(
+        &self,
+        central: &Central,
+        class: &'static Class,
+        tint: Tint,
+    ) -> Result<Addr, OutOfMemory> {
+        let begun = Instant::now();
+        let mut from = self.cursor.get();
+        loop {
+            if let Some(span) = self.span.get() {
+                // SAFETY: the cache owns the span, whose record lives as long as the heap.
+                let span = unsafe { span.as_ref() };
+                if let Some(run) = bits::next_free_run(span.info(), span.generation(), from) {
+                    let slot = self.begin(central, span, run, tint);
+                    central.stalls().record(Cause::Allocation, begun);
+                    return Ok(slot);
+                }
+                self.give_back(central, tint);
+            }
+            let span = central.acquire(class)?;
+            from = span.info().base;
+            self.class.set(Some(class));
+            self.span.set(Some(span.into_raw()));
+        }
+    }
+
+    /// Begins a run and allocates its first slot.
+    fn begin(&self, central: &Central, span: &Span, run: Run, tint: Tint) -> Addr {
+        let info = span.info();
+        for table in tables_of(span, tint).into_iter().flatten() {
+            bits::set_run(info, table, run);
+        }
+        central.count_taken(run.end.bytes_since(run.start));
+        self.cursor.set(run.start + Bytes::new(info.slot));
+        self.end.set(run.end);
+        run.start
+    }
+
+    /// Gives the span back to its class, and what is left of the run with it.
+    fn give_back(&self, central: &Central, tint: Tint) {
+        let (Some(span), Some(class)) = (self.span.take(), self.class.get()) else { return };
+        // SAFETY: the cache owned the span and gives it up here.
+        let span = unsafe { OwnedSpan::from_raw(span) };
+        let rest = Run { start: self.cursor.take(), end: self.end.take() };
+        if rest.start < rest.end {
+            for table in tables_of(span.span(), tint).into_iter().flatten() {
+                bits::clear_run(span.info(), table, rest);
+            }
+            central.count_returned(rest.end.bytes_since(rest.start));
+        }
+        let info = span.info();
+        let has_room = rest.start < rest.end
+            || bits::next_free_run(info, span.span().generation(), info.base).is_some();
+        central.put_back(class, span, has_room);
+    }
+}
+
+/// The tables in which a run's slots have their bits.
+fn tables_of(span: &Span, tint: Tint) -> [Option<Table>; 3] {
+    let generation = span.generation();
+    // Scanned before marked: a worker that sees the mark must see that there is nothing to scan.
+    let (scanned, marked) = match tint.is_black(span) {
+        true => (Some(Table::Scanned), Some(generation.next().table())),
+        false => (None, None),
+    };
+    [Some(generation.table()), scanned, marked]
+}
+
+/// One line of the direct-mapped table.
+#[derive(Default)]
+struct Mapped {
+    ty: Cell<usize>,
+    size_class: Cell<u8>,
+    cache: Cell<Option<NonNull<ClassCache>>>,
+}
+
+/// A block of caches for classes that have no place of their own.
+struct Block {
+    caches: [ClassCache; Block::LEN],
+    next: Cell<Option<NonNull<Block>>>,
+}
+
+impl Block {
+    const LEN: usize = 64;
+}
+
+/// All span caches of a mutator. Zeroed memory is a valid value.
+pub struct SpanCache {
+    flat: [ClassCache; FLAT_SHAPES],
+    noscan: [ClassCache; CLASS_COUNT],
+    mapped: [Mapped; MAPPED],
+    /// Blocks of caches by class number.
+    blocks: Cell<Option<NonNull<Block>>>,
+    tiny: Cell<Addr>,
+    tiny_end: Cell<Addr>,
+}
+
+/// Objects below this size without pointers share 16-byte slots.
+pub const TINY_BYTES: usize = 16;
+
+impl SpanCache {
+    /// Caches that hold nothing, in memory of their own.
+    pub fn new() -> Box<SpanCache> {
+        let layout = core::alloc::Layout::new::<SpanCache>();
+        // SAFETY: the type has a size.
+        let memory = unsafe { std::alloc::alloc_zeroed(layout) };
+        if memory.is_null() {
+            std::alloc::handle_alloc_error(layout);
+        }
+        // SAFETY: zeroed memory of the right layout from the global allocator. All fields are cells of
+        // addresses, `Option`s of non-null pointers and small numbers, for which zero is valid.
+        unsafe { Box::from_raw(memory.cast::<SpanCache>()) }
+    }
+
+    /// A slot for one value of `ty`.
+    ///
+    /// The slot is uninitialised, counted as allocated and, if the tint is black, as marked.
+    #[inline(always)]
+    pub fn alloc(
+        &self,
+        central: &Central,
+        ty: &'static TypeInfo,
+        tint: Tint,
+    ) -> Result<Addr, OutOfMemory> {
+        if ty.flat != 0 {
+            let slot = const_slot(ty);
+            if ty.flat == 1 << 2 && ty.size < TINY_BYTES {
+                return self.alloc_tiny(central, ty.size, ty.align, tint);
+            }
+            let cache = &self.flat[ty.flat as usize % FLAT_SHAPES];
+            return match cache.bump(slot) {
+                Some(addr) => Ok(addr),
+                None => self.alloc_slow(central, cache, ty, tint),
+            };
+        }
+        match ty.size_class {
+            Some(_) => self.alloc_mapped(central, ty, tint),
+            None => alloc_large(central, &ClassKey::of(ty), ty, Bytes::new(ty.size), tint),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_slow(
+        &self,
+        central: &Central,
+        cache: &ClassCache,
+        ty: &'static TypeInfo,
+        tint: Tint,
+    ) -> Result<Addr, OutOfMemory> {
+        let class = match cache.class.get() {
+            Some(class) => class,
+            None => central.class(&ClassKey::of(ty), ty.name)?,
+        };
+        cache.refill(central, class, tint)
+    }
+
+    /// A slot for a value of a type that has no place in the flat table.
+    fn alloc_mapped(
+        &self,
+        central: &Central,
+        ty: &'static TypeInfo,
+        tint: Tint,
+    ) -> Result<Addr, OutOfMemory> {
+        let key = ClassKey::of(ty);
+        self.alloc_key(central, &key, ty, tint)
+    }
+
+    /// A slot for `bytes` of values of `ty`: a slice.
+    #[inline]
+    pub fn alloc_slice(
+        &self,
+        central: &Central,
+        ty: &'static TypeInfo,
+        bytes: Bytes,
+        tint: Tint,
+    ) -> Result<(Addr, Bytes), OutOfMemory> {
+        let size_class = SizeClass::for_layout(bytes, ty.align);
+        let key = ClassKey::of_slice(ty, size_class);
+        let Some(size_class) = size_class else {
+            let addr = alloc_large(central, &key, ty, bytes, tint)?;
+            // An allocation that succeeded has a size that can be rounded up.
+            let pages = bytes.checked_pages().unwrap_or_default();
+            return Ok((addr, pages.bytes()));
+        };
+        if ty.shape == crate::span::Shape::NoScan && ty.drop.is_none() {
+            if bytes.get() < TINY_BYTES && ty.align <= TINY_BYTES {
+                return Ok((self.alloc_tiny(central, bytes.get(), ty.align, tint)?, bytes));
+            }
+            let cache = &self.noscan[size_class.index()];
+            let addr = match cache.bump(size_class.size().get()) {
+                Some(addr) => addr,
+                None => {
+                    let class = match cache.class.get() {
+                        Some(class) => class,
+                        None => central.class(&key, ty.name)?,
+                    };
+                    cache.refill(central, class, tint)?
+                }
+            };
+            return Ok((addr, size_class.size()));
+        }
+        Ok((self.alloc_key(central, &key, ty, tint)?, size_class.size()))
+    }
+
+    /// A slot of the class `key`, which is small, through the direct-mapped table.
+    fn alloc_key(
+        &self,
+        central: &Central,
+        key: &ClassKey,
+        ty: &'static TypeInfo,
+        tint: Tint,
+    ) -> Result<Addr, OutOfMemory> {
+        let size_class = key.size_class.expect("a small class");
+        let slot = size_class.size().get();
+        let cache = self.cache_of(central, key, ty, size_class)?;
+        match cache.bump(slot) {
+            Some(addr) => Ok(addr),
+            None => self.refill_known(central, cache, tint),
+        }
+    }
+
+    fn refill_known(
+        &self,
+        central: &Central,
+        cache: &ClassCache,
+        tint: Tint,
+    ) -> Result<Addr, OutOfMemory> {
+        let class = cache.class.get().expect("set when the cache was looked up");
+        cache.refill(central, class, tint)
+    }
+
+    #[inline]
+    fn cache_of(
+        &self,
+        central: &Central,
+        key: &ClassKey,
+        ty: &'static TypeInfo,
+        size_class: SizeClass,
+    ) -> Result<&ClassCache, OutOfMemory> {
+        let address = Addr::of(ty).get() | usize::from(key.counting == crate::span::Counting::Trailer);
+        let line = &self.mapped[(address >> 4 ^ size_class.index() * 31) % MAPPED];
+        if let (Some(cache), true) = (
+            line.cache.get(),
+            line.ty.get() == address && usize::from(line.size_class.get()) == size_class.index(),
+        ) {
+            // SAFETY: caches in blocks live as long as the heap's persistent memory.
+            return Ok(unsafe { cache.as_ref() });
+        }
+        let class = central.class(key, ty.name)?;
+        let cache = self.block_cache(central, class)?;
+        cache.class.set(Some(class));
+        line.ty.set(address);
+        line.size_class.set(size_class.index() as u8);
+        line.cache.set(Some(NonNull::from(cache)));
+        Ok(cache)
+    }
+
+    /// The cache of a class in the chain of blocks; a block covers [`Block::LEN`] class numbers.
+    fn block_cache(&self, central: &Central, class: &Class) -> Result<&ClassCache, OutOfMemory> {
+        let mut link = &self.blocks;
+        for _ in 0..class.index() as usize / Block::LEN {
+            link = &self.block_at(link, central)?.next;
+        }
+        let block = self.block_at(link, central)?;
+        Ok(&block.caches[class.index() as usize % Block::LEN])
+    }
+
+    fn block_at<'a>(
+        &'a self,
+        link: &'a Cell<Option<NonNull<Block>>>,
+        central: &Central,
+    ) -> Result<&'a Block, OutOfMemory> {
+        if link.get().is_none() {
+            let layout = core::alloc::Layout::new::<Block>();
+            let memory = central.memory().alloc(central.os(), layout, Category::Metadata);
+            let refused = |e| central.out_of_memory(Bytes::ZERO, super::Refused::System(e));
+            link.set(Some(memory.map_err(refused)?.cast()));
+        }
+        // SAFETY: zeroed persistent memory, valid as a block, never freed before the heap.
+        Ok(unsafe { link.get().expect("just set").as_ref() })
+    }
+
+    /// Room for a small object without pointers, in a slot that it shares with others.
+    fn alloc_tiny(
+        &self,
+        central: &Central,
+        size: usize,
+        align: usize,
+        tint: Tint,
+    ) -> Result<Addr, OutOfMemory> {
+        let size = size.max(1);
+        let start = Addr::new((self.tiny.get().get() + align - 1) & !(align - 1));
+        if start.get() + size <= self.tiny_end.get().get() {
+            self.tiny.set(start + Bytes::new(size));
+            return Ok(start);
+        }
+        let cache = &self.flat[1 << 2];
+        let slot = match cache.bump(TINY_BYTES) {
+            Some(slot) => slot,
+            None => self.alloc_slow(central, cache, &TINY_BLOCK, tint)?,
+        };
+        // The block with more room left is the one to go on with.
+        let left = TINY_BYTES - size;
+        if left > self.tiny_end.get().get() - self.tiny.get().get() {
+            self.tiny.set(slot + Bytes::new(size));
+            self.tiny_end.set(slot + Bytes::new(TINY_BYTES));
+        }
+        Ok(slot)
+    }
+
+    /// Gives everything back. `tint` is the one under which the runs were taken.
+    pub fn give_back_all(&self, central: &Central, tint: Tint) {
+        self.tiny.set(Addr::NULL);
+        self.tiny_end.set(Addr::NULL);
+        for cache in self.flat.iter().chain(&self.noscan) {
+            cache.give_back(central, tint);
+        }
+        let mut link = self.blocks.get();
+        while let Some(block) = link {
+            // SAFETY: as in `block_at`.
+            let block = unsafe { block.as_ref() };
+            for cache in &block.caches {
+                cache.give_back(central, tint);
+            }
+            link = block.next.get();
+        }
+    }
+}
+
+/// The slot size of a type with a place in the flat table.
+#[inline(always)]
+fn const_slot(ty: &TypeInfo) -> usize {
+    match ty.size_class {
+        Some(class) => class.size().get(),
+        None => 0,
+    }
+}
+
+/// The description of a slot that tiny objects share.
+static TINY_BLOCK: TypeInfo = TypeInfo::new(
+    || "tiny objects",
+    TINY_BYTES,
+    8,
+    crate::span::Shape::NoScan,
+    trace_nothing,
+    None,
+);
+
+/// Reports nothing: the trace function of what has no pointers.
+///
+/// # Safety
+/// None is needed; the type demands the word.
+unsafe fn trace_nothing(_: *const u8, _: usize, _: &mut crate::span::Tracer<'_>) {}
+
+/// A span for one large object, black if the tint says so, and in its class' list at once.
+fn alloc_large(
+    central: &Central,
+    key: &ClassKey,
+    ty: &'static TypeInfo,
+    bytes: Bytes,
+    tint: Tint,
+) -> Result<Addr, OutOfMemory> {
+    let class = central.class(key, ty.name)?;
+    let span = central.acquire_large(class, bytes, ty.align)?;
+    let info: Info = *span.info();
+    let whole = Run { start: info.base, end: info.limit() };
+    for table in tables_of(span.span(), tint).into_iter().flatten() {
+        bits::set_run(&info, table, whole);
+    }
+    central.count_taken(Bytes::new(info.slot));
+    central.put_back(class, span, false);
+    Ok(info.base)
+}

@@ -1,0 +1,225 @@
+//! The drop queue: values that are dead and whose destructor has not run yet.
+//!
+//! A destructor is user code: it may be slow, block, panic, or use another heap. So it runs on a thread of
+//! its own, never inside an allocation, a barrier, a sweep or under a lock, and nothing waits for it but
+//! the memory of the dead value itself.
+//!
+//! A dead value keeps its slot and has a bit in the drops table. Its span is in this queue, and at the
+//! same time where any other span is: in a list of its class or in a mutator's cache, because its live
+//! objects go on living. When nothing in a span is alive any more, the queue becomes its owner and frees it
+//! after the last destructor.
+//!
+//! # Invariants
+//! - D1. A set drops bit means: dead, initialised, destructor owed, slot allocated. Bits are set by a
+//!   sweep and cleared by the drop thread, both under the queue's lock; so a destructor runs once.
+//! - D2. A span with drops bits is in the queue, or the drop thread is at work on it.
+//! - D3. A span that the queue owns is in no list, so no sweep meets it again.
+//!
+//! # Locking
+//! [`Rank::DropQueue`]; not held while a destructor runs.
+//!
+//! # Safety
+//! Destructors get exclusive access to values that D1 says are dead.
+#![allow(unsafe_code)]
+
+use super::sweep::{Swept, sorted};
+use crate::addr::Addr;
+use crate::span::{Generation, OwnedSpan, Span, Table, bits};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Condition, Guard, Lock, Rank};
+use core::ptr::NonNull;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// How many values are dropped between two looks at the lock.
+const BATCH: usize = 64;
+
+/// Spans with dead values.
+pub struct DropQueue {
+    state: Lock<State>,
+    arrived: Condition,
+    /// Whether there may be work; read without the lock.
+    has_work: AtomicBool,
+    dropped: AtomicU64,
+    panics: AtomicU64,
+}
+
+struct State {
+    first: Option<NonNull<Span>>,
+    closed: bool,
+}
+
+// SAFETY: the queue's spans are reached under its lock.
+unsafe impl Send for State {}
+
+impl DropQueue {
+    /// An empty queue.
+    pub const fn new() -> DropQueue {
+        DropQueue {
+            state: Lock::new(Rank::DropQueue, State { first: None, closed: false }),
+            arrived: Condition::new(),
+            has_work: AtomicBool::new(false),
+            dropped: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
+        }
+    }
+
+    /// Values dropped so far, and destructors that panicked.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.dropped.load(Ordering::Relaxed), self.panics.load(Ordering::Relaxed))
+    }
+
+    /// Whether a span may be waiting.
+    pub fn has_work(&self) -> bool {
+        self.has_work.load(Ordering::Acquire)
+    }
+
+    /// Sweeps a span whose class drops values: see the rules in [`super::sweep`].
+    pub(super) fn sweep(&self, mut span: OwnedSpan, generation: Generation) -> Swept {
+        let info = *span.info();
+        let (allocated, marked) = (span.span().generation().table(), generation.table());
+        let mut state = self.state.lock();
+        let (mut live, mut owed) = (0, 0);
+        for (page, marks) in bits::lines(&info, marked) {
+            let old = bits::line(allocated, page);
+            let (scanned, drops) = (bits::line(Table::Scanned, page), bits::line(Table::Drops, page));
+            for index in 0..marks.len() {
+                let mark = marks[index].load(Ordering::Acquire);
+                let dead = old[index].load(Ordering::Acquire) & !mark;
+                let pending = drops[index].load(Ordering::Relaxed) | dead;
+                live += (mark & !pending).count_ones() as usize;
+                owed += pending.count_ones() as usize;
+                drops[index].store(pending, Ordering::Relaxed);
+                marks[index].store(mark | pending, Ordering::Release);
+                old[index].store(0, Ordering::Relaxed);
+                scanned[index].store(0, Ordering::Relaxed);
+            }
+        }
+        span.set_generation(generation);
+        if owed == 0 {
+            return sorted(span, live);
+        }
+        self.enqueue(&mut state, span.span());
+        if live == 0 {
+            span.span().owned_by_drop_queue.store(true, Ordering::Relaxed);
+            let _owned_by_the_queue = span.into_raw();
+            return Swept::Dropping;
+        }
+        sorted(span, live + owed)
+    }
+
+    fn enqueue(&self, state: &mut State, span: &Span) {
+        if !span.in_drop_queue.swap(true, Ordering::Relaxed) {
+            span.next_drop.set(state.first);
+            state.first = Some(NonNull::from(span));
+            self.has_work.store(true, Ordering::Release);
+            self.arrived.notify_all();
+        }
+    }
+
+    /// Runs the destructors of one batch of values. What is returned says whether anything was done and
+    /// gives out a span that is empty now, for the caller to free.
+    pub fn run_batch(&self) -> Batch {
+        let state = self.state.lock();
+        self.run_batch_of(state)
+    }
+
+    /// Waits for work and does a batch of it; `None` when the queue is closed and empty.
+    pub fn wait_and_run_batch(&self) -> Option<Batch> {
+        let mut state = self.state.lock();
+        while state.first.is_none() {
+            if state.closed {
+                return None;
+            }
+            state = self.arrived.wait(state, None);
+        }
+        Some(self.run_batch_of(state))
+    }
+
+    /// Lets [`DropQueue::wait_and_run_batch`] end when the queue is empty.
+    pub fn close(&self) {
+        self.state.lock().closed = true;
+        self.arrived.notify_all();
+    }
+
+    fn run_batch_of(&self, mut state: Guard<'_, State>) -> Batch {
+        let Some(first) = state.first else { return Batch::Idle };
+        // SAFETY: span records outlive the queue (P3).
+        let span = unsafe { first.as_ref() };
+        state.first = span.next_drop.take();
+        span.in_drop_queue.store(false, Ordering::Relaxed);
+        if state.first.is_none() {
+            self.has_work.store(false, Ordering::Release);
+        }
+        drop(state);
+
+        let info = *span.info();
+        let mut batch = [Addr::NULL; BATCH];
+        let mut len = 0;
+        bits::for_each_set(&info, Table::Drops, |object| {
+            if len < BATCH {
+                batch[len] = object;
+                len += 1;
+            }
+        });
+        for &object in &batch[..len] {
+            self.drop_object(span, object);
+        }
+
+        let mut state = self.state.lock();
+        for &object in &batch[..len] {
+            bits::clear(Table::Drops, object);
+            bits::clear(span.generation().table(), object);
+        }
+        if bits::count(&info, Table::Drops) > 0 {
+            self.enqueue(&mut state, span);
+        } else if span.owned_by_drop_queue.load(Ordering::Relaxed) {
+            // SAFETY: the queue owns the span and gives it up here (D3).
+            return Batch::Emptied(unsafe { OwnedSpan::from_raw(first) });
+        }
+        Batch::Done
+    }
+
+    /// Drops the values of the object at `object`.
+    fn drop_object(&self, span: &Span, object: Addr) {
+        let info = span.info();
+        let Some(drop) = info.drop else { return };
+        // SAFETY: by D1 the object is initialised.
+        let count = unsafe { info.count(object) };
+        // SAFETY: by D1 the values are dead and their destructor has not run; no `Gc` to them is left.
+        let run = AssertUnwindSafe(|| unsafe { drop(object.as_ptr(), count) });
+        if catch_unwind(run).is_err() {
+            self.panics.fetch_add(1, Ordering::Relaxed);
+        }
+        self.dropped.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// Drops every object that is left in a span; for the end of a heap, when no mutator is attached.
+    ///
+    /// # Safety
+    /// The span's allocation bits stand at initialised objects, which nobody will use again.
+    pub unsafe fn drop_all(&self, span: &Span) {
+        if span.info().drop.is_some() {
+            let table = span.generation().table();
+            bits::for_each_set(span.info(), table, |object| {
+                self.drop_object(span, object);
+                bits::clear(table, object);
+            });
+        }
+    }
+}
+
+impl Default for DropQueue {
+    fn default() -> DropQueue {
+        DropQueue::new()
+    }
+}
+
+/// What a look at the drop queue came to.
+pub enum Batch {
+    /// There was nothing to do.
+    Idle,
+    /// Values have been dropped.
+    Done,
+    /// Values have been dropped, and the span that held them is empty.
+    Emptied(OwnedSpan),
+}

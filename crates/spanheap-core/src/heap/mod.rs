@@ -1,0 +1,27 @@
+//! The heap below its collector: spans of pages, cut into objects of one class.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`page_heap`] | address space, pages, span records; growth |
+//! | [`class`] | classes of spans, and the lists of spans of each |
+//! | [`central`] | what the threads of a heap share for allocating |
+//! | [`cache`] | what each thread has for itself: the allocation fast path |
+//! | [`sweep`] | turning marks into free slots |
+//! | [`drops`] | dead values that wait for their destructor |
+//! | [`stall`] | the longest time that a mutator was held up, and why |
+//!
+//! This layer knows generations and colours, and nothing of phases, grace periods or roots: those belong
+//! to `collect`, which calls down into this layer and is never called by it.
+
+pub mod cache;
+pub mod central;
+pub mod class;
+pub mod drops;
+pub mod error;
+pub mod page_heap;
+pub mod stall;
+pub mod sweep;
+
+pub use central::{Central, Config};
+pub use error::OutOfMemory;
+pub use page_heap::Refused;

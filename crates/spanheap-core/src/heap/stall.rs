@@ -1,0 +1,95 @@
+//! Stalls: how long the collector or the allocator has held a mutator up.
+//!
+//! There is no pause in which all threads wait, so the honest figure is the longest time that *one* thread
+//! spent in somebody else's work: in the slow path of an allocation, in giving its caches back at a
+//! change of phase, or waiting for a container that the collector is reading. Fast paths are not timed.
+
+use crate::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Why a mutator was held up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Cause {
+    /// Nothing has held anybody up so far.
+    None = 0,
+    /// Finding a free run: sweeping on demand, new pages.
+    Allocation = 1,
+    /// Entering: giving span caches back because the phase has changed.
+    PhaseChange = 2,
+    /// Waiting for a container under a lock.
+    Container = 3,
+    /// Leaving or storing: handing a full barrier buffer over.
+    Flush = 4,
+}
+
+impl Cause {
+    /// The cause in words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cause::None => "none",
+            Cause::Allocation => "allocation slow path",
+            Cause::PhaseChange => "change of phase",
+            Cause::Container => "locked container",
+            Cause::Flush => "barrier buffer",
+        }
+    }
+}
+
+/// The longest stall: nanoseconds above, cause in the low 8 bits, so that one word has both.
+pub struct Stalls {
+    longest: AtomicU64,
+}
+
+impl Stalls {
+    /// No stall so far.
+    pub const fn new() -> Stalls {
+        Stalls { longest: AtomicU64::new(0) }
+    }
+
+    /// Records a stall that began at `begun` and ends now.
+    pub fn record(&self, cause: Cause, begun: Instant) {
+        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let entry = nanos.min(u64::MAX >> 8) << 8 | cause as u64;
+        // Reading first keeps the shared word in everybody's cache as long as there is no new record.
+        if entry > self.longest.load(Ordering::Relaxed) {
+            self.longest.fetch_max(entry, Ordering::Relaxed);
+        }
+    }
+
+    /// The longest stall and its cause.
+    pub fn longest(&self) -> (Duration, Cause) {
+        let entry = self.longest.load(Ordering::Relaxed);
+        let cause = match entry & 0xff {
+            1 => Cause::Allocation,
+            2 => Cause::PhaseChange,
+            3 => Cause::Container,
+            4 => Cause::Flush,
+            _ => Cause::None,
+        };
+        (Duration::from_nanos(entry >> 8), cause)
+    }
+}
+
+impl Default for Stalls {
+    fn default() -> Stalls {
+        Stalls::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_stall_keeps_its_cause() {
+        let stalls = Stalls::new();
+        assert_eq!(stalls.longest(), (Duration::ZERO, Cause::None));
+        let long_ago = Instant::now() - Duration::from_millis(50);
+        stalls.record(Cause::Container, long_ago);
+        stalls.record(Cause::Flush, Instant::now());
+        let (length, cause) = stalls.longest();
+        assert!(length >= Duration::from_millis(50));
+        assert_eq!(cause, Cause::Container);
+    }
+}

@@ -1,0 +1,92 @@
+//! Sweeping a span: what the finished cycle has not marked is free.
+//!
+//! Nothing is moved and no object is looked at. The marks become the allocation bitmap because the span's
+//! generation moves on; the old allocation bits and the scanned bits are cleared, so that they can serve
+//! the next cycle. Only a class whose values need dropping takes a second look: objects that died now
+//! get a bit in the drops table and stay allocated until the drop thread has been there.
+//!
+//! ```text
+//!   dead    := allocated & !marked & !drops        (drops: dead since an earlier cycle)
+//!   drops   |= dead                                 if the class drops
+//!   marked  |= drops                                they stay allocated for now
+//!   allocated := 0; scanned := 0; generation := g   from here on `marked` is what is allocated
+//! ```
+//!
+//! The caller owns the span; what to do with it afterwards is the caller's, too: the outcome says what
+//! it is good for.
+//!
+//! # Safety
+//! Poisoning writes to slots whose objects are dead, in a span that the sweeper owns.
+#![allow(unsafe_code)]
+
+use super::drops::DropQueue;
+use crate::span::{Generation, OwnedSpan, Table, bits};
+use crate::sync::atomic::Ordering;
+
+/// What a swept span is good for.
+pub enum Swept {
+    /// Nothing lives in it: its pages can be freed.
+    Empty(OwnedSpan),
+    /// Some of its slots are free.
+    Partial(OwnedSpan),
+    /// All of its slots are taken.
+    Full(OwnedSpan),
+    /// Nothing lives in it, and the drop queue has it now, since destructors are owed.
+    Dropping,
+}
+
+/// Sweeps a span for `generation`. Freed slots are filled with a pattern when `poison` is set.
+pub fn sweep(
+    mut span: OwnedSpan,
+    generation: Generation,
+    drops: &DropQueue,
+    poison: bool,
+) -> Swept {
+    let info = *span.info();
+    let old = span.span().generation();
+    debug_assert!(old.next() == generation, "a span missed a sweep: {old:?} -> {generation:?}");
+    let (allocated, marked) = (old.table(), generation.table());
+    if info.drop.is_some() {
+        return drops.sweep(span, generation);
+    }
+    if poison {
+        poison_dead(&span, allocated, marked);
+    }
+    let mut live = 0;
+    for (page, marks) in bits::lines(&info, marked) {
+        live += marks.iter().map(|w| w.load(Ordering::Acquire).count_ones() as usize).sum::<usize>();
+        for table in [allocated, Table::Scanned] {
+            for word in bits::line(table, page) {
+                // Most words are clear already, and a line that is not written stays shared.
+                if word.load(Ordering::Relaxed) != 0 {
+                    word.store(0, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+    span.set_generation(generation);
+    sorted(span, live)
+}
+
+/// The outcome for a span with `allocated` slots taken.
+pub(super) fn sorted(span: OwnedSpan, allocated: usize) -> Swept {
+    match allocated {
+        0 => Swept::Empty(span),
+        n if n < span.info().slots => Swept::Partial(span),
+        _ => Swept::Full(span),
+    }
+}
+
+/// What freed memory is filled with when poisoning is on: no pointer and few numbers look like it.
+pub const POISON: u8 = 0xdb;
+
+/// Fills the slots of objects that died.
+fn poison_dead(span: &OwnedSpan, allocated: Table, marked: Table) {
+    let info = *span.info();
+    bits::for_each_set(&info, allocated, |object| {
+        if !bits::is_set(marked, object) {
+            // SAFETY: the caller of `sweep` owns the span, and an unmarked object is gone.
+            unsafe { bits::fill_slot(&info, object, POISON) };
+        }
+    });
+}

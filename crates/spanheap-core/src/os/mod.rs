@@ -1,0 +1,331 @@
+//! Memory from the operating system: regions and their states, exact accounting, a simulated
+//! system.
+//!
+//! # States
+//! Every region of the address space is, page by page, in one of four states:
+//!
+//! ```text
+//!            reserve              map                used
+//!   None ──────────────► Reserved ─────► Prepared ◄────────► Ready
+//!    ▲ │                     ▲              │      unused      │
+//!    │ │                     └──────────────┴──────────────────┘ fault
+//!    │ └───────────────────────── alloc ──────────────────────►┘
+//!    └──────────────── release, from any of the three ─────────┘
+//! ```
+//!
+//! * **None**: not ours.
+//! * **Reserved**: ours, and an access faults. Costs address space only.
+//! * **Prepared**: meant to have no memory behind it, cheap to make Ready. An access is a bug with
+//!   an undefined outcome: a fault, zeros, or old contents.
+//! * **Ready**: may be accessed.
+//!
+//! What a range contains once it is Ready: zeros after `alloc` and after `map` + `used`; after
+//! `unused` + `used` zeros if [`Os::zero_after_unused`] says so, else anything.
+//!
+//! # One value, two systems
+//! [`Os`] is a value and not a type parameter, which would reach every type of the crate. Behind it
+//! is the running kernel (`linux.rs`) or a system in memory (`sim`) that checks every transition.
+//! Both offer the same functions with the same signatures, this file chooses between them, and does
+//! what they have in common: argument checks, alignment, accounting.
+//!
+//! That pair is also the seam for other systems. A port is a third file beside `linux.rs` that
+//! provides, with those signatures: reservations that may be released and changed *in part*, at
+//! page granularity (a system that releases only whole reservations must also bring its own way to
+//! get an aligned one, instead of over-reserving and trimming as [`Os::reserve_aligned`] does);
+//! `map` and `used` that fail without having changed anything; zeros where the paragraph above
+//! promises them; the sizes of its pages; and in `barrier.rs` its means to make all threads of the
+//! process run a fence. The counts that the callers pass along are there for systems that commit
+//! memory explicitly, and for the simulation, which compares them with the truth.
+//!
+//! # Locking
+//! None here: ranges belong to their callers, and two threads never change overlapping ranges at
+//! once. The simulation has a mutex inside, a leaf below every ranked lock of the crate.
+//!
+//! # Trust
+//! The operations are safe to call because a range is a pair of numbers: whoever turns an address
+//! into a pointer and follows it argues that the memory is Ready, and that includes that its owner
+//! will not change its state meanwhile. A range that was never obtained here must not be passed in;
+//! the simulation panics on one, the kernel cannot know.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "spanheap-core runs on Linux only so far: port os/linux.rs (see the text of os/mod.rs)"
+);
+
+mod account;
+pub mod barrier;
+mod error;
+#[cfg(target_os = "linux")]
+mod linux;
+pub mod sim;
+
+use std::sync::Arc;
+
+pub use account::{Accounting, Category};
+pub use error::{Operation, OsError};
+pub use sim::SimOs;
+
+use crate::addr::{ADDRESS_BITS, Addr, AddrRange, Bytes};
+use linux::NativeOs;
+
+/// The first address that the manager's tables cannot describe.
+const ADDRESS_LIMIT: usize = 1 << ADDRESS_BITS;
+
+/// An operating system as a source of memory, with the account of what was taken from it.
+///
+/// Ranges passed in consist of whole pages (see [`Os::page_size`]); any other range is a panic. An
+/// empty range is allowed and means that nothing happens.
+pub struct Os {
+    backend: Backend,
+    page_size: Bytes,
+    accounting: Accounting,
+}
+
+enum Backend {
+    Native(NativeOs),
+    Simulated(Arc<SimOs>),
+}
+
+/// Calls the function of the same name of whichever system this is.
+macro_rules! dispatch {
+    ($os:expr, $function:ident($($argument:expr),*)) => {
+        match &$os.backend {
+            Backend::Native(system) => system.$function($($argument),*),
+            Backend::Simulated(system) => system.$function($($argument),*),
+        }
+    };
+}
+
+impl Os {
+    /// The kernel that the process runs on.
+    pub fn native() -> Os {
+        Os::over(Backend::Native(NativeOs::new()))
+    }
+
+    /// A system in memory, for tests.
+    pub fn simulated(sim: Arc<SimOs>) -> Os {
+        Os::over(Backend::Simulated(sim))
+    }
+
+    fn over(backend: Backend) -> Os {
+        let mut os = Os { backend, page_size: Bytes::ZERO, accounting: Accounting::new() };
+        os.page_size = dispatch!(os, page_size());
+        os
+    }
+
+    /// The size of a physical page: a power of two, at least 4 KiB.
+    #[inline]
+    pub fn page_size(&self) -> Bytes {
+        self.page_size
+    }
+
+    /// The size of a transparent huge page, a power of two; zero when there are none or unknown.
+    pub fn huge_page_size(&self) -> Bytes {
+        dispatch!(self, huge_page_size())
+    }
+
+    /// Whether memory that was `unused` reads as zeros once it is Ready again.
+    pub fn zero_after_unused(&self) -> bool {
+        dispatch!(self, zero_after_unused())
+    }
+
+    /// The counters.
+    #[inline]
+    pub fn accounting(&self) -> &Accounting {
+        &self.accounting
+    }
+
+    /// None to Reserved, page-aligned. The hint is where the caller would like it to be; if that
+    /// place is taken the reservation is somewhere else, and never on top of anything.
+    ///
+    /// # Errors
+    /// When the system refuses, or has no address left that the manager can describe.
+    ///
+    /// # Panics
+    /// When `bytes` is zero, or `bytes` or the hint is not a multiple of the page size.
+    pub fn reserve(&self, hint: Option<Addr>, bytes: Bytes) -> Result<Addr, OsError> {
+        self.check_new(hint.unwrap_or(Addr::NULL), bytes);
+        let base = dispatch!(self, reserve(hint, bytes))?;
+        self.accounting.add_reserved(bytes);
+        if is_describable(base, bytes) {
+            return Ok(base);
+        }
+        self.release_reserved(AddrRange::at(base, bytes));
+        Err(OsError::new(Operation::Reserve, bytes, libc::ENOMEM))
+    }
+
+    /// Like [`Os::reserve`], with a base that is a multiple of `align`, a power of two. Exactly
+    /// `bytes` bytes are reserved in the end; in between it may be `align` more.
+    ///
+    /// # Errors
+    /// Like [`Os::reserve`].
+    ///
+    /// # Panics
+    /// Like [`Os::reserve`].
+    pub fn reserve_aligned(
+        &self,
+        hint: Option<Addr>,
+        bytes: Bytes,
+        align: Bytes,
+    ) -> Result<Addr, OsError> {
+        assert!(align.get().is_power_of_two(), "alignment {align} is not a power of two");
+        // Often the hint is free, or the system happens to align; then there is nothing to trim.
+        let base = self.reserve(hint, bytes)?;
+        if base.is_aligned(align.get()) {
+            return Ok(base);
+        }
+        self.release_reserved(AddrRange::at(base, bytes));
+        // A base is a multiple of the page size at least, so one page less than `align` is enough.
+        let slack = align.saturating_sub(self.page_size);
+        let wide = bytes.get().checked_add(slack.get()).map(Bytes::new);
+        let wide = wide.ok_or(OsError::new(Operation::Reserve, bytes, libc::ENOMEM))?;
+        let whole = AddrRange::at(self.reserve(None, wide)?, wide);
+        // The reservation ends below ADDRESS_LIMIT, and the aligned base lies inside it.
+        let base = whole.base().checked_align_up(align.get()).expect("the base is in the range");
+        let wanted = AddrRange::at(base, bytes);
+        self.release_reserved(AddrRange::new(whole.base(), wanted.base()));
+        self.release_reserved(AddrRange::new(wanted.end(), whole.end()));
+        Ok(base)
+    }
+
+    /// Reserved to Prepared. Counts the range as mapped for `category`.
+    ///
+    /// # Errors
+    /// When the system refuses; the range stays Reserved.
+    pub fn map(&self, range: AddrRange, category: Category) -> Result<(), OsError> {
+        if self.is_nothing(range) {
+            return Ok(());
+        }
+        dispatch!(self, map(range, category))?;
+        self.accounting.add_mapped(category, range.bytes());
+        Ok(())
+    }
+
+    /// Prepared to Ready, for a range that may be Ready in part. `prepared` is the number of bytes
+    /// in it that are Prepared now, exactly; so many are counted.
+    ///
+    /// # Errors
+    /// When the system refuses; what was Prepared stays so.
+    pub fn used(&self, range: AddrRange, prepared: Bytes) -> Result<(), OsError> {
+        assert!(prepared <= range.bytes(), "{prepared} Prepared in {range:?}");
+        if self.is_nothing(range) {
+            return Ok(());
+        }
+        dispatch!(self, used(range, prepared))?;
+        self.accounting.add_ready(prepared);
+        Ok(())
+    }
+
+    /// Ready to Prepared, for a range that may be Prepared in part; `ready` is the number of bytes
+    /// in it that are Ready now, exactly. The contents are forfeit.
+    pub fn unused(&self, range: AddrRange, ready: Bytes) {
+        assert!(ready <= range.bytes(), "{ready} Ready in {range:?}");
+        if self.is_nothing(range) {
+            return;
+        }
+        dispatch!(self, unused(range, ready));
+        self.accounting.sub_ready(ready);
+    }
+
+    /// Ready or Prepared to Reserved: from now on an access faults, and the memory behind the range
+    /// is gone. `category` is the one that it was mapped for, `ready` the number of bytes in it
+    /// that are Ready now, exactly.
+    ///
+    /// # Errors
+    /// When the system refuses; neither state nor contents have changed.
+    pub fn fault(&self, range: AddrRange, category: Category, ready: Bytes) -> Result<(), OsError> {
+        assert!(ready <= range.bytes(), "{ready} Ready in {range:?}");
+        if self.is_nothing(range) {
+            return Ok(());
+        }
+        dispatch!(self, fault(range, category, ready))?;
+        self.accounting.sub_ready(ready);
+        self.accounting.sub_mapped(category, range.bytes());
+        Ok(())
+    }
+
+    /// Any state to None. `mapped` and `ready` are the numbers of bytes in the range that are
+    /// mapped (all for `category`) and Ready, exactly. If the system does not take the range back,
+    /// it is counted as leaked and nobody owns it any more.
+    pub fn release(&self, range: AddrRange, category: Category, mapped: Bytes, ready: Bytes) {
+        assert!(mapped <= range.bytes(), "{mapped} mapped in {range:?}");
+        assert!(ready <= mapped, "{ready} Ready of {mapped} mapped in {range:?}");
+        if self.is_nothing(range) {
+            return;
+        }
+        if dispatch!(self, release(range, category, mapped, ready)).is_err() {
+            self.accounting.add_leaked(range.bytes());
+        }
+        self.accounting.sub_ready(ready);
+        self.accounting.sub_mapped(category, mapped);
+        self.accounting.sub_reserved(range.bytes());
+    }
+
+    /// None to Ready in one step: zeroed memory at a page-aligned place of the system's choice.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    ///
+    /// # Panics
+    /// When `bytes` is zero or not a multiple of the page size.
+    pub fn alloc(&self, bytes: Bytes, category: Category) -> Result<Addr, OsError> {
+        self.check_new(Addr::NULL, bytes);
+        let base = dispatch!(self, alloc(bytes, category))?;
+        self.accounting.add_reserved(bytes);
+        self.accounting.add_mapped(category, bytes);
+        self.accounting.add_ready(bytes);
+        if is_describable(base, bytes) {
+            return Ok(base);
+        }
+        self.release(AddrRange::at(base, bytes), category, bytes, bytes);
+        Err(OsError::new(Operation::Alloc, bytes, libc::ENOMEM))
+    }
+
+    /// Tells the system that huge pages would suit this range, or would not. Changes no state and
+    /// no contents, and may be ignored. Only whole huge pages are asked for, so that the hint does
+    /// not split a mapping where no huge page could begin.
+    pub fn hint_huge(&self, range: AddrRange, wanted: bool) {
+        if self.is_nothing(range) {
+            return;
+        }
+        let unit = if wanted { self.huge_page_size().get().max(1) } else { 1 };
+        let end = range.end().align_down(unit);
+        let base = range.base().checked_align_up(unit).unwrap_or(end);
+        if base < end {
+            dispatch!(self, hint_huge(AddrRange::new(base, end), wanted));
+        }
+    }
+
+    /// Gives back a range that is Reserved and nothing more; the category does not matter then.
+    fn release_reserved(&self, range: AddrRange) {
+        self.release(range, Category::Heap, Bytes::ZERO, Bytes::ZERO);
+    }
+
+    #[track_caller]
+    fn check_new(&self, hint: Addr, bytes: Bytes) {
+        let page = self.page_size.get();
+        let whole = bytes != Bytes::ZERO && bytes.get() % page == 0 && hint.is_aligned(page);
+        assert!(whole, "{bytes} at {hint} are not whole pages of {}", self.page_size);
+    }
+
+    /// Whether the range is empty; panics when it does not consist of whole pages.
+    #[track_caller]
+    fn is_nothing(&self, range: AddrRange) -> bool {
+        let page = self.page_size.get();
+        let whole = range.base().is_aligned(page) && range.end().is_aligned(page);
+        assert!(whole, "{range:?} does not consist of whole pages of {}", self.page_size);
+        range.is_empty()
+    }
+}
+
+/// Whether memory lies below every address that the manager's tables cannot describe. Linux hands
+/// out higher addresses only to those who ask for them; other systems may not.
+fn is_describable(base: Addr, bytes: Bytes) -> bool {
+    base.get().checked_add(bytes.get()).is_some_and(|end| end <= ADDRESS_LIMIT)
+}
+
+/// The value is shared by all threads of a heap.
+const _: () = {
+    const fn shareable<T: Send + Sync>() {}
+    shareable::<Os>();
+};

@@ -1,0 +1,335 @@
+//! A simulated operating system: real memory, a shadow state for every page, and failures on order.
+//!
+//! A whole heap with many threads runs on it. It serves three purposes:
+//!
+//! * **Checking.** Each page has a shadow state. A transition that is not in the diagram of the
+//!   [`os`](super) module, or byte counts that do not match the states, is a panic that names
+//!   operation, range, page and state. Nothing has changed then.
+//! * **Poisoning.** The kernel may keep the contents of a Prepared page or lose them; here the two
+//!   alternate by seed, and lost contents are junk. Memory that was made inaccessible is junk at
+//!   once. A caller that reads what it has no right to finds values that are no plausible pointers.
+//! * **Failing.** The n-th fallible call fails, or all calls from the n-th on, or all that would
+//!   make more bytes Ready than a budget allows. With [`SimOs::calls`] a test runs a scenario once,
+//!   counts, and then runs it again for every n.
+//!
+//! Pages may have any size from 4 KiB. Backing memory comes from the Rust allocator, zeroed and
+//! over-allocated, so that large reservations cost nothing until they are touched.
+//!
+//! # What it cannot do
+//! An access to Reserved or Prepared memory does not fault; the poison must give it away. Hints are
+//! ignored, unless the simulation was built with a [contiguous](SimBuilder::contiguous) block.
+//!
+//! # Locking
+//! One plain mutex around everything. It is a leaf: no lock of the crate is taken under it, so it
+//! needs no rank.
+
+mod shadow;
+
+use core::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use self::shadow::{Expect, Shadow};
+use super::{Category, Operation, OsError};
+use crate::addr::{Addr, AddrRange, Bytes};
+
+/// What memory reads as after `unused`, when it does not read as zeros.
+pub const UNUSED_JUNK: u8 = 0xa7;
+/// What memory reads as after `fault` and `release`, for those who still look.
+pub const FAULT_JUNK: u8 = 0xfd;
+
+/// How a simulated system behaves. Start with [`SimOs::builder`].
+#[derive(Clone, Debug)]
+pub struct SimBuilder {
+    page_size: Bytes,
+    huge_page_size: Bytes,
+    contiguous: Bytes,
+    zero_after_unused: bool,
+    seed: u64,
+    fail_call: Option<usize>,
+    fail_from: Option<usize>,
+    fail_release: Option<usize>,
+    budget: Option<Bytes>,
+}
+
+impl SimBuilder {
+    /// The size of a page, a power of two of at least 4 KiB. Default: 4 KiB.
+    ///
+    /// # Panics
+    /// On any other size.
+    pub fn page_size(mut self, bytes: Bytes) -> SimBuilder {
+        let allowed = bytes.get() >= 4096 && bytes.get().is_power_of_two();
+        assert!(allowed, "{bytes} is not a page size");
+        self.page_size = bytes;
+        self
+    }
+
+    /// The size of a huge page to report. Default: none.
+    pub fn huge_page_size(mut self, bytes: Bytes) -> SimBuilder {
+        let allowed = bytes == Bytes::ZERO || bytes.get().is_power_of_two();
+        assert!(allowed, "{bytes} is not a page size");
+        self.huge_page_size = bytes;
+        self
+    }
+
+    /// Sets one block of address space aside, aligned to a heap arena. Reservations are made inside
+    /// it while there is room: at the hint if that is inside and free, else at the lowest free
+    /// place. Reservations then follow each other as they do on a real system. Default: no such
+    /// block; every reservation lies apart, and hints are ignored.
+    pub fn contiguous(mut self, bytes: Bytes) -> SimBuilder {
+        self.contiguous = bytes;
+        self
+    }
+
+    /// Whether memory always reads as zeros after `unused` and `used`, as on Linux, and the system
+    /// says so. Default: no; zeros and junk alternate by seed.
+    pub fn zero_after_unused(mut self, zero: bool) -> SimBuilder {
+        self.zero_after_unused = zero;
+        self
+    }
+
+    /// What the choices of the simulation depend on. Default: 0.
+    pub fn seed(mut self, seed: u64) -> SimBuilder {
+        self.seed = seed;
+        self
+    }
+
+    /// Exactly the `n`-th fallible call fails, counted from 1.
+    pub fn fail_call(mut self, n: usize) -> SimBuilder {
+        self.fail_call = Some(n);
+        self
+    }
+
+    /// Every fallible call from the `n`-th on fails, counted from 1.
+    pub fn fail_from(mut self, n: usize) -> SimBuilder {
+        self.fail_from = Some(n);
+        self
+    }
+
+    /// The system does not take back the `n`-th range that is released, counted from 1.
+    pub fn fail_release(mut self, n: usize) -> SimBuilder {
+        self.fail_release = Some(n);
+        self
+    }
+
+    /// A call that would leave more than so many bytes Ready fails.
+    pub fn budget(mut self, bytes: Bytes) -> SimBuilder {
+        self.budget = Some(bytes);
+        self
+    }
+
+    /// Starts the system.
+    ///
+    /// # Panics
+    /// When there is no memory for the [contiguous](SimBuilder::contiguous) block.
+    pub fn build(self) -> Arc<SimOs> {
+        let mut shadow = Shadow::new(self.page_size);
+        if self.contiguous != Bytes::ZERO {
+            assert!(shadow.set_aside(self.contiguous), "no memory for {}", self.contiguous);
+        }
+        let state = State {
+            shadow,
+            random: self.seed,
+            calls: 0,
+            releases: 0,
+            fail_call: self.fail_call,
+            fail_from: self.fail_from,
+            budget: self.budget,
+        };
+        Arc::new(SimOs { config: self, state: Mutex::new(state) })
+    }
+}
+
+/// A simulated operating system. See the [module](self).
+pub struct SimOs {
+    config: SimBuilder,
+    state: Mutex<State>,
+}
+
+struct State {
+    shadow: Shadow,
+    /// The state of the generator behind the choices.
+    random: u64,
+    /// Fallible calls so far.
+    calls: usize,
+    /// Releases so far.
+    releases: usize,
+    fail_call: Option<usize>,
+    fail_from: Option<usize>,
+    budget: Option<Bytes>,
+}
+
+impl State {
+    /// Counts a fallible call and decides whether it fails; `more` is what it would make Ready.
+    fn admit(&mut self, op: Operation, bytes: Bytes, more: Bytes) -> Result<(), OsError> {
+        self.calls += 1;
+        let on_order = self.fail_call == Some(self.calls)
+            || self.fail_from.is_some_and(|from| self.calls >= from);
+        let too_much = more != Bytes::ZERO
+            && self.budget.is_some_and(|budget| self.shadow.ready() + more > budget);
+        let refused = on_order || too_much;
+        if refused { Err(OsError::new(op, bytes, libc::ENOMEM)) } else { Ok(()) }
+    }
+
+    /// The next choice between two possibilities (splitmix64).
+    fn coin(&mut self) -> bool {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) & 1 != 0
+    }
+}
+
+impl SimOs {
+    /// A system with 4 KiB pages that never fails, to be changed to taste.
+    pub fn builder() -> SimBuilder {
+        SimBuilder {
+            page_size: Bytes::new(4096),
+            huge_page_size: Bytes::ZERO,
+            contiguous: Bytes::ZERO,
+            zero_after_unused: false,
+            seed: 0,
+            fail_call: None,
+            fail_from: None,
+            fail_release: None,
+            budget: None,
+        }
+    }
+
+    /// The fallible calls so far: `reserve`, `map`, `used`, `fault` and `alloc`, failed ones
+    /// included. An aligned reservation can be two calls.
+    pub fn calls(&self) -> usize {
+        self.lock().calls
+    }
+
+    /// From now on exactly the `n`-th fallible call fails, counted from the first one ever.
+    pub fn set_fail_call(&self, n: Option<usize>) {
+        self.lock().fail_call = n;
+    }
+
+    /// From now on every fallible call from the `n`-th on fails, counted from the first one ever.
+    pub fn set_fail_from(&self, n: Option<usize>) {
+        self.lock().fail_from = n;
+    }
+
+    /// Replaces the budget of Ready bytes.
+    pub fn set_budget(&self, bytes: Option<Bytes>) {
+        self.lock().budget = bytes;
+    }
+
+    /// The bytes that are Ready, by the shadow states.
+    pub fn ready(&self) -> Bytes {
+        self.lock().shadow.ready()
+    }
+
+    /// Panics, listing them, when ranges are still owned. Leaked ranges do not count: they were
+    /// released, and this system did not take them back.
+    #[track_caller]
+    pub fn assert_all_released(&self) {
+        let owned = self.lock().shadow.describe_owned();
+        assert!(owned.is_empty(), "not released to the simulated system:{owned}");
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic of a check leaves everything as it was, so the poison means nothing.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The functions that [`Os`](super::Os) calls; their equals are in `linux.rs`.
+impl SimOs {
+    pub(super) fn page_size(&self) -> Bytes {
+        self.config.page_size
+    }
+
+    pub(super) fn huge_page_size(&self) -> Bytes {
+        self.config.huge_page_size
+    }
+
+    pub(super) fn zero_after_unused(&self) -> bool {
+        self.config.zero_after_unused
+    }
+
+    pub(super) fn reserve(&self, hint: Option<Addr>, bytes: Bytes) -> Result<Addr, OsError> {
+        let mut state = self.lock();
+        state.admit(Operation::Reserve, bytes, Bytes::ZERO)?;
+        let placed = state.shadow.reserve(hint, bytes);
+        placed.ok_or(OsError::new(Operation::Reserve, bytes, libc::ENOMEM))
+    }
+
+    pub(super) fn map(&self, range: AddrRange, category: Category) -> Result<(), OsError> {
+        let mut state = self.lock();
+        state.shadow.check("map", range, Expect::Reserved);
+        state.admit(Operation::Map, range.bytes(), Bytes::ZERO)?;
+        state.shadow.map(range, category);
+        Ok(())
+    }
+
+    pub(super) fn used(&self, range: AddrRange, prepared: Bytes) -> Result<(), OsError> {
+        let mut state = self.lock();
+        let tally = state.shadow.check("used", range, Expect::Mapped(None));
+        tally.expect("used", range, "Prepared", tally.mapped - tally.ready, prepared);
+        state.admit(Operation::Used, range.bytes(), prepared)?;
+        state.shadow.used(range);
+        Ok(())
+    }
+
+    pub(super) fn unused(&self, range: AddrRange, ready: Bytes) {
+        let mut state = self.lock();
+        let tally = state.shadow.check("unused", range, Expect::Mapped(None));
+        tally.expect("unused", range, "Ready", tally.ready, ready);
+        let zero = self.config.zero_after_unused || state.coin();
+        state.shadow.unused(range, if zero { 0 } else { UNUSED_JUNK });
+    }
+
+    pub(super) fn fault(
+        &self,
+        range: AddrRange,
+        category: Category,
+        ready: Bytes,
+    ) -> Result<(), OsError> {
+        let mut state = self.lock();
+        let tally = state.shadow.check("fault", range, Expect::Mapped(Some(category)));
+        tally.expect("fault", range, "Ready", tally.ready, ready);
+        state.admit(Operation::Fault, range.bytes(), Bytes::ZERO)?;
+        state.shadow.fault(range);
+        Ok(())
+    }
+
+    pub(super) fn release(
+        &self,
+        range: AddrRange,
+        category: Category,
+        mapped: Bytes,
+        ready: Bytes,
+    ) -> Result<(), OsError> {
+        let mut state = self.lock();
+        let tally = state.shadow.check("release", range, Expect::Owned(Some(category)));
+        tally.expect("release", range, "mapped", tally.mapped, mapped);
+        tally.expect("release", range, "Ready", tally.ready, ready);
+        state.releases += 1;
+        let kept = self.config.fail_release == Some(state.releases);
+        state.shadow.release(range, kept);
+        if kept {
+            return Err(OsError::new(Operation::Release, range.bytes(), libc::ENOMEM));
+        }
+        Ok(())
+    }
+
+    pub(super) fn alloc(&self, bytes: Bytes, category: Category) -> Result<Addr, OsError> {
+        let mut state = self.lock();
+        state.admit(Operation::Alloc, bytes, bytes)?;
+        let placed = state.shadow.alloc(bytes, category);
+        placed.ok_or(OsError::new(Operation::Alloc, bytes, libc::ENOMEM))
+    }
+
+    pub(super) fn hint_huge(&self, range: AddrRange, _wanted: bool) {
+        self.lock().shadow.check("hint_huge", range, Expect::Owned(None));
+    }
+}
+
+impl fmt::Debug for SimOs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimOs").field("config", &self.config).finish_non_exhaustive()
+    }
+}

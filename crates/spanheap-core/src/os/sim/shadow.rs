@@ -1,0 +1,337 @@
+//! The simulated address space: blocks of backing memory and the shadow state of each of their
+//! pages.
+//!
+//! A [`Block`] is one allocation of the Rust allocator, aligned by hand, cut into pages. A
+//! reservation gets a block of its own, which goes back to the allocator once all its pages are
+//! released; or a part of the one *standing* block, if there is one, which stays. A range that a
+//! caller names lies in one block, because two blocks never touch: between them is at least the
+//! allocator's own header.
+//!
+//! **Invariants.** (1) `owned` is the number of pages of a block that are neither None nor Leaked.
+//! (2) A page that is not `soiled` reads as zeros. (3) `Shadow::ready` is the number of Ready
+//! pages, in bytes. (4) `Block::base` is page-aligned and all pages of a block lie inside its
+//! allocation.
+//!
+//! # Safety
+//! This file is trusted to write only to pages inside its own allocations (4), and only at
+//! transitions in which their owner has declared the contents forfeit, or while nobody owns them.
+#![allow(unsafe_code)]
+
+use std::alloc::{self, Layout};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::FAULT_JUNK;
+use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes};
+use crate::os::Category;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum PageState {
+    None,
+    Reserved,
+    Prepared,
+    Ready,
+    Leaked,
+}
+
+#[derive(Clone, Copy)]
+struct Page {
+    state: PageState,
+    /// What a Prepared or Ready page was mapped for.
+    category: Category,
+    /// Whether the page may hold something else than zeros.
+    soiled: bool,
+}
+
+const FREE_PAGE: Page = Page { state: PageState::None, category: Category::Heap, soiled: false };
+
+struct Block {
+    base: Addr,
+    pages: Vec<Page>,
+    owned: usize,
+    standing: bool,
+    /// The allocation behind it.
+    memory: Addr,
+    layout: Layout,
+}
+
+/// The states that an operation accepts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Expect {
+    /// Reserved.
+    Reserved,
+    /// Prepared or Ready, and mapped for the category if one is given.
+    Mapped(Option<Category>),
+    /// Anything but None, and what is mapped is mapped for the category if one is given.
+    Owned(Option<Category>),
+}
+
+impl Expect {
+    fn admits(self, page: Page) -> bool {
+        let mapped = matches!(page.state, PageState::Prepared | PageState::Ready);
+        match self {
+            Expect::Reserved => page.state == PageState::Reserved,
+            Expect::Mapped(category) => mapped && category.is_none_or(|c| c == page.category),
+            Expect::Owned(category) if mapped => category.is_none_or(|c| c == page.category),
+            Expect::Owned(_) => page.state == PageState::Reserved,
+        }
+    }
+}
+
+/// The bytes of a range by state.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tally {
+    pub(super) mapped: Bytes,
+    pub(super) ready: Bytes,
+}
+
+impl Tally {
+    /// Panics when a count that a caller passed is not the truth.
+    pub(super) fn expect(self, op: &str, range: AddrRange, what: &str, is: Bytes, said: Bytes) {
+        assert!(
+            is == said,
+            "simulated os: {op} {range:?}: {is} are {what}, the caller said {said}"
+        );
+    }
+}
+
+/// The address space.
+pub(super) struct Shadow {
+    page_size: usize,
+    blocks: BTreeMap<Addr, Block>,
+    ready: usize,
+}
+
+impl Shadow {
+    pub(super) fn new(page_size: Bytes) -> Shadow {
+        Shadow { page_size: page_size.get(), blocks: BTreeMap::new(), ready: 0 }
+    }
+
+    /// The bytes that are Ready.
+    pub(super) fn ready(&self) -> Bytes {
+        Bytes::new(self.ready)
+    }
+
+    /// Creates the standing block. `false` when there is no memory for it.
+    pub(super) fn set_aside(&mut self, bytes: Bytes) -> bool {
+        self.add_block(bytes, ARENA_BYTES, true).is_some()
+    }
+
+    /// None to Reserved.
+    pub(super) fn reserve(&mut self, hint: Option<Addr>, bytes: Bytes) -> Option<Addr> {
+        let base = match self.find_standing(hint, bytes) {
+            Some(base) => base,
+            None => self.add_block(bytes, 1, false)?,
+        };
+        let owned = bytes.get() / self.page_size;
+        self.block_of(base).owned += owned;
+        self.set(AddrRange::at(base, bytes), |page| page.state = PageState::Reserved);
+        Some(base)
+    }
+
+    /// None to Ready, always in a block of its own.
+    pub(super) fn alloc(&mut self, bytes: Bytes, category: Category) -> Option<Addr> {
+        let base = self.add_block(bytes, 1, false)?;
+        self.block_of(base).owned = bytes.get() / self.page_size;
+        self.ready += bytes.get();
+        let ready = Page { state: PageState::Ready, category, soiled: true };
+        self.set(AddrRange::at(base, bytes), |page| *page = ready);
+        Some(base)
+    }
+
+    /// Panics unless every page of the range is in an expected state; counts them.
+    pub(super) fn check(&self, op: &str, range: AddrRange, expect: Expect) -> Tally {
+        let found = self.blocks.range(..=range.base()).next_back();
+        let block = found.map(|(_, block)| block).filter(|block| range.end() <= block.end(self));
+        let block = block.unwrap_or_else(|| {
+            panic!("simulated os: {op} {range:?}: state None, expected {expect:?}")
+        });
+        let mut tally = Tally::default();
+        let page_size = Bytes::new(self.page_size);
+        let first = block.index(self, range.base());
+        for (i, page) in block.pages[first..block.index(self, range.end())].iter().enumerate() {
+            let admitted = expect.admits(*page);
+            let at = range.base() + Bytes::new(i * self.page_size);
+            let (state, category) = (page.state, page.category);
+            assert!(
+                admitted,
+                "simulated os: {op} {range:?}: page {at} is {state:?} ({category}), \
+                 expected {expect:?}"
+            );
+            if matches!(state, PageState::Prepared | PageState::Ready) {
+                tally.mapped += page_size;
+            }
+            if state == PageState::Ready {
+                tally.ready += page_size;
+            }
+        }
+        tally
+    }
+
+    /// Reserved to Prepared. The memory will read as zeros, whatever was there before.
+    pub(super) fn map(&mut self, range: AddrRange, category: Category) {
+        self.fill(range, 0, |page| page.soiled);
+        let prepared = Page { state: PageState::Prepared, category, soiled: false };
+        self.set(range, |page| *page = prepared);
+    }
+
+    /// Prepared and Ready to Ready.
+    pub(super) fn used(&mut self, range: AddrRange) {
+        self.set_ready_count(range, range.bytes());
+        self.set(range, |page| {
+            page.state = PageState::Ready;
+            page.soiled = true;
+        });
+    }
+
+    /// Prepared and Ready to Prepared; what was Ready now reads as `contents`.
+    pub(super) fn unused(&mut self, range: AddrRange, contents: u8) {
+        self.fill(range, contents, |page| page.state == PageState::Ready);
+        self.set_ready_count(range, Bytes::ZERO);
+        self.set(range, |page| page.state = PageState::Prepared);
+    }
+
+    /// Prepared and Ready to Reserved, and junk.
+    pub(super) fn fault(&mut self, range: AddrRange) {
+        self.fill(range, FAULT_JUNK, |page| page.soiled);
+        self.set_ready_count(range, Bytes::ZERO);
+        self.set(range, |page| page.state = PageState::Reserved);
+    }
+
+    /// Any state to None, or to Leaked when the range is kept.
+    pub(super) fn release(&mut self, range: AddrRange, kept: bool) {
+        self.fill(range, FAULT_JUNK, |page| page.soiled);
+        self.set_ready_count(range, Bytes::ZERO);
+        let state = if kept { PageState::Leaked } else { PageState::None };
+        self.set(range, |page| page.state = state);
+        let pages = range.bytes().get() / self.page_size;
+        let block = self.block_of(range.base());
+        block.owned -= pages;
+        let unused = block.owned == 0
+            && !block.standing
+            && block.pages.iter().all(|page| page.state == PageState::None);
+        let base = block.base;
+        if unused {
+            self.blocks.remove(&base);
+        }
+    }
+
+    /// One line for each owned run of pages in the same state.
+    pub(super) fn describe_owned(&self) -> String {
+        let mut text = String::new();
+        for block in self.blocks.values() {
+            let mut at = block.base;
+            for run in block.pages.chunk_by(|a, b| (a.state, a.category) == (b.state, b.category)) {
+                let range = AddrRange::at(at, Bytes::new(run.len() * self.page_size));
+                at = range.end();
+                let (state, category) = (run[0].state, run[0].category);
+                if !matches!(state, PageState::None | PageState::Leaked) {
+                    // Writing to a String cannot fail.
+                    let _ = write!(text, "\n  {range:?} {}: {state:?}", range.bytes());
+                    if state != PageState::Reserved {
+                        let _ = write!(text, " ({category})");
+                    }
+                }
+            }
+        }
+        text
+    }
+
+    /// A free place in the standing block: at the hint, else the lowest.
+    fn find_standing(&self, hint: Option<Addr>, bytes: Bytes) -> Option<Addr> {
+        let block = self.blocks.values().find(|block| block.standing)?;
+        let count = bytes.get() / self.page_size;
+        let free = |pages: &[Page]| pages.iter().all(|page| page.state == PageState::None);
+        if let Some(hint) = hint.filter(|&hint| hint >= block.base && hint < block.end(self)) {
+            let first = block.index(self, hint);
+            if block.pages[first..].get(..count).is_some_and(free) {
+                return Some(hint);
+            }
+        }
+        let mut run = 0;
+        let last = block.pages.iter().position(|page| {
+            run = if page.state == PageState::None { run + 1 } else { 0 };
+            run == count
+        })?;
+        Some(block.base + Bytes::new((last + 1 - count) * self.page_size))
+    }
+
+    /// Allocates a block of free pages and returns its base.
+    fn add_block(&mut self, bytes: Bytes, align: usize, standing: bool) -> Option<Addr> {
+        let align = align.max(self.page_size);
+        let size = bytes.get().checked_add(align)?;
+        let layout = Layout::from_size_align(size, 16).ok()?;
+        // SAFETY: the layout's size is at least `align`, so it is not zero.
+        let memory = unsafe { alloc::alloc_zeroed(layout) };
+        if memory.is_null() {
+            return None;
+        }
+        let memory = Addr::of(memory.cast_const());
+        let base =
+            memory.checked_align_up(align).expect("an allocation ends below the last address");
+        let pages = vec![FREE_PAGE; bytes.get() / self.page_size];
+        let block = Block { base, pages, owned: 0, standing, memory, layout };
+        self.blocks.insert(base, block);
+        Some(base)
+    }
+
+    fn block_of(&mut self, addr: Addr) -> &mut Block {
+        let (_, block) = self.blocks.range_mut(..=addr).next_back().expect("checked before");
+        block
+    }
+
+    /// Changes the pages of a range.
+    fn set(&mut self, range: AddrRange, change: impl FnMut(&mut Page)) {
+        let page_size = self.page_size;
+        let block = self.block_of(range.base());
+        let first = range.base().bytes_since(block.base).get() / page_size;
+        let end = range.end().bytes_since(block.base).get() / page_size;
+        block.pages[first..end].iter_mut().for_each(change);
+    }
+
+    /// Fills those pages of a range that `which` selects, and remembers what they hold.
+    fn fill(&mut self, range: AddrRange, contents: u8, which: impl Fn(&Page) -> bool) {
+        let page_size = self.page_size;
+        let mut at = range.base();
+        self.set(range, |page| {
+            if which(page) {
+                // SAFETY: the page is in one of our blocks (4), and its contents are forfeit in
+                // every transition that fills.
+                unsafe { at.as_ptr::<u8>().write_bytes(contents, page_size) };
+                page.soiled = contents != 0;
+            }
+            at = at + Bytes::new(page_size);
+        });
+    }
+
+    /// Corrects the count of Ready bytes before the pages of a range change state, so that `after`
+    /// of them are Ready.
+    fn set_ready_count(&mut self, range: AddrRange, after: Bytes) {
+        let page_size = self.page_size;
+        let mut before = 0;
+        self.set(range, |page| {
+            if page.state == PageState::Ready {
+                before += page_size;
+            }
+        });
+        self.ready = self.ready - before + after.get();
+    }
+}
+
+impl Block {
+    fn end(&self, shadow: &Shadow) -> Addr {
+        self.base + Bytes::new(self.pages.len() * shadow.page_size)
+    }
+
+    fn index(&self, shadow: &Shadow, addr: Addr) -> usize {
+        addr.bytes_since(self.base).get() / shadow.page_size
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: `memory` came from the same allocator with the same layout. Its pages are
+        // released, or the whole system goes away, and with it the right to use them.
+        unsafe { alloc::dealloc(self.memory.as_ptr(), self.layout) };
+    }
+}

@@ -1,0 +1,281 @@
+//! Heap arenas: 64 MiB of address space, and everything that is known about its pages.
+//!
+//! A [`HeapArena`] record holds, for each page, the span that the page belongs to, and the arena's
+//! **side tables**. A side table has one bit per 16-byte granule, so 64 bytes (a cache line) per page:
+//!
+//! | table | a set bit at an object's first granule means |
+//! |---|---|
+//! | the mark table of the last finished cycle | allocated: this *is* the allocation bitmap |
+//! | the other mark table | marked by the cycle that runs now |
+//! | scanned | the object's pointers have been followed, or never have to be |
+//! | drops | the object is dead and its destructor has not run yet |
+//!
+//! The two mark tables swap their roles at the end of each cycle (see [`Generation`]); no bit is moved.
+//!
+//! # Invariants
+//! - A1. The tables are ready memory for every page that the page allocator has been grown by.
+//! - A2. The lines of a page that belongs to no span are zero in all tables.
+//! - A3. Between cycles, the lines of a swept span are zero in every table but its allocation table and
+//!   the drops table. So marking starts from clean bits without clearing any.
+//! - A4. Only the first granule of an object has its bit set, in any table.
+//!
+//! # Ordering
+//! Bits are set and cleared atomically, because an allocating mutator and the collector share words.
+//! What a bit *protects* is published by the lock through which a span changes hands.
+//!
+//! # Safety
+//! This file turns table addresses into references; A1 is the caller's promise in
+//! [`HeapArena::line`], and it is kept by the page heap, which grows tables before pages.
+#![allow(unsafe_code)]
+
+use super::Span;
+use crate::addr::{
+    ARENA_BYTES, ARENA_PAGES, Addr, AddrRange, Bytes, GRANULE_BYTES, PAGE_BITMAP_WORDS, PAGE_BYTES,
+};
+use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+/// The bits of one page in one side table.
+pub type Line = [AtomicU64; PAGE_BITMAP_WORDS];
+
+/// Bytes of one side table of an arena.
+pub const TABLE_BYTES: usize = ARENA_BYTES / GRANULE_BYTES / 8;
+
+/// Bytes of a side table that belong to `bytes` of an arena.
+pub const fn table_bytes_for(bytes: Bytes) -> Bytes {
+    Bytes::new(bytes.get() / GRANULE_BYTES / 8)
+}
+
+/// A side table of an arena.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Table {
+    /// Marks of even cycles.
+    Even = 0,
+    /// Marks of odd cycles.
+    Odd = 1,
+    /// Objects whose pointers need not be followed any more.
+    Scanned = 2,
+    /// Dead objects whose destructor is still owed.
+    Drops = 3,
+}
+
+/// How many side tables an arena has.
+pub const TABLES: usize = 4;
+
+/// Every side table.
+pub const ALL_TABLES: [Table; TABLES] = [Table::Even, Table::Odd, Table::Scanned, Table::Drops];
+
+/// The number of the last finished cycle, as seen by a span or by the heap. A span of generation g has
+/// been swept with the marks of cycle g, and these marks are its allocation bitmap.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Generation(u32);
+
+impl Generation {
+    /// Before the first cycle.
+    pub const FIRST: Generation = Generation(0);
+
+    /// Wraps a cycle number.
+    pub const fn new(cycle: u32) -> Generation {
+        Generation(cycle)
+    }
+
+    /// The cycle number.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
+    /// The generation that the running cycle, or the next one, will establish.
+    pub const fn next(self) -> Generation {
+        Generation(self.0.wrapping_add(1))
+    }
+
+    /// Whether this generation is younger than `other`. Numbers wrap; nothing is ever 2^31 cycles late.
+    pub const fn is_after(self, other: Generation) -> bool {
+        let ahead = self.0.wrapping_sub(other.0);
+        ahead != 0 && ahead < 1 << 31
+    }
+
+    /// The table that holds the allocation bits of spans of this generation. The marks of the next
+    /// cycle go to `next().table()`.
+    pub const fn table(self) -> Table {
+        if self.0 % 2 == 0 { Table::Even } else { Table::Odd }
+    }
+}
+
+/// The record of 64 MiB of heap.
+#[repr(C)]
+pub struct HeapArena {
+    base: Addr,
+    heap: u64,
+    tables: Addr,
+    /// Bytes of the reservation that begins with this arena; 0 when it lies further down.
+    reserved: Bytes,
+    /// How far the side tables are ready, in steps that only the page heap understands; changed under its
+    /// lock.
+    table_steps: AtomicUsize,
+    /// Address of checkmark mode's own mark table, or 0 before it was first needed.
+    check: AtomicUsize,
+    /// The arena that the same heap got before this one; written before the arena is published.
+    previous: *const HeapArena,
+    /// Bit p is set while page p is in the collector's page queue.
+    queued: [AtomicU64; ARENA_PAGES / 64],
+    /// The span that each page belongs to; null for free pages.
+    spans: [AtomicPtr<Span>; ARENA_PAGES],
+}
+
+impl HeapArena {
+    /// Makes the record of the arena at `base` in zeroed memory.
+    ///
+    /// # Safety
+    /// `at` is valid for writes, aligned, zeroed, and nobody else knows it yet. `tables` is a reservation
+    /// of [`TABLES`] times [`TABLE_BYTES`]. `previous` is null or outlives the new record.
+    pub unsafe fn init(
+        at: *mut HeapArena,
+        base: Addr,
+        heap: u64,
+        tables: Addr,
+        previous: *const HeapArena,
+        reserved: Bytes,
+    ) {
+        debug_assert!(base.is_aligned(ARENA_BYTES));
+        // SAFETY: the caller owns the zeroed record alone, and zero is a valid value of every field.
+        let arena = unsafe { &mut *at };
+        arena.base = base;
+        arena.heap = heap;
+        arena.tables = tables;
+        arena.previous = previous;
+        arena.reserved = reserved;
+    }
+
+    /// The first address of the arena.
+    #[inline]
+    pub fn base(&self) -> Addr {
+        self.base
+    }
+
+    /// The number of the heap that owns the arena.
+    #[inline]
+    pub fn heap(&self) -> u64 {
+        self.heap
+    }
+
+    /// The arena that the heap got before this one.
+    pub fn previous(&self) -> *const HeapArena {
+        self.previous
+    }
+
+    /// Bytes of the reservation that begins with this arena; 0 when it is not the first of one.
+    pub fn reserved(&self) -> Bytes {
+        self.reserved
+    }
+
+    /// How far the page heap has got with making the side tables ready.
+    pub fn table_steps(&self) -> usize {
+        self.table_steps.load(Ordering::Relaxed)
+    }
+
+    /// Notes one more step.
+    pub fn add_table_step(&self) {
+        self.table_steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Where the side tables lie.
+    pub fn tables(&self) -> AddrRange {
+        AddrRange::at(self.tables, Bytes::new(TABLES * TABLE_BYTES))
+    }
+
+    /// Where `table` keeps the bits of `part`, which lies in this arena.
+    pub fn table_range(&self, table: Table, part: AddrRange) -> AddrRange {
+        let start = table_bytes_for(part.base().bytes_since(self.base));
+        let table = self.tables + Bytes::new(table as usize * TABLE_BYTES);
+        AddrRange::at(table + start, table_bytes_for(part.bytes()))
+    }
+
+    /// The bits of page `page` of this arena in `table`.
+    ///
+    /// # Safety
+    /// The page has been grown (A1).
+    #[inline]
+    pub unsafe fn line(&self, table: Table, page: usize) -> &Line {
+        debug_assert!(page < ARENA_PAGES);
+        let line = self.tables.get() + table as usize * TABLE_BYTES + page * size_of::<Line>();
+        // SAFETY: by A1 the line is ready memory; it is aligned, it lives as long as the record, and
+        // everybody accesses it through atomics.
+        unsafe { &*Addr::new(line).as_ptr::<Line>() }
+    }
+
+    /// The word of `table` that holds the bit of the granule at `addr`, and the bit.
+    ///
+    /// # Safety
+    /// The page of `addr` lies in this arena and has been grown (A1).
+    #[inline]
+    pub unsafe fn bit(&self, table: Table, addr: Addr) -> (&AtomicU64, u64) {
+        let granule = addr.granule_in_arena();
+        let word =
+            self.tables.get() + table as usize * TABLE_BYTES + granule / 64 * size_of::<u64>();
+        // SAFETY: as in `line`.
+        let word = unsafe { &*Addr::new(word).as_ptr::<AtomicU64>() };
+        (word, 1 << (granule % 64))
+    }
+
+    /// The span that page `page` of this arena belongs to, or null.
+    #[inline]
+    pub fn span(&self, page: usize) -> *mut Span {
+        self.spans[page].load(Ordering::Acquire)
+    }
+
+    /// Says which span page `page` belongs to. Publishes the span's record.
+    pub fn set_span(&self, page: usize, span: *mut Span) {
+        self.spans[page].store(span, Ordering::Release);
+    }
+
+    /// Notes that a page is in the page queue; true if it was not. Sequentially consistent with
+    /// [`HeapArena::unqueue`] and with the mark bits: whoever sets a bit and finds the page queued knows
+    /// that the worker that takes the page will see the bit.
+    #[inline]
+    pub fn queue(&self, page: usize) -> bool {
+        let (word, bit) = (&self.queued[page / 64], 1 << (page % 64));
+        word.load(Ordering::SeqCst) & bit == 0 && word.fetch_or(bit, Ordering::SeqCst) & bit == 0
+    }
+
+    /// Notes that a page has left the page queue. Comes before the page's marks are read.
+    #[inline]
+    pub fn unqueue(&self, page: usize) {
+        self.queued[page / 64].fetch_and(!(1 << (page % 64)), Ordering::SeqCst);
+    }
+
+    /// The address of checkmark mode's mark table, 0 if there is none.
+    pub fn check_table(&self) -> Addr {
+        Addr::new(self.check.load(Ordering::Acquire))
+    }
+
+    /// Gives checkmark mode its mark table.
+    pub fn set_check_table(&self, table: Addr) {
+        self.check.store(table.get(), Ordering::Release);
+    }
+
+    /// The address of page `page` of this arena.
+    pub fn page_base(&self, page: usize) -> Addr {
+        self.base + Bytes::new(page * PAGE_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_of_two_neighbouring_generations_differ() {
+        let g = Generation::new(7);
+        assert_eq!(g.table(), Table::Odd);
+        assert_eq!(g.next().table(), Table::Even);
+        assert_eq!(g.next().next().table(), g.table());
+    }
+
+    #[test]
+    fn a_page_has_one_cache_line_in_each_table() {
+        assert_eq!(size_of::<Line>(), 64);
+        assert_eq!(TABLE_BYTES, ARENA_PAGES * size_of::<Line>());
+        assert_eq!(table_bytes_for(Bytes::new(PAGE_BYTES)), Bytes::new(64));
+    }
+}

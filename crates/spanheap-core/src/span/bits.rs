@@ -1,0 +1,221 @@
+//! A span's bits in the side tables: free runs, taking them, giving them back.
+//!
+//! Allocation never looks at single bits. It asks for a **free run**, a stretch of slots whose
+//! allocation bits are clear, sets all of them at once, and then bumps a cursor through the run without
+//! looking at any table. What is left of a run when the span changes hands is cleared again. So at any
+//! moment, outside of the runs that mutators hold, the allocation table tells the truth, and the cost
+//! per object is a fraction of a bit operation.
+//!
+//! For spans of one page (all classes up to 1280 bytes and many above) the bits of all slots follow from
+//! the slot size alone; [`START_BITS`] has them for each class, and a run is a mask of them.
+//!
+//! # Safety
+//! Everything here is about a span that the caller owns, whose pages are grown by A1; each word is
+//! accessed atomically.
+#![allow(unsafe_code)]
+
+use super::size_class::{CLASS_COUNT, SizeClass};
+use super::{Generation, Info, Line, Table, map};
+use crate::addr::{
+    Addr, Bytes, GRANULE_BYTES, PAGE_BITMAP_WORDS, PAGE_BYTES, PageCount,
+};
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// A stretch of slots `[start, end)` of one span.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Run {
+    /// The first slot.
+    pub start: Addr,
+    /// The first address behind the last slot.
+    pub end: Addr,
+}
+
+/// The bits of all slots of a page that starts with a slot, by size class.
+static START_BITS: [[u64; PAGE_BITMAP_WORDS]; CLASS_COUNT] = start_bits();
+
+const fn start_bits() -> [[u64; PAGE_BITMAP_WORDS]; CLASS_COUNT] {
+    let mut table = [[0; PAGE_BITMAP_WORDS]; CLASS_COUNT];
+    // Class 0 stands for large objects, and 8-byte slots are finer than a granule and never used.
+    let mut class = 2;
+    while class < CLASS_COUNT {
+        let size = match SizeClass::from_index(class) {
+            Some(class) => class.size().get(),
+            None => PAGE_BYTES,
+        };
+        let mut offset = 0;
+        while offset + size <= PAGE_BYTES {
+            let granule = offset / GRANULE_BYTES;
+            table[class][granule / 64] |= 1 << (granule % 64);
+            offset += size;
+        }
+        class += 1;
+    }
+    table
+}
+
+/// The line of `table` for the page at `page`, which belongs to a span in use.
+pub fn line(table: Table, page: Addr) -> &'static Line {
+    // SAFETY: a span in use lies in published arenas (M1, M2), and its pages are grown (A1). The line
+    // lives as long as the heap; callers do not keep it longer than they own the span.
+    unsafe { (*map::find(page)).line(table, page.page_in_arena()) }
+}
+
+/// The lines of all pages of a span in `table`, with the address of each page.
+pub fn lines(info: &Info, table: Table) -> impl Iterator<Item = (Addr, &'static Line)> {
+    let base = info.base;
+    (0..info.pages.get()).map(move |page| {
+        let page = base + PageCount::new(page);
+        (page, line(table, page))
+    })
+}
+
+/// Whether the bit of the object at `addr` is set in `table`.
+pub fn is_set(table: Table, addr: Addr) -> bool {
+    let (word, bit) = bit_of(table, addr);
+    word.load(Ordering::Acquire) & bit != 0
+}
+
+/// Sets the bit of the object at `addr`; true if it was clear.
+pub fn set(table: Table, addr: Addr) -> bool {
+    let (word, bit) = bit_of(table, addr);
+    word.fetch_or(bit, Ordering::SeqCst) & bit == 0
+}
+
+/// Clears the bit of the object at `addr`.
+pub fn clear(table: Table, addr: Addr) {
+    let (word, bit) = bit_of(table, addr);
+    word.fetch_and(!bit, Ordering::AcqRel);
+}
+
+fn bit_of(table: Table, addr: Addr) -> (&'static AtomicU64, u64) {
+    // SAFETY: as in `line`.
+    unsafe { (*map::find(addr)).bit(table, addr) }
+}
+
+/// The first free run at or behind `from`, which is a slot start or the limit of the span.
+pub fn next_free_run(info: &Info, generation: Generation, from: Addr) -> Option<Run> {
+    let (table, limit) = (generation.table(), info.limit());
+    let mut start = from;
+    while start < limit && is_set(table, start) {
+        start = start + Bytes::new(info.slot);
+    }
+    if start >= limit {
+        return None;
+    }
+    let end = next_set(info, table, start).unwrap_or(limit);
+    Some(Run { start, end })
+}
+
+/// The first object behind the free slot at `from`.
+fn next_set(info: &Info, table: Table, from: Addr) -> Option<Addr> {
+    let limit = info.limit();
+    let mut page = from.align_down(PAGE_BYTES);
+    let mut first = from.bytes_since(page).get() / GRANULE_BYTES;
+    while page < limit {
+        let words = line(table, page);
+        let mut index = first / 64;
+        let mut keep = u64::MAX << (first % 64);
+        while index < PAGE_BITMAP_WORDS {
+            let word = words[index].load(Ordering::Acquire) & keep;
+            if word != 0 {
+                let granule = index * 64 + word.trailing_zeros() as usize;
+                return Some(info.object_at(page + Bytes::new(granule * GRANULE_BYTES)));
+            }
+            keep = u64::MAX;
+            index += 1;
+        }
+        first = 0;
+        page = page + PageCount::new(1);
+    }
+    None
+}
+
+/// Sets the bits of all slots of `run` in `table`.
+pub fn set_run(info: &Info, table: Table, run: Run) {
+    for_each_word(info, table, run, |word, bits| {
+        word.fetch_or(bits, Ordering::SeqCst);
+    });
+}
+
+/// Clears the bits of all slots of `run` in `table`.
+pub fn clear_run(info: &Info, table: Table, run: Run) {
+    for_each_word(info, table, run, |word, bits| {
+        word.fetch_and(!bits, Ordering::SeqCst);
+    });
+}
+
+/// Calls `apply` with each word of `table` that has bits of slots of `run`, and with these bits.
+fn for_each_word(info: &Info, table: Table, run: Run, mut apply: impl FnMut(&AtomicU64, u64)) {
+    if run.start >= run.end {
+        return;
+    }
+    if let (Some(class), 1) = (info.size_class, info.pages.get()) {
+        let words = line(table, info.base);
+        let first = run.start.bytes_since(info.base).get() / GRANULE_BYTES;
+        let last = run.end - Bytes::new(info.slot);
+        let behind = last.bytes_since(info.base).get() / GRANULE_BYTES + 1;
+        for index in first / 64..behind.div_ceil(64) {
+            let low = u64::MAX << (first.saturating_sub(index * 64).min(63));
+            let above = behind - index * 64;
+            let high = if above >= 64 { u64::MAX } else { (1 << above) - 1 };
+            let bits = START_BITS[class.index()][index] & low & high;
+            if bits != 0 {
+                apply(&words[index], bits);
+            }
+        }
+        return;
+    }
+    let mut slot = run.start;
+    while slot < run.end {
+        let (word, bit) = bit_of(table, slot);
+        apply(word, bit);
+        slot = slot + Bytes::new(info.slot);
+    }
+}
+
+/// How many bits of the span are set in `table`.
+pub fn count(info: &Info, table: Table) -> usize {
+    lines(info, table)
+        .flat_map(|(_, line)| line)
+        .map(|word| word.load(Ordering::Acquire).count_ones() as usize)
+        .sum()
+}
+
+/// Calls `visit` with the address of each object of the span whose bit is set in `table`.
+pub fn for_each_set(info: &Info, table: Table, mut visit: impl FnMut(Addr)) {
+    for (page, line) in lines(info, table) {
+        for (index, word) in line.iter().enumerate() {
+            for_each_bit(word.load(Ordering::Acquire), |bit| {
+                let granule = index * 64 + bit as usize;
+                visit(info.object_at(page + Bytes::new(granule * GRANULE_BYTES)));
+            });
+        }
+    }
+}
+
+/// Calls `visit` with the index of each set bit, lowest first.
+#[inline]
+pub fn for_each_bit(mut word: u64, mut visit: impl FnMut(u32)) {
+    while word != 0 {
+        visit(word.trailing_zeros());
+        word &= word - 1;
+    }
+}
+
+/// Clears all bits of the span in `table`.
+pub fn clear_all(info: &Info, table: Table) {
+    for (_, line) in lines(info, table) {
+        for word in line {
+            word.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// Fills the slot at `slot` with `value`.
+///
+/// # Safety
+/// The caller owns the span, `slot` is the start of one of its slots, and no object is there.
+pub unsafe fn fill_slot(info: &Info, slot: Addr, value: u8) {
+    // SAFETY: the slot lies in the span, and the caller vouches for the rest.
+    unsafe { slot.as_ptr::<u8>().write_bytes(value, info.slot) };
+}

@@ -1,0 +1,269 @@
+//! Where an object's pointers are, and what has to happen when it dies.
+//!
+//! Nothing about an object is stored in it or beside it: a *span* holds objects of one class only, and
+//! its class says everything. So the description has three levels:
+//!
+//! - [`Shape`]: where the pointers of a *type* lie, computed at compile time, field by field.
+//! - [`Layout`]: where the pointers of an *object* lie. Equal layouts share spans whatever their types.
+//! - [`TypeInfo`]: what an allocation needs to know about a type, as one constant.
+//!
+//! An object is one value, or a slice of values. The mask of a slice repeats over the whole slot, so the
+//! words behind the last element must be zero. A slice whose elements have to be traced or dropped one
+//! by one carries its length in the *last* word of its slot (see [`Counting`]), where it cannot be in
+//! the way of a pointer to the object's start.
+
+use super::size_class::SizeClass;
+use super::tracer::TraceFn;
+use crate::addr::{Bytes, WORD_BYTES};
+
+/// Drops `count` values that lie one behind the other at `object`.
+///
+/// # Safety
+/// `object` points to `count` initialised values of the type that the function was made for; nobody
+/// uses them during the call or after it.
+pub type DropFn = unsafe fn(object: *mut u8, count: usize);
+
+/// Where the pointers of a type lie, as far as the compiler can say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    /// Nowhere: values of this type hold no pointer into a heap.
+    NoScan,
+    /// In the words whose bits are set; bit 0 is the first word. Each of them holds null or the address of
+    /// an object at any time, and changes only atomically.
+    Words(u64),
+    /// Only the type's trace function knows: enums with payload, collections, anything that owns
+    /// memory elsewhere, or pointers behind the 64th word.
+    Opaque,
+}
+
+impl Shape {
+    /// The shape of a value that has, besides what `self` says, a field of shape `field` at `offset`
+    /// bytes.
+    #[must_use]
+    pub const fn with(self, offset: usize, field: Shape) -> Shape {
+        match (self, field) {
+            (_, Shape::NoScan) => self,
+            (Shape::Opaque, _) | (_, Shape::Opaque) => Shape::Opaque,
+            (Shape::NoScan, Shape::Words(_)) => Shape::Words(0).with(offset, field),
+            (Shape::Words(mine), Shape::Words(mask)) => {
+                let word = (offset / WORD_BYTES) as u32;
+                if offset % WORD_BYTES != 0 || word >= mask.leading_zeros() + 1 || word >= 64 {
+                    Shape::Opaque
+                } else {
+                    Shape::Words(mine | mask << word)
+                }
+            }
+        }
+    }
+
+    /// The shape of a value that may hold a field of shape `field`, or something else in its place:
+    /// a variant of an enum.
+    #[must_use]
+    pub const fn maybe(self, field: Shape) -> Shape {
+        match (self, field) {
+            (_, Shape::NoScan) => self,
+            _ => Shape::Opaque,
+        }
+    }
+
+    /// The shape of `[T; count]`, where `self` is the shape of `T` and `size` its size in bytes.
+    #[must_use]
+    pub const fn array(self, size: usize, count: usize) -> Shape {
+        if let Shape::NoScan = self {
+            return self;
+        }
+        let mut whole = Shape::NoScan;
+        let mut index = 0;
+        while index < count {
+            whole = whole.with(index * size, self);
+            if let Shape::Opaque = whole {
+                return whole;
+            }
+            index += 1;
+        }
+        whole
+    }
+}
+
+/// Where the pointers of an object lie.
+#[derive(Clone, Copy, Debug)]
+pub enum Layout {
+    /// Nowhere.
+    NoScan,
+    /// In the words of `mask`, repeated every `period` words up to the end of the slot; a period of 0
+    /// means that the mask is not repeated.
+    Words {
+        /// Bit i stands for word i of a period.
+        mask: u64,
+        /// Words from one element to the next, or 0 when there is a single one.
+        period: u32,
+    },
+    /// Where the function says.
+    Traced(TraceFn),
+}
+
+impl Layout {
+    /// A number for hash tables; equal layouts have equal numbers.
+    pub(crate) fn hash(self) -> u64 {
+        let (tag, value, extra) = match self {
+            Layout::NoScan => (1, 0, 0),
+            Layout::Words { mask, period } => (2, mask, u64::from(period)),
+            Layout::Traced(trace) => (3, trace as usize as u64, 0),
+        };
+        (value ^ extra.rotate_left(32)).wrapping_add(tag).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+impl PartialEq for Layout {
+    fn eq(&self, other: &Layout) -> bool {
+        match (*self, *other) {
+            (Layout::NoScan, Layout::NoScan) => true,
+            (
+                Layout::Words { mask: a, period: p },
+                Layout::Words { mask: b, period: q },
+            ) => a == b && p == q,
+            // Two addresses for one function only mean two classes; one address means one function.
+            (Layout::Traced(a), Layout::Traced(b)) => a as usize == b as usize,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Layout {}
+
+/// Whether an object is one value or says itself how many it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Counting {
+    /// One value; or several that never need to be told apart.
+    One,
+    /// The last word of the slot holds the number of values.
+    Trailer,
+}
+
+/// What an allocation needs to know about a type. One constant per type; its address is its name in
+/// the caches of a mutator.
+#[derive(Debug)]
+pub struct TypeInfo {
+    /// The type's name, for messages.
+    pub name: fn() -> &'static str,
+    /// Size of a value in bytes.
+    pub size: usize,
+    /// Alignment of a value in bytes.
+    pub align: usize,
+    /// Where the pointers of a value lie.
+    pub shape: Shape,
+    /// Reports the pointers of values; used when the shape is opaque.
+    pub trace: TraceFn,
+    /// Drops values; `None` when there is nothing to do.
+    pub drop: Option<DropFn>,
+    /// The class of sizes that a single value falls into; `None` for large ones.
+    pub size_class: Option<SizeClass>,
+    /// Index into a mutator's flat table of small fixed shapes; 0 when the type is not one of them.
+    pub flat: u16,
+}
+
+/// Entries in a mutator's flat table of small shapes.
+pub const FLAT_SHAPES: usize = 512;
+
+impl TypeInfo {
+    /// Describes a type.
+    ///
+    /// `trace` and `drop` must have been made for the very type that has this size, alignment and
+    /// shape: [`crate::mutator::Mutator::alloc`] relies on it, and its contract repeats it.
+    pub const fn new(
+        name: fn() -> &'static str,
+        size: usize,
+        align: usize,
+        shape: Shape,
+        trace: TraceFn,
+        drop: Option<DropFn>,
+    ) -> TypeInfo {
+        let size_class = SizeClass::for_layout(Bytes::new(size), align);
+        let flat = match size_class {
+            Some(class) => flat_index(class, shape, drop.is_some()),
+            None => 0,
+        };
+        TypeInfo { name, size, align, shape, trace, drop, size_class, flat }
+    }
+
+    /// The layout of an object that holds a single value.
+    pub const fn layout(&self) -> Layout {
+        match self.shape {
+            Shape::NoScan => Layout::NoScan,
+            Shape::Words(mask) => Layout::Words { mask, period: 0 },
+            Shape::Opaque => Layout::Traced(self.trace),
+        }
+    }
+
+    /// The layout of an object that holds a slice of values.
+    pub const fn slice_layout(&self) -> Layout {
+        match self.shape {
+            Shape::NoScan => Layout::NoScan,
+            Shape::Words(mask) if self.size % WORD_BYTES == 0 => {
+                Layout::Words { mask, period: (self.size / WORD_BYTES) as u32 }
+            }
+            _ => Layout::Traced(self.trace),
+        }
+    }
+
+    /// Whether a slice of values carries its length in the last word of its slot.
+    pub const fn slice_counting(&self) -> Counting {
+        match self.slice_layout() {
+            Layout::Traced(_) => Counting::Trailer,
+            _ if self.drop.is_some() => Counting::Trailer,
+            _ => Counting::One,
+        }
+    }
+}
+
+/// The place of a small shape in the flat table: a leading one for the number of words in the slot,
+/// then the mask. A slot has 2, 3, 4, 6 or 8 words, so the largest index is 2^9 - 1; 0 means none.
+const fn flat_index(class: SizeClass, shape: Shape, drops: bool) -> u16 {
+    let words = class.size().get() / WORD_BYTES;
+    let mask = match shape {
+        Shape::NoScan => 0,
+        Shape::Words(mask) => mask,
+        Shape::Opaque => return 0,
+    };
+    if drops || words > 8 {
+        return 0;
+    }
+    (1 << words | mask as usize) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_add_up_to_a_mask() {
+        let shape = Shape::NoScan
+            .with(0, Shape::NoScan)
+            .with(8, Shape::Words(1))
+            .with(16, Shape::Words(0b101));
+        assert_eq!(shape, Shape::Words(0b10110));
+        assert_eq!(shape.with(40, Shape::Opaque), Shape::Opaque);
+    }
+
+    #[test]
+    fn a_pointer_behind_the_64th_word_is_opaque() {
+        assert_eq!(Shape::NoScan.with(63 * 8, Shape::Words(1)), Shape::Words(1 << 63));
+        assert_eq!(Shape::NoScan.with(64 * 8, Shape::Words(1)), Shape::Opaque);
+        assert_eq!(Shape::NoScan.with(63 * 8, Shape::Words(2)), Shape::Opaque);
+        assert_eq!(Shape::NoScan.with(12, Shape::Words(1)), Shape::Opaque);
+    }
+
+    #[test]
+    fn arrays_repeat_the_shape_of_their_elements() {
+        assert_eq!(Shape::Words(1).array(8, 4), Shape::Words(0b1111));
+        assert_eq!(Shape::Words(0b10).array(16, 3), Shape::Words(0b101010));
+        assert_eq!(Shape::Words(1).array(8, 65), Shape::Opaque);
+        assert_eq!(Shape::NoScan.array(8, 10_000_000), Shape::NoScan);
+    }
+
+    #[test]
+    fn a_variant_with_a_pointer_makes_an_enum_opaque() {
+        assert_eq!(Shape::NoScan.maybe(Shape::NoScan), Shape::NoScan);
+        assert_eq!(Shape::NoScan.maybe(Shape::Words(1)), Shape::Opaque);
+    }
+}

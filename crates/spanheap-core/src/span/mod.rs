@@ -1,0 +1,280 @@
+//! Spans: runs of pages that hold objects of one class.
+//!
+//! A span record says where the pages are, how they are cut into slots, where the pointers of a slot lie
+//! and whether values have to be dropped. Nothing of that lies inside the span's own memory. What
+//! changes during a span's life is in side tables ([`arena`]) and in a few atomics here.
+//!
+//! ```text
+//!   free pages --init--> in use --(swept empty)--> free pages
+//!   in use: exactly one owner at a time:
+//!      a list of its class (partial | full | unswept) . a mutator's cache . the sweeper . the drop queue
+//! ```
+//!
+//! **Ownership is a value**: whoever holds an [`OwnedSpan`] may allocate from the span, sweep it or free
+//! it. A list takes the value in and gives it out again under its lock. So nothing has to be claimed
+//! with a state machine on the span itself, and "swept twice" cannot be written down.
+//!
+//! # Invariants
+//! - P1. The description ([`Span::info`]) is written only by the owner and before the span is published in
+//!   the page map, and is constant until the span's pages are freed.
+//! - P2. Bits of the span in the side tables stand at slot starts only.
+//! - P3. Records are recycled but never unmapped while the heap lives, so a stale pointer to one is a
+//!   pointer to some span record.
+//!
+//! # Safety
+//! Raw access to span memory and to the description cell. Blocks cite the invariants above and those
+//! of [`arena`] (A1..A4).
+#![allow(unsafe_code)]
+
+pub mod arena;
+pub(crate) mod bits;
+pub mod layout;
+pub mod map;
+pub mod size_class;
+pub mod tracer;
+
+pub use arena::{Generation, HeapArena, Line, Table};
+pub use layout::{Counting, DropFn, Layout, Shape, TypeInfo};
+pub use tracer::{EdgeSink, Reader, TraceFn, Tracer};
+
+use crate::addr::{Addr, AddrRange, Bytes, GRANULE_BYTES, PageCount, WORD_BYTES};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use core::cell::{Cell, UnsafeCell};
+use core::ptr::NonNull;
+use size_class::SizeClass;
+
+/// What a span is and how it is cut into slots. Constant while the span is in use (P1).
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    /// The first address.
+    pub base: Addr,
+    /// Length in pages.
+    pub pages: PageCount,
+    /// Bytes of a slot.
+    pub slot: usize,
+    /// Slots in the span.
+    pub slots: usize,
+    /// The class of sizes; `None` for a large object, which has the span for itself.
+    pub size_class: Option<SizeClass>,
+    /// The number of the span's class in its heap.
+    pub class: u32,
+    /// Where the pointers of an object lie.
+    pub layout: Layout,
+    /// Whether objects say how many values they hold.
+    pub counting: Counting,
+    /// What to do with a dead value.
+    pub drop: Option<DropFn>,
+    /// The name of a type whose objects live here (types of equal layout share spans).
+    pub type_name: fn() -> &'static str,
+}
+
+impl Info {
+    /// The first address behind the last slot.
+    #[inline]
+    pub fn limit(&self) -> Addr {
+        self.base + Bytes::new(self.slot * self.slots)
+    }
+
+    /// The addresses of the span's pages.
+    pub fn range(&self) -> AddrRange {
+        AddrRange::at(self.base, self.pages.bytes())
+    }
+
+    /// The start of the object whose first granule begins at `granule`. In a span of 24-byte slots a
+    /// start lies in the middle of every second granule; everywhere else it is the granule's.
+    #[inline]
+    pub fn object_at(&self, granule: Addr) -> Addr {
+        if self.slot % GRANULE_BYTES == 0 {
+            return granule;
+        }
+        let offset = granule.get() - self.base.get();
+        Addr::new(self.base.get() + offset.div_ceil(self.slot) * self.slot)
+    }
+
+    /// How many values the object at `object` holds.
+    ///
+    /// # Safety
+    /// An initialised object of this span begins at `object`.
+    pub unsafe fn count(&self, object: Addr) -> usize {
+        match self.counting {
+            Counting::One => 1,
+            Counting::Trailer => {
+                let trailer = object + Bytes::new(self.slot - WORD_BYTES);
+                // SAFETY: the last word of the slot is inside the span and was written when the object
+                // was made, before it was published.
+                unsafe { trailer.as_ptr::<usize>().read() }
+            }
+        }
+    }
+}
+
+/// What the pages of a span record are used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum State {
+    /// The record describes nothing.
+    Dead = 0,
+    /// The span holds objects.
+    InUse = 1,
+}
+
+/// A span record.
+pub struct Span {
+    info: UnsafeCell<Info>,
+    state: AtomicU8,
+    generation: AtomicU32,
+    /// The next span of the list that owns this one; only touched by the owner.
+    next: Cell<Option<NonNull<Span>>>,
+    /// The next span of the drop queue; protected by the drop queue's lock.
+    pub(crate) next_drop: Cell<Option<NonNull<Span>>>,
+    /// Whether the span is in the drop queue; protected by the drop queue's lock.
+    pub(crate) in_drop_queue: AtomicBool,
+    /// Whether the drop queue owns the span, which holds nothing but dead values.
+    pub(crate) owned_by_drop_queue: AtomicBool,
+}
+
+// SAFETY: the cells are written by the one owner of the span (P1) or under the lock that the field names,
+// and the span changes hands only through locks.
+unsafe impl Sync for Span {}
+
+impl Span {
+    /// Puts a fresh description into a record and makes it a span in use.
+    ///
+    /// # Safety
+    /// `at` is a record of the span pool that describes nothing; the caller owns it alone.
+    pub unsafe fn init(at: NonNull<Span>, info: Info, generation: Generation) -> OwnedSpan {
+        // SAFETY: the record is valid memory, either zeroed or a former span, and the caller owns it.
+        // The generation of a former span is overwritten only here, by its new owner.
+        unsafe {
+            at.write(Span {
+                info: UnsafeCell::new(info),
+                state: AtomicU8::new(State::InUse as u8),
+                generation: AtomicU32::new(generation.get()),
+                next: Cell::new(None),
+                next_drop: Cell::new(None),
+                in_drop_queue: AtomicBool::new(false),
+                owned_by_drop_queue: AtomicBool::new(false),
+            });
+        }
+        OwnedSpan { span: at }
+    }
+
+    /// The description.
+    #[inline]
+    pub fn info(&self) -> &Info {
+        // SAFETY: P1: nobody writes the description while anybody can reach the span.
+        unsafe { &*self.info.get() }
+    }
+
+    /// Whether the record describes a span in use.
+    #[inline]
+    pub fn is_in_use(&self) -> bool {
+        self.state.load(Ordering::Acquire) == State::InUse as u8
+    }
+
+    /// The cycle that this span was last swept for.
+    #[inline]
+    pub fn generation(&self) -> Generation {
+        Generation::new(self.generation.load(Ordering::Acquire))
+    }
+}
+
+/// The sole right to allocate from a span, to sweep it and to free it.
+#[derive(Debug)]
+#[must_use = "a span that nobody owns is lost until its heap is dropped"]
+pub struct OwnedSpan {
+    span: NonNull<Span>,
+}
+
+// SAFETY: ownership may move between threads; the record is reached through locks and atomics.
+unsafe impl Send for OwnedSpan {}
+
+impl OwnedSpan {
+    /// The record.
+    #[inline]
+    pub fn span(&self) -> &Span {
+        // SAFETY: P3: records live as long as the heap, and an owner is attached to its heap.
+        unsafe { self.span.as_ref() }
+    }
+
+    /// The description.
+    #[inline]
+    pub fn info(&self) -> &Info {
+        self.span().info()
+    }
+
+    /// Says which cycle the span has been swept for.
+    pub fn set_generation(&mut self, generation: Generation) {
+        self.span().generation.store(generation.get(), Ordering::Release);
+    }
+
+    /// Marks the record as describing nothing, and gives it up for recycling. The generation stays.
+    pub fn retire(self) -> NonNull<Span> {
+        self.span().state.store(State::Dead as u8, Ordering::Release);
+        self.span
+    }
+
+    /// Turns the right into a bare pointer, to be kept where a value cannot be: whoever keeps it owns
+    /// the span.
+    pub fn into_raw(self) -> NonNull<Span> {
+        self.span
+    }
+
+    /// Takes back what [`OwnedSpan::into_raw`] gave up.
+    ///
+    /// # Safety
+    /// `span` came from `into_raw`, and nobody else makes an `OwnedSpan` of it.
+    pub unsafe fn from_raw(span: NonNull<Span>) -> OwnedSpan {
+        OwnedSpan { span }
+    }
+}
+
+/// A list that owns spans: last in, first out; two lists are joined in constant time.
+#[derive(Default)]
+pub struct SpanList {
+    first: Option<NonNull<Span>>,
+    last: Option<NonNull<Span>>,
+}
+
+// SAFETY: the list owns its spans, and ownership may move between threads.
+unsafe impl Send for SpanList {}
+
+impl SpanList {
+    /// A list of nothing.
+    pub const fn new() -> SpanList {
+        SpanList { first: None, last: None }
+    }
+
+    /// Whether the list owns nothing.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Takes a span in, in front.
+    pub fn push(&mut self, span: OwnedSpan) {
+        span.span().next.set(self.first);
+        let span = span.into_raw();
+        self.first = Some(span);
+        self.last = self.last.or(Some(span));
+    }
+
+    /// Gives the first span out.
+    pub fn pop(&mut self) -> Option<OwnedSpan> {
+        // SAFETY: the list owns the span and gives it up here.
+        let span = unsafe { OwnedSpan::from_raw(self.first?) };
+        self.first = span.span().next.take();
+        if self.first.is_none() {
+            self.last = None;
+        }
+        Some(span)
+    }
+
+    /// Takes in everything that `other` owns, in front.
+    pub fn append(&mut self, other: &mut SpanList) {
+        let Some(last) = other.last.take() else { return };
+        // SAFETY: `other` owns its last span, and P3.
+        unsafe { last.as_ref() }.next.set(self.first);
+        self.first = other.first.take();
+        self.last = self.last.or(Some(last));
+    }
+}

@@ -1,0 +1,67 @@
+//! The hand that a trace function writes the pointers of an object into.
+//!
+//! The same function serves three readers: the collector, which marks what is reported; a mutator that
+//! is about to change a locked container, which buffers it; and checkmark mode, which compares. They
+//! differ in the [`EdgeSink`] and in the [`Reader`] that the tracer names.
+
+use crate::addr::Addr;
+
+/// Reports the pointers of `count` values that lie one behind the other at `object`.
+///
+/// # Safety
+/// `object` points to `count` initialised values of the type that the function was made for, and they
+/// stay valid and are not written to, other than through their own interior mutability, meanwhile.
+pub type TraceFn = unsafe fn(object: *const u8, count: usize, tracer: &mut Tracer<'_>);
+
+/// Where reported pointers go.
+pub trait EdgeSink {
+    /// Takes the address of an object that the traced object points to.
+    fn edge(&mut self, target: Addr);
+}
+
+/// Who traces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reader {
+    /// The collector in the given cycle. A container that this cycle has scanned may be passed over.
+    Collector(u32),
+    /// A mutator that holds the container's lock, or checkmark mode: everything has to be reported.
+    Everything,
+}
+
+/// Receives the pointers of an object from its trace function.
+pub struct Tracer<'a> {
+    sink: &'a mut dyn EdgeSink,
+    reader: Reader,
+    deferred: bool,
+}
+
+impl<'a> Tracer<'a> {
+    /// A tracer that writes to `sink`.
+    pub fn new(sink: &'a mut dyn EdgeSink, reader: Reader) -> Tracer<'a> {
+        Tracer { sink, reader, deferred: false }
+    }
+
+    /// Reports a pointer: the address of an object's start, or 0 for none.
+    #[inline]
+    pub fn edge(&mut self, target: Addr) {
+        if !target.is_null() {
+            self.sink.edge(target);
+        }
+    }
+
+    /// Who asks.
+    pub fn reader(&self) -> Reader {
+        self.reader
+    }
+
+    /// Says that a part of the object could not be read because somebody holds its lock. The collector
+    /// puts the object aside and traces all of it again later.
+    pub fn defer(&mut self) {
+        self.deferred = true;
+    }
+
+    /// Whether [`Tracer::defer`] has been called.
+    pub fn is_deferred(&self) -> bool {
+        self.deferred
+    }
+}

@@ -1,0 +1,245 @@
+//! What the running kernel does with each region state.
+//!
+//! The proof that Reserved memory faults needs a process that may die: the test starts this very
+//! program again with one ignored test selected, which touches memory of the kind named in a
+//! variable.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use spanheap_core::addr::{Addr, AddrRange, Bytes};
+use spanheap_core::os::{Category, Os};
+
+const VARIABLE: &str = "SPANHEAP_TEST_TOUCH";
+
+/// A Ready range of `pages` pages, made step by step.
+fn ready_range(os: &Os, pages: usize) -> AddrRange {
+    let bytes = Bytes::new(pages * os.page_size().get());
+    let range = AddrRange::at(os.reserve(None, bytes).unwrap(), bytes);
+    os.map(range, Category::Heap).unwrap();
+    os.used(range, bytes).unwrap();
+    range
+}
+
+fn release_ready(os: &Os, range: AddrRange) {
+    os.release(range, Category::Heap, range.bytes(), range.bytes());
+    assert_eq!(os.accounting().reserved(), Bytes::ZERO);
+    assert_eq!(os.accounting().mapped_total(), Bytes::ZERO);
+    assert_eq!(os.accounting().ready(), Bytes::ZERO);
+    assert_eq!(os.accounting().leaked(), Bytes::ZERO);
+}
+
+fn bytes_of(range: AddrRange) -> &'static mut [u8] {
+    // SAFETY: the tests pass ranges that are Ready, use one slice at a time, and none after a
+    // change of state.
+    unsafe { std::slice::from_raw_parts_mut(range.base().as_ptr(), range.bytes().get()) }
+}
+
+/// How many pages of the range are in memory.
+fn resident_pages(os: &Os, range: AddrRange) -> usize {
+    let mut pages = vec![0u8; range.bytes().get() / os.page_size().get()];
+    // SAFETY: the range is mapped and the vector has one byte for each of its pages.
+    let status =
+        unsafe { libc::mincore(range.base().as_ptr(), range.bytes().get(), pages.as_mut_ptr()) };
+    assert_eq!(status, 0);
+    pages.iter().filter(|&&page| page & 1 != 0).count()
+}
+
+#[test]
+fn ready_memory_is_zero_and_can_be_written() {
+    let os = Os::native();
+    let range = ready_range(&os, 5);
+    assert!(bytes_of(range).iter().all(|&byte| byte == 0));
+    bytes_of(range).fill(1);
+    release_ready(&os, range);
+    let bytes = os.page_size();
+    let range = AddrRange::at(os.alloc(bytes, Category::Heap).unwrap(), bytes);
+    assert!(bytes_of(range).iter().all(|&byte| byte == 0));
+    bytes_of(range).fill(1);
+    release_ready(&os, range);
+}
+
+#[test]
+fn unused_memory_leaves_and_comes_back_as_zeros() {
+    let os = Os::native();
+    assert!(os.zero_after_unused());
+    let range = ready_range(&os, 8);
+    assert_eq!(resident_pages(&os, range), 0);
+    bytes_of(range).fill(1);
+    assert_eq!(resident_pages(&os, range), 8);
+    let page = os.page_size();
+    let part = AddrRange::at(range.base() + page + page, page + page + page);
+    os.unused(part, part.bytes());
+    assert_eq!(resident_pages(&os, range), 5);
+    assert_eq!(os.accounting().ready(), range.bytes() - part.bytes());
+    os.used(range, part.bytes()).unwrap();
+    let ones = bytes_of(range).iter().filter(|&&byte| byte == 1).count();
+    let zeros = bytes_of(range).iter().filter(|&&byte| byte == 0).count();
+    assert_eq!((ones, zeros), (5 * page.get(), 3 * page.get()));
+    release_ready(&os, range);
+}
+
+#[test]
+fn faulted_memory_is_gone_and_comes_back_as_zeros() {
+    let os = Os::native();
+    let range = ready_range(&os, 4);
+    bytes_of(range).fill(1);
+    os.fault(range, Category::Heap, range.bytes()).unwrap();
+    assert_eq!(resident_pages(&os, range), 0);
+    assert_eq!(os.accounting().mapped_total(), Bytes::ZERO);
+    assert_eq!(os.accounting().reserved(), range.bytes());
+    os.map(range, Category::Heap).unwrap();
+    os.used(range, range.bytes()).unwrap();
+    assert!(bytes_of(range).iter().all(|&byte| byte == 0));
+    release_ready(&os, range);
+}
+
+#[test]
+fn a_hint_is_taken_when_free_and_never_lands_on_foreign_memory() {
+    let os = Os::native();
+    let bytes = Bytes::new(1 << 20);
+    let place = Addr::new(0xc7_0000_0000);
+    let first = os.reserve(Some(place), bytes).unwrap();
+    assert_eq!(first, place);
+    let second = os.reserve(Some(place), bytes).unwrap();
+    assert_ne!(second, place);
+
+    let foreign = vec![0x5au8; 64 << 10];
+    let inside = Addr::of(foreign.as_ptr()) + os.page_size();
+    let third = os.reserve(Some(inside.align_down(os.page_size().get())), bytes).unwrap();
+    assert!(!AddrRange::at(third, bytes).contains(inside));
+    assert!(foreign.iter().all(|&byte| byte == 0x5a));
+    for base in [first, second, third] {
+        os.release(AddrRange::at(base, bytes), Category::Heap, Bytes::ZERO, Bytes::ZERO);
+    }
+    assert_eq!(os.accounting().reserved(), Bytes::ZERO);
+}
+
+#[test]
+fn an_aligned_reservation_keeps_exactly_what_was_asked_for() {
+    let os = Os::native();
+    let bytes = Bytes::new(3 << 20);
+    for shift in [12, 16, 22, 26, 30] {
+        // A hint that is off by a page forces the way over a larger reservation.
+        let hint = Addr::new(0xc8_0000_1000);
+        for hint in [None, Some(hint)] {
+            let base = os.reserve_aligned(hint, bytes, Bytes::new(1 << shift)).unwrap();
+            assert!(base.is_aligned(1 << shift));
+            assert_eq!(os.accounting().reserved(), bytes);
+            let range = AddrRange::at(base, bytes);
+            os.map(range, Category::Heap).unwrap();
+            os.used(range, bytes).unwrap();
+            bytes_of(range)[0] = 1;
+            bytes_of(range)[bytes.get() - 1] = 1;
+            release_ready(&os, range);
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_in_the_address_space_is_refused() {
+    let os = Os::native();
+    let page = os.page_size();
+    let huge = Bytes::new(usize::MAX & !(page.get() - 1));
+    assert!(os.reserve(None, huge).unwrap_err().is_exhaustion());
+    assert!(os.reserve(Some(Addr::new(1 << 46)), Bytes::new(1 << 47)).is_err());
+    assert!(os.reserve_aligned(None, page, Bytes::new(1 << 62)).is_err());
+    assert!(os.alloc(huge, Category::Heap).is_err());
+    assert_eq!(os.accounting().reserved(), Bytes::ZERO);
+    assert_eq!(os.accounting().mapped_total(), Bytes::ZERO);
+}
+
+/// The flags line of the mapping that holds `addr`, as `/proc/self/smaps` shows it.
+fn mapping_flags(addr: Addr) -> String {
+    let text = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut inside = false;
+    for line in text.lines() {
+        let bounds = line.split(' ').next().unwrap().split_once('-').and_then(|(base, end)| {
+            let parse = |hex| usize::from_str_radix(hex, 16).ok();
+            Some(parse(base)?..parse(end)?)
+        });
+        if let Some(bounds) = bounds {
+            inside = bounds.contains(&addr.get());
+        } else if inside && line.starts_with("VmFlags:") {
+            return line.to_string() + " ";
+        }
+    }
+    panic!("{addr} is not mapped");
+}
+
+#[test]
+fn a_huge_page_hint_changes_flags_and_nothing_else() {
+    let os = Os::native();
+    let huge = os.huge_page_size();
+    let align = Bytes::new(huge.get().max(4 << 20));
+    let bytes = Bytes::new(2 * align.get());
+    let range = AddrRange::at(os.reserve_aligned(None, bytes, align).unwrap(), bytes);
+    os.map(range, Category::Heap).unwrap();
+    os.used(range, bytes).unwrap();
+    bytes_of(range)[77] = 7;
+    for (wanted, flag) in [(true, " hg "), (false, " nh ")] {
+        os.hint_huge(range, wanted);
+        assert_eq!(bytes_of(range)[77], 7);
+        if huge != Bytes::ZERO {
+            let flags = mapping_flags(range.base());
+            assert!(flags.contains(flag), "{flags}");
+        }
+    }
+    release_ready(&os, range);
+}
+
+#[test]
+#[should_panic(expected = "does not consist of whole pages")]
+fn a_range_of_part_of_a_page_is_a_panic() {
+    let os = Os::native();
+    os.unused(AddrRange::at(Addr::new(0x1000_0010), os.page_size()), Bytes::ZERO);
+}
+
+#[test]
+fn only_ready_memory_can_be_touched() {
+    let dies_of = |kind: &str| {
+        let program = std::env::current_exe().unwrap();
+        let arguments = ["--ignored", "--exact", "touch_memory_of_the_named_kind"];
+        let mut child = Command::new(program);
+        child.args(arguments).env(VARIABLE, kind);
+        let output = child.output().unwrap();
+        (output.status.signal(), output.status.code())
+    };
+    assert_eq!(dies_of("ready"), (None, Some(0)), "the child itself works");
+    assert_eq!(dies_of("reserved"), (Some(libc::SIGSEGV), None));
+    assert_eq!(dies_of("faulted"), (Some(libc::SIGSEGV), None));
+    assert_eq!(dies_of("behind"), (Some(libc::SIGSEGV), None));
+}
+
+#[test]
+#[ignore = "dies on purpose; started by only_ready_memory_can_be_touched"]
+fn touch_memory_of_the_named_kind() {
+    let Ok(kind) = std::env::var(VARIABLE) else {
+        // Selected by hand, together with everything else: nothing was asked for.
+        return;
+    };
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is valid for the call. Without a core file the death is quick.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &none) };
+    let os = Os::native();
+    let (page, bytes) = (os.page_size(), Bytes::new(4 * os.page_size().get()));
+    let range = AddrRange::at(os.reserve(None, bytes).unwrap(), bytes);
+    let half = AddrRange::at(range.base(), page + page);
+    os.map(half, Category::Heap).unwrap();
+    os.used(half, half.bytes()).unwrap();
+    bytes_of(half).fill(1);
+    let target = match kind.as_str() {
+        "ready" => half.base(),
+        "reserved" => range.base() + page + page + page,
+        "behind" => half.end(),
+        "faulted" => {
+            os.fault(half, Category::Heap, half.bytes()).unwrap();
+            half.base()
+        }
+        other => panic!("unknown kind {other}"),
+    };
+    // SAFETY: volatile, so it happens; for every kind but "ready" the process is meant to die of
+    // it.
+    let value = unsafe { target.as_ptr::<u8>().read_volatile() };
+    assert_eq!(value, 1);
+}

@@ -1,0 +1,209 @@
+//! Writes the implementation.
+//!
+//! For `struct Node<'gc, T> { key: u64, #[trace(leaf)] tag: Tag, next: Gc<'gc, T> }` it is
+//!
+//! ```text
+//! unsafe impl<'gc, T> Trace for Node<'gc, T> where T: Trace {
+//!     const SHAPE: Shape = Shape::NoScan
+//!         .with(offset_of!(Self, key), <u64 as Trace>::SHAPE)
+//!         .with(offset_of!(Self, next), <Gc<'gc, T> as Trace>::SHAPE);
+//!     const LEAF: bool = false;
+//!     fn trace(&self, tracer: &mut Tracer<'_>) {
+//!         <Tag as AssertStatic>::assert_static();
+//!         <u64 as Trace>::trace(&self.key, tracer);
+//!         <Gc<'gc, T> as Trace>::trace(&self.next, tracer);
+//!     }
+//! }
+//! impl<'gc, T> TypesThatHoldGcMustNotImplementDrop for Node<'gc, T> {}
+//! ```
+//!
+//! What mentions a field's type carries the span of that type, so a type that is not `Trace` is
+//! pointed at where it stands; everything else carries the span of the derive.
+
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Path, parse_quote};
+
+use crate::item::{Field, Item, Treatment, Variant};
+use crate::parameters::{bounded, is_used, may_be_unsized};
+
+/// The paths of what the expansion uses.
+struct Names {
+    trace: Path,
+    tracer: Path,
+    private: Path,
+}
+
+/// The implementation of `Trace`, and the guard against `Drop`.
+pub(crate) fn implementation(item: &Item<'_>) -> TokenStream {
+    let krate = &item.krate;
+    let names = Names {
+        trace: parse_quote!(#krate::Trace),
+        tracer: parse_quote!(#krate::Tracer),
+        private: parse_quote!(#krate::__private),
+    };
+    let Names { trace, tracer, private } = &names;
+    let name = item.name;
+    let generics = bounded(item, trace);
+    let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
+    let shape = shape(item, &names);
+    let leaf = leaf(item, &names);
+    let nullable = nullable(item, &names);
+    let body = if item.leaf { TokenStream::new() } else { body(item, &names) };
+    let guard = drop_guard(item, &names);
+    quote! {
+        #[automatically_derived]
+        #[allow(deprecated)]
+        unsafe impl #impl_generics #trace for #name #ty_generics #where_clause {
+            const SHAPE: #private::Shape = #shape;
+            const LEAF: bool = #leaf;
+            #nullable
+
+            #[inline]
+            #[allow(unused_variables, clippy::all, clippy::pedantic)]
+            fn trace(&self, tracer: &mut #tracer<'_>) {
+                #body
+            }
+        }
+        #guard
+    }
+}
+
+/// The value of `SHAPE`.
+fn shape(item: &Item<'_>, names: &Names) -> TokenStream {
+    let private = &names.private;
+    let nothing = quote!(#private::Shape::NoScan);
+    if item.leaf || item.is_always_static() {
+        return nothing;
+    }
+    let last = item.fields().count().wrapping_sub(1);
+    let fields = item.fields().enumerate().filter(|(_, f)| f.treatment == Treatment::Traced);
+    let steps = fields.map(|(index, field)| {
+        let Field { member, ty, .. } = field;
+        let field_shape = item_of(field, names, "SHAPE");
+        if item.is_enum || (index == last && may_be_unsized(ty, item.generics)) {
+            quote!(.maybe(#field_shape))
+        } else {
+            quote!(.with(::core::mem::offset_of!(Self, #member), #field_shape))
+        }
+    });
+    quote!(#nothing #(#steps)*)
+}
+
+/// The value of `LEAF`: known from the parameters alone, so that it never depends on itself.
+fn leaf(item: &Item<'_>, names: &Names) -> TokenStream {
+    if item.leaf {
+        return quote!(true);
+    }
+    if item.generics.lifetimes().next().is_some() {
+        return quote!(false);
+    }
+    let trace = &names.trace;
+    let parameters = item.generics.type_params().map(|parameter| &parameter.ident);
+    // A parameter that only leaf fields mention is bound to be 'static; one in a function pointer
+    // that is mentioned nowhere else is not bound at all.
+    let mut terms = Vec::new();
+    for parameter in parameters {
+        if is_used(item, parameter, Treatment::Traced) {
+            terms.push(quote!(<#parameter as #trace>::LEAF));
+        } else if !is_used(item, parameter, Treatment::Leaf) {
+            return quote!(false);
+        }
+    }
+    quote!(true #(&& #terms)*)
+}
+
+/// `NULLABLE`, where it differs from the default: a transparent wrapper has the representation of
+/// what it wraps, and so has an `Option` of it.
+fn nullable(item: &Item<'_>, names: &Names) -> Option<TokenStream> {
+    let mut fields = item.fields();
+    match (item.transparent && !item.leaf && !item.is_enum, fields.next(), fields.next()) {
+        (true, Some(field), None) if field.treatment == Treatment::Traced => {
+            let inner = item_of(field, names, "NULLABLE");
+            Some(quote!(const NULLABLE: bool = #inner;))
+        }
+        _ => None,
+    }
+}
+
+/// `<Type as Trace>::NAME`, blamed on the field's type.
+fn item_of(field: &Field<'_>, names: &Names, name: &str) -> TokenStream {
+    let (ty, trace) = (field.ty, &names.trace);
+    let (first, last) = blame(field);
+    let name = format_ident!("{name}", span = last);
+    let path = quote_spanned!(first=> <#ty as #trace>::);
+    quote!(#path #name)
+}
+
+/// The body of `trace`.
+fn body(item: &Item<'_>, names: &Names) -> TokenStream {
+    let private = &names.private;
+    let checks = item.fields().filter(|f| f.treatment == Treatment::Leaf).map(|field| {
+        let ty = field.ty;
+        let (first, last) = blame(field);
+        let start = quote_spanned!(first=> <#ty as #private::AssertStatic>::);
+        let call = quote_spanned!(last=> assert_static());
+        quote!(#start #call;)
+    });
+    let arms = item.variants.iter().map(|variant| arm(item, variant, names));
+    let visits = match (item.is_enum, item.variants.is_empty()) {
+        (false, _) => struct_visits(item, names),
+        (true, true) => quote!(match *self {}),
+        (true, false) => quote!(match self { #(#arms)* }),
+    };
+    quote!(#(#checks)* #visits)
+}
+
+fn struct_visits(item: &Item<'_>, names: &Names) -> TokenStream {
+    let fields = item.fields().filter(|f| f.treatment == Treatment::Traced);
+    fields
+        .map(|field| {
+            let member = &field.member;
+            visit(field, names, &quote!(&self.#member))
+        })
+        .collect()
+}
+
+/// The arm that visits the fields of a variant.
+fn arm(item: &Item<'_>, variant: &Variant<'_>, names: &Names) -> TokenStream {
+    let (name, variant_name) = (item.name, variant.name);
+    let traced = variant.fields.iter().filter(|f| f.treatment == Treatment::Traced);
+    let (mut patterns, mut visits) = (TokenStream::new(), TokenStream::new());
+    for (index, field) in traced.enumerate() {
+        let binding = format_ident!("field_{index}", span = Span::mixed_site());
+        let member = &field.member;
+        patterns.extend(quote!(#member: #binding,));
+        visits.extend(visit(field, names, &quote!(#binding)));
+    }
+    quote!(#name::#variant_name { #patterns .. } => { #visits })
+}
+
+fn visit(field: &Field<'_>, names: &Names, place: &TokenStream) -> TokenStream {
+    let path = item_of(field, names, "trace");
+    quote!(#path(#place, tracer);)
+}
+
+/// An implementation that collides with one for every type that implements `Drop`.
+fn drop_guard(item: &Item<'_>, names: &Names) -> Option<TokenStream> {
+    if item.leaf || item.is_always_static() {
+        return None;
+    }
+    let (private, name) = (&names.private, item.name);
+    let (impl_generics, ty_generics, where_clause) = item.generics.split_for_impl();
+    Some(quote! {
+        #[automatically_derived]
+        impl #impl_generics #private::TypesThatHoldGcMustNotImplementDrop
+            for #name #ty_generics #where_clause {}
+    })
+}
+
+/// Where an error about the field's type points to: its first and its last token, with names
+/// resolved as at the derive. The compiler underlines an expression from its first token to its
+/// last.
+fn blame(field: &Field<'_>) -> (Span, Span) {
+    let here = Span::call_site();
+    let first = field.ty.span();
+    let last = field.ty.to_token_stream().into_iter().last().map_or(first, |token| token.span());
+    (first.resolved_at(here), last.resolved_at(here))
+}
