@@ -1,19 +1,21 @@
 //! Searching, counting and walking bits in words and in slices of words.
 //!
-//! Everything here is arithmetic on numbers that the caller owns: no atomics, no locks, no `unsafe`.
-//! Bit i of a slice is bit `i % 64` of word `i / 64`; the lowest bit comes first, so the order of bits is
-//! the order of addresses wherever a bitmap describes memory.
+//! Everything here is arithmetic on numbers that the caller owns: no atomics, no locks, no
+//! `unsafe`. Bit i of a slice is bit `i % 64` of word `i / 64`; the lowest bit comes first, so the
+//! order of bits is the order of addresses wherever a bitmap describes memory.
 //!
 //! # The two tricks
 //!
-//! **Runs by shifting.** In `w & (w >> 1)` a bit survives when the bit above it was set too: every run of
-//! ones loses its top bit, so a run of n ones shortens to n - 1. Shifting by k shortens by k, as long
-//! as every run that survived is known to be longer than k. [`shorten_runs`] uses doubling shifts, and so
-//! needs log2(n) steps where the obvious loop needs n.
+//! **Runs by shifting.** In `w & (w >> 1)` a bit survives when the bit above it was set too: every
+//! run of ones loses its top bit. Once s bits were removed, a one says that s + 1 ones begin here;
+//! two of these that are at most s + 1 apart leave no gap between them, so the next shift may be as
+//! wide as that. `shorten_runs` doubles its shifts and needs log2(n) steps where the obvious loop
+//! needs n.
 //!
-//! **Edges by counting zeros.** The first one at or above a position is `trailing_zeros` of the word with
-//! the lower bits masked off; the first zero is the first one of the complement. All iteration is made
-//! of these two, so its cost grows with the number of words and runs, not with the number of bits.
+//! **Edges by counting zeros.** The first one at or above a position is `trailing_zeros` of the
+//! word with the lower bits masked off; the first zero is the first one of the complement. All
+//! iteration is made of these two, so its cost grows with the number of words and runs, not with
+//! the number of bits.
 
 /// Bits in a word.
 pub const WORD_BITS: usize = u64::BITS as usize;
@@ -34,8 +36,7 @@ pub const fn mask64(start: usize, len: usize) -> u64 {
 #[inline]
 const fn shorten_runs(mut word: u64, mut by: u32) -> u64 {
     debug_assert!(by < u64::BITS);
-    // A run that is still there after `step` bits were removed had more than `step` ones before, so its
-    // copy shifted by `step` touches it without a gap: the next shift may be twice as long.
+    // `step` is one more than the bits removed so far: the widest shift that leaves no gap.
     let mut step = 1;
     while by > 0 {
         if word == 0 {

@@ -1,10 +1,38 @@
-//! The memory manager of spanheap.
+//! The memory manager of spanheap: a page heap, spans, and a concurrent mark-sweep collector that never
+//! stops the world, behind an unsafe API for authors of language runtimes. Programs use the crate
+//! `spanheap`, whose safe API is built on this one and has no other way in.
+//!
+//! # Layers
+//! A module uses only modules above it in this list; `cargo xtask tidy` checks that.
+//!
+//! | layer | what |
+//! |---|---|
+//! | [`fatal`], [`addr`], [`bitmap`], [`sync`] | the end of a broken process; quantities with types; bit searches; ranked locks |
+//! | [`os`] | memory from the system in four states, exactly accounted; a simulated system |
+//! | [`offheap`] | the manager's own records, outside the Rust allocator |
+//! | [`pages`] | page allocator: bitmaps under a summary tree, address-ordered first fit |
+//! | [`span`] | spans, layouts, side bitmaps, the arena map |
+//! | [`heap`] | page heap, classes, sweeping, span caches |
+//! | [`collect`] | phases and grace periods, marking, roots, the pacer |
+//! | [`mutator`] | a thread's handle: entering, allocating, the write barrier; the heap as a value |
+//! | [`observe`] | statistics |
+//!
+//! # Life of an object
+//! 1. [`mutator::Mutator::alloc`] takes the next slot of a free run: compare, add.
+//! 2. The caller writes the value and publishes it.
+//! 3. A cycle reaches it from a root: its bit is set, its page queued, its words followed.
+//! 4. A cycle does not reach it: the sweep leaves its bit clear, and the slot belongs to a free run again.
 #![deny(unsafe_code)]
 
 pub mod addr;
 pub mod bitmap;
+pub mod collect;
 pub mod fatal;
+pub mod heap;
+pub mod mutator;
+pub mod observe;
 pub mod offheap;
 pub mod os;
+pub mod pages;
 pub mod span;
 pub mod sync;

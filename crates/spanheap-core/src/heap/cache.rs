@@ -14,8 +14,13 @@
 //! # Colour
 //! While marking runs, new objects are *black*: marked and never scanned. Blackness is a property of the
 //! run: when a mutator whose closure began in the marking phase takes a run, the run's slots get mark and
-//! scanned bits at once, and the bits of the slots that were not used are cleared when the run is given
-//! back. So the fast path is the same in every phase.
+//! scanned bits at once, and the mark bits of the slots that were not used are cleared when the run is
+//! given back. So the fast path is the same in every phase.
+//!
+//! The *scanned* bits of unused slots stay until the span is swept: were they cleared while a worker
+//! looks at the page, it could have read the mark before and miss the scanned bit after, and would follow
+//! the pointers of a slot that holds no object. A slot that was scanned before its object is there must
+//! not be handed out again in this cycle, so such a span counts as full.
 //!
 //! A closure may outlive its cycle. Then the heap's generation is ahead of the closure's, and a span that
 //! it gets now has been swept for the new one: its runs are not black, which is right, since nothing is
@@ -129,16 +134,17 @@ impl ClassCache {
         let (Some(span), Some(class)) = (self.span.take(), self.class.get()) else { return };
         // SAFETY: the cache owned the span and gives it up here.
         let span = unsafe { OwnedSpan::from_raw(span) };
+        let (info, generation) = (span.info(), span.span().generation());
         let rest = Run { start: self.cursor.take(), end: self.end.take() };
         if rest.start < rest.end {
-            for table in tables_of(span.span(), tint).into_iter().flatten() {
-                bits::clear_run(span.info(), table, rest);
-            }
+            // The slots hold no object, so whatever marked them (their colour, or a cycle that retained
+            // everything) is undone.
+            bits::clear_run(info, generation.next().table(), rest);
+            bits::clear_run(info, generation.table(), rest);
             central.count_returned(rest.end.bytes_since(rest.start));
         }
-        let info = span.info();
-        let has_room = rest.start < rest.end
-            || bits::next_free_run(info, span.span().generation(), info.base).is_some();
+        let has_room = !tint.is_black(span.span())
+            && bits::next_free_run(info, generation, info.base).is_some();
         central.put_back(class, span, has_room);
     }
 }

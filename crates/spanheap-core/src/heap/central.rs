@@ -138,6 +138,11 @@ impl Central {
         self.taken.load(Ordering::Relaxed)
     }
 
+    /// Bytes of objects that the last cycle retained.
+    pub fn retained(&self) -> Bytes {
+        Bytes::new(self.retained.load(Ordering::Relaxed))
+    }
+
     /// Bytes of objects: what the last cycle retained, and what has been taken since.
     pub fn live(&self) -> Bytes {
         let taken = self.taken.load(Ordering::Relaxed);
@@ -275,6 +280,18 @@ impl Central {
         self.finish_drops(self.drops.run_batch())
     }
 
+    /// Runs the destructors of everything that is left, for the end of a heap.
+    ///
+    /// # Safety
+    /// No mutator is attached and nobody uses the heap's objects any more.
+    pub unsafe fn drop_everything(&self) {
+        self.pages.for_each_span(|span| {
+            // SAFETY: the caller's promise; with all caches given back, allocation bits stand at
+            // initialised objects only.
+            unsafe { self.drops.drop_all(span) };
+        });
+    }
+
     /// Frees what a batch of destructors has emptied; false when there was no batch.
     pub fn finish_drops(&self, batch: Batch) -> bool {
         match batch {
@@ -306,7 +323,7 @@ impl Central {
     ///
     /// # Safety
     /// No mutator is attached, no thread of the heap runs, and nobody uses a pointer into it.
-    pub unsafe fn release(&mut self) {
+    pub unsafe fn release(&self) {
         // SAFETY: the caller's promise.
         unsafe { self.pages.release(&self.os) };
         // SAFETY: classes, spans and arena records lie here, and nobody is left who could use them.

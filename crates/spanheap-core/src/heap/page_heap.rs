@@ -29,6 +29,7 @@ use crate::addr::{
     ADDRESS_BITS, ARENA_BYTES, ARENA_PAGES, Addr, AddrRange, Bytes, CHUNK_BYTES, GRANULE_BYTES,
     PAGE_BYTES, PageCount,
 };
+use crate::bitmap;
 use crate::offheap::{FixedPool, Persistent};
 use crate::os::{Category, Os, OsError};
 use crate::pages::{PageAlloc, PageRun};
@@ -335,7 +336,7 @@ impl PageHeap {
         }
     }
 
-    /// How many pages the page allocator manages.
+    /// Checks the page allocator's invariants; panics when one does not hold.
     pub fn check(&self) {
         self.inner.lock().pages.check_invariants();
     }
@@ -344,9 +345,9 @@ impl PageHeap {
     ///
     /// # Safety
     /// Nobody uses the heap's memory, its spans or its arenas any more.
-    pub unsafe fn release(&mut self, os: &Os) {
-        let newest = core::mem::replace(self.newest.get_mut(), core::ptr::null_mut());
-        let inner = self.inner.get_mut();
+    pub unsafe fn release(&self, os: &Os) {
+        let newest = self.newest.swap(core::ptr::null_mut(), Ordering::AcqRel);
+        let mut inner = self.inner.lock();
         let mut arena = NonNull::new(newest);
         let (mut mapped, mut ready) = (Bytes::ZERO, Bytes::ZERO);
         while let Some(record) = arena {
@@ -375,8 +376,9 @@ impl Inner {
         let base = arena.base();
         for chunk in 0..ARENA_BYTES / CHUNK_BYTES {
             let chunk = base + Bytes::new(chunk * CHUNK_BYTES);
-            match self.pages.scavenged_pages(chunk.chunk()) {
-                Some(scavenged) => {
+            match self.pages.chunk(chunk.chunk()) {
+                Some(view) => {
+                    let scavenged = PageCount::new(bitmap::count_ones(view.scavenged));
                     mapped += Bytes::new(CHUNK_BYTES);
                     ready += Bytes::new(CHUNK_BYTES) - scavenged.bytes();
                 }

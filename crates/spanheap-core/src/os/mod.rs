@@ -54,6 +54,7 @@ compile_error!(
 
 mod account;
 pub mod barrier;
+pub mod clock;
 mod error;
 #[cfg(target_os = "linux")]
 mod linux;

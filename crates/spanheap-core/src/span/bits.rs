@@ -23,7 +23,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// A stretch of slots `[start, end)` of one span.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Run {
+pub(crate) struct Run {
     /// The first slot.
     pub start: Addr,
     /// The first address behind the last slot.
@@ -54,14 +54,14 @@ const fn start_bits() -> [[u64; PAGE_BITMAP_WORDS]; CLASS_COUNT] {
 }
 
 /// The line of `table` for the page at `page`, which belongs to a span in use.
-pub fn line(table: Table, page: Addr) -> &'static Line {
+pub(crate) fn line(table: Table, page: Addr) -> &'static Line {
     // SAFETY: a span in use lies in published arenas (M1, M2), and its pages are grown (A1). The line
     // lives as long as the heap; callers do not keep it longer than they own the span.
     unsafe { (*map::find(page)).line(table, page.page_in_arena()) }
 }
 
 /// The lines of all pages of a span in `table`, with the address of each page.
-pub fn lines(info: &Info, table: Table) -> impl Iterator<Item = (Addr, &'static Line)> {
+pub(crate) fn lines(info: &Info, table: Table) -> impl Iterator<Item = (Addr, &'static Line)> {
     let base = info.base;
     (0..info.pages.get()).map(move |page| {
         let page = base + PageCount::new(page);
@@ -70,19 +70,13 @@ pub fn lines(info: &Info, table: Table) -> impl Iterator<Item = (Addr, &'static 
 }
 
 /// Whether the bit of the object at `addr` is set in `table`.
-pub fn is_set(table: Table, addr: Addr) -> bool {
+pub(crate) fn is_set(table: Table, addr: Addr) -> bool {
     let (word, bit) = bit_of(table, addr);
     word.load(Ordering::Acquire) & bit != 0
 }
 
-/// Sets the bit of the object at `addr`; true if it was clear.
-pub fn set(table: Table, addr: Addr) -> bool {
-    let (word, bit) = bit_of(table, addr);
-    word.fetch_or(bit, Ordering::SeqCst) & bit == 0
-}
-
 /// Clears the bit of the object at `addr`.
-pub fn clear(table: Table, addr: Addr) {
+pub(crate) fn clear(table: Table, addr: Addr) {
     let (word, bit) = bit_of(table, addr);
     word.fetch_and(!bit, Ordering::AcqRel);
 }
@@ -93,7 +87,7 @@ fn bit_of(table: Table, addr: Addr) -> (&'static AtomicU64, u64) {
 }
 
 /// The first free run at or behind `from`, which is a slot start or the limit of the span.
-pub fn next_free_run(info: &Info, generation: Generation, from: Addr) -> Option<Run> {
+pub(crate) fn next_free_run(info: &Info, generation: Generation, from: Addr) -> Option<Run> {
     let (table, limit) = (generation.table(), info.limit());
     let mut start = from;
     while start < limit && is_set(table, start) {
@@ -131,14 +125,14 @@ fn next_set(info: &Info, table: Table, from: Addr) -> Option<Addr> {
 }
 
 /// Sets the bits of all slots of `run` in `table`.
-pub fn set_run(info: &Info, table: Table, run: Run) {
+pub(crate) fn set_run(info: &Info, table: Table, run: Run) {
     for_each_word(info, table, run, |word, bits| {
         word.fetch_or(bits, Ordering::SeqCst);
     });
 }
 
 /// Clears the bits of all slots of `run` in `table`.
-pub fn clear_run(info: &Info, table: Table, run: Run) {
+pub(crate) fn clear_run(info: &Info, table: Table, run: Run) {
     for_each_word(info, table, run, |word, bits| {
         word.fetch_and(!bits, Ordering::SeqCst);
     });
@@ -174,7 +168,7 @@ fn for_each_word(info: &Info, table: Table, run: Run, mut apply: impl FnMut(&Ato
 }
 
 /// How many bits of the span are set in `table`.
-pub fn count(info: &Info, table: Table) -> usize {
+pub(crate) fn count(info: &Info, table: Table) -> usize {
     lines(info, table)
         .flat_map(|(_, line)| line)
         .map(|word| word.load(Ordering::Acquire).count_ones() as usize)
@@ -182,7 +176,7 @@ pub fn count(info: &Info, table: Table) -> usize {
 }
 
 /// Calls `visit` with the address of each object of the span whose bit is set in `table`.
-pub fn for_each_set(info: &Info, table: Table, mut visit: impl FnMut(Addr)) {
+pub(crate) fn for_each_set(info: &Info, table: Table, mut visit: impl FnMut(Addr)) {
     for (page, line) in lines(info, table) {
         for (index, word) in line.iter().enumerate() {
             for_each_bit(word.load(Ordering::Acquire), |bit| {
@@ -195,7 +189,7 @@ pub fn for_each_set(info: &Info, table: Table, mut visit: impl FnMut(Addr)) {
 
 /// Calls `visit` with the index of each set bit, lowest first.
 #[inline]
-pub fn for_each_bit(mut word: u64, mut visit: impl FnMut(u32)) {
+pub(crate) fn for_each_bit(mut word: u64, mut visit: impl FnMut(u32)) {
     while word != 0 {
         visit(word.trailing_zeros());
         word &= word - 1;
@@ -203,7 +197,7 @@ pub fn for_each_bit(mut word: u64, mut visit: impl FnMut(u32)) {
 }
 
 /// Clears all bits of the span in `table`.
-pub fn clear_all(info: &Info, table: Table) {
+pub(crate) fn clear_all(info: &Info, table: Table) {
     for (_, line) in lines(info, table) {
         for word in line {
             word.store(0, Ordering::Release);
@@ -215,7 +209,7 @@ pub fn clear_all(info: &Info, table: Table) {
 ///
 /// # Safety
 /// The caller owns the span, `slot` is the start of one of its slots, and no object is there.
-pub unsafe fn fill_slot(info: &Info, slot: Addr, value: u8) {
+pub(crate) unsafe fn fill_slot(info: &Info, slot: Addr, value: u8) {
     // SAFETY: the slot lies in the span, and the caller vouches for the rest.
     unsafe { slot.as_ptr::<u8>().write_bytes(value, info.slot) };
 }

@@ -1,8 +1,9 @@
 //! Size classes: which slot size an object gets, and how many pages a span of such slots has.
 //!
-//! There are 67 slot sizes from 8 bytes to 32 KiB; class 0 stands for everything larger, which gets a span
-//! of its own. The table is *computed* by the compiler with the generator below, so that its rules are
-//! here to be read and not only its 67 results; a conformance file holds the results it must have.
+//! There are 67 slot sizes from 8 bytes to 32 KiB; class 0 stands for everything larger, which gets
+//! a span of its own. The table is *computed* by the compiler with the generator below, so that its
+//! rules are here to be read and not only its 67 results; a conformance file holds the results it
+//! must have.
 //!
 //! # The generator
 //!
@@ -17,15 +18,16 @@
 //! then every class grows to the largest multiple of 128 that still gives the same number of slots
 //! ```
 //!
-//! A step of an eighth bounds the loss inside a slot, the rule for the span bounds the loss at its end: each
-//! wastes at most one part in eight.
+//! A step of an eighth bounds the loss inside a slot, the rule for the span bounds the loss at its
+//! end: each wastes at most one part in eight.
 //!
 //! # What differs from Go
 //!
-//! The table is Go's. spanheap uses it from 16 bytes on: two objects in one granule could not be told
-//! apart in the side bitmaps, so the 8-byte class exists and is never handed out by
-//! [`SizeClass::for_size`] or [`SizeClass::for_layout`]. Objects have no header either, so no request is
-//! made larger than the type is; what Go would answer is kept in [`go_compat`], for comparison only.
+//! The table is Go's. spanheap uses it from 16 bytes on: two objects in one granule could not be
+//! told apart in the side bitmaps, so the 8-byte class exists and is never handed out by
+//! [`SizeClass::for_size`] or [`SizeClass::for_layout`]. Objects have no header either, so no
+//! request is made larger than the type is; what Go would answer is kept in [`go_compat`], for
+//! comparison only.
 //!
 //! Everything is `const fn`: a type's class is a constant of the program.
 
@@ -46,15 +48,21 @@ pub const MAX_PAGES_PER_SPAN: PageCount = PageCount::new(10);
 /// The smallest slot that is handed out: a granule.
 pub const MIN_SLOT_SIZE: Bytes = Bytes::new(crate::addr::GRANULE_BYTES);
 
-/// The largest alignment that a slot can have: a span starts at a page, so its slots cannot promise more.
+/// The largest alignment that a slot can have: a span starts at a page, so its slots cannot promise
+/// more.
 pub const MAX_SLOT_ALIGN: usize = PAGE_BYTES;
 
 /// Every slot size is a multiple of this.
 const TABLE_ALIGN: usize = 8;
-/// Sizes up to this are looked up in steps of [`FINE_STEP`], larger ones in steps of [`COARSE_STEP`].
-const FINE_MAX: usize = 1024;
-const FINE_STEP: usize = 8;
-const COARSE_STEP: usize = 128;
+
+/// Below this many bytes a class is looked up in steps of [`FINE_STEP`], above in steps of
+/// [`COARSE_STEP`].
+pub const FINE_MAX: usize = 1024;
+/// Bytes between the entries of the lookup table for sizes below [`FINE_MAX`].
+pub const FINE_STEP: usize = 8;
+/// Bytes between the entries of the lookup table for sizes above [`FINE_MAX`]. Slot sizes that were
+/// stretched are multiples of it.
+pub const COARSE_STEP: usize = 128;
 
 /// One row of the table.
 #[derive(Clone, Copy)]
@@ -158,8 +166,8 @@ const fn lookup<const N: usize>(base: usize, step: usize) -> [u8; N] {
     classes
 }
 
-/// The multiplication replaces the division for every offset in a span: checked at each slot's first and
-/// last byte, between which the product only rises.
+/// The multiplication replaces the division for every offset in a span: checked at each slot's
+/// first and last byte, between which the product only rises.
 const fn check_div_magic() {
     let mut class = 1;
     while class < CLASS_COUNT {
@@ -182,7 +190,8 @@ const fn divided(offset: usize, magic: u32) -> usize {
 
 const _: () = check_div_magic();
 
-/// A class of slots of one size: 1 to 67. "Large", class 0 of the table, is `None` where it can occur.
+/// A class of slots of one size: 1 to 67. "Large", class 0 of the table, is `None` where it can
+/// occur.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(transparent)]
 pub struct SizeClass(u8);
@@ -220,8 +229,8 @@ impl SizeClass {
         SizeClass::from_index(class as usize)
     }
 
-    /// The class of an object of `size` bytes that needs no alignment beyond that of its size; at least
-    /// the 16-byte class. `None`: large.
+    /// The class of an object of `size` bytes that needs no alignment beyond that of its size; at
+    /// least the 16-byte class. `None`: large.
     #[inline]
     pub const fn for_size(size: Bytes) -> Option<SizeClass> {
         if size.get() <= MIN_SLOT_SIZE.get() {
@@ -285,8 +294,8 @@ impl SizeClass {
         self.row().div_magic
     }
 
-    /// The number of the slot that holds the byte `offset` of a span, by one multiplication. An offset
-    /// in the tail behind the last slot gives [`SizeClass::objects`].
+    /// The number of the slot that holds the byte `offset` of a span, by one multiplication. An
+    /// offset in the tail behind the last slot gives [`SizeClass::objects`].
     ///
     /// The offset is at most the span's length; further up the product need not be exact.
     #[inline]
@@ -315,8 +324,8 @@ pub const fn usable_size(size: Bytes) -> Option<Bytes> {
     }
 }
 
-/// What Go 1.27 answers where spanheap decides differently. Nothing in spanheap allocates by these rules;
-/// they are here so that the shared table can be checked against Go's own answers.
+/// What Go 1.27 answers where spanheap decides differently. Nothing in spanheap allocates by these
+/// rules; they are here so that the shared table can be checked against Go's own answers.
 pub mod go_compat {
     use super::{Bytes, MAX_SMALL_SIZE, SizeClass};
 
@@ -330,8 +339,8 @@ pub mod go_compat {
     /// Block size of Go's allocator for tiny objects without pointers.
     pub const TINY_SIZE: Bytes = Bytes::new(16);
 
-    /// The usable size of the block that Go returns for a request of `size` bytes; `noscan` says that the
-    /// type has no pointers. A size that cannot be rounded to pages is returned as it is.
+    /// The usable size of the block that Go returns for a request of `size` bytes; `noscan` says
+    /// that the type has no pointers. A size that cannot be rounded to pages is returned as it is.
     pub const fn round_up_size(size: Bytes, noscan: bool) -> Bytes {
         if size.get() <= MAX_SMALL_SIZE.get() - HEADER_SIZE.get() {
             let has_header = !noscan && size.get() > MIN_SIZE_FOR_HEADER.get();

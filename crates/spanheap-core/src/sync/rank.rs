@@ -31,6 +31,8 @@ pub enum Rank {
     ArenaMap,
     /// The manager's own records.
     OffHeap,
+    /// What is known of the last cycle, and of the heap's threads.
+    Statistics,
     /// What wakes the collector; may be rung under any other lock.
     Alarm,
 }

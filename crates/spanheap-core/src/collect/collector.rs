@@ -1,0 +1,319 @@
+//! The collector of a heap: what its thread, its mutators and its users share.
+//!
+//! This file is the state and the thread; the cycle itself is in [`super::cycle`].
+//!
+//! # Threads
+//! - The **collector thread** sleeps until the alarm rings: the trigger was reached, somebody asked, or the
+//!   heap is being dropped. It runs cycles and sweeps.
+//! - The **drop thread** runs destructors. It is started when the first one is owed.
+//!
+//! # Safety
+//! The destructors of what is left at the end of a heap run when no mutator can enter any more.
+#![allow(unsafe_code)]
+
+use super::checkmark;
+use super::control::{Control, Wish};
+use super::grey::GreyQueue;
+use super::mark::{self, Marked};
+use super::pacer::{Measured, Plan, Policy};
+use super::page_queue::PageQueue;
+use super::phase::{Phase, PhaseWord};
+use super::registry::{MutatorRecord, Registry};
+use super::roots::RootTable;
+use crate::addr::{Addr, Bytes};
+use crate::heap::central::Config;
+use crate::heap::{Central, OutOfMemory};
+use crate::os::barrier::ProcessBarrier;
+use crate::os::{Os, OsError};
+use crate::span::Generation;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Lock, Rank};
+use std::sync::Arc;
+use std::thread::{JoinHandle, ThreadId};
+use std::time::Duration;
+
+/// How a heap is to behave.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// When cycles begin, and how large the heap may become.
+    pub policy: Policy,
+    /// Collect all the time, whatever the size of the heap: for tests.
+    pub continuously: bool,
+    /// Verify each cycle with a second mark: see [`super::checkmark`].
+    pub checkmark: bool,
+    /// Fill freed slots with a pattern.
+    pub poison: bool,
+    /// Use full fences in mutators even where the kernel could do without: for tests.
+    pub symmetric_fences: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            policy: Policy { percent: Some(100), limit: None },
+            continuously: false,
+            checkmark: false,
+            poison: false,
+            symmetric_fences: false,
+        }
+    }
+}
+
+/// What a complete cycle has found.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct CycleReport {
+    /// Objects and bytes that were marked.
+    pub marked: Marked,
+    /// Termination rounds that it took.
+    pub rounds: u32,
+    /// Whether everything was retained because marking could not be finished.
+    pub retained_everything: bool,
+}
+
+/// The collector of a heap.
+pub struct Collector {
+    pub(super) central: Central,
+    pub(super) options: Options,
+    pub(super) fence: ProcessBarrier,
+    word: AtomicU64,
+    pub(super) registry: Registry,
+    pub(super) grey: GreyQueue,
+    pub(super) roots: RootTable,
+    pub(super) control: Control,
+    pub(super) last: Lock<Last>,
+    /// The collector thread and the drop thread.
+    threads: Lock<[Option<ThreadId>; 2]>,
+}
+
+/// What is known of the cycles so far.
+#[derive(Clone, Copy, Debug)]
+pub struct Last {
+    /// Complete cycles.
+    pub cycles: u64,
+    /// What the last one has found.
+    pub report: CycleReport,
+    /// Bytes that it retained.
+    pub retained: Bytes,
+    /// When the next one begins.
+    pub plan: Plan,
+    /// CPU time of all cycles.
+    pub cpu: Duration,
+    /// Objects that checkmark mode has verified, over all cycles.
+    pub checked: u64,
+}
+
+impl Collector {
+    /// The collector of a new heap on `os`; its thread is not running yet.
+    pub fn new(os: Os, options: Options) -> Result<Collector, OsError> {
+        let config = Config { limit: options.policy.limit, poison: options.poison };
+        let central = Central::new(os, config)?;
+        let plan = options.policy.plan(Measured::default());
+        central.set_trigger(plan.trigger);
+        let fence = match options.symmetric_fences {
+            true => ProcessBarrier::forced_symmetric(),
+            false => ProcessBarrier::detect(),
+        };
+        let last = Last {
+            cycles: 0,
+            report: CycleReport::default(),
+            retained: Bytes::ZERO,
+            plan,
+            cpu: Duration::ZERO,
+            checked: 0,
+        };
+        Ok(Collector {
+            central,
+            options,
+            fence,
+            word: AtomicU64::new(PhaseWord::FIRST.bits()),
+            registry: Registry::new(),
+            grey: GreyQueue::new(),
+            roots: RootTable::new(),
+            control: Control::new(),
+            last: Lock::new(Rank::Statistics, last),
+            threads: Lock::new(Rank::Statistics, [None; 2]),
+        })
+    }
+
+    /// What is known of the cycles so far.
+    pub fn last_cycle(&self) -> Last {
+        *self.last.lock()
+    }
+
+    /// Tells the threads to stop, and lets nobody in any more.
+    pub fn begin_shutdown(&self) {
+        self.control.shut_down();
+        self.central.alarm().ring();
+    }
+
+    /// Whether the calling thread belongs to this heap.
+    pub fn is_own_thread(&self) -> bool {
+        self.threads.lock().contains(&Some(std::thread::current().id()))
+    }
+
+    /// What mutators allocate from.
+    #[inline]
+    pub fn central(&self) -> &Central {
+        &self.central
+    }
+
+    /// The options that the heap was made with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The root table.
+    pub fn roots(&self) -> &RootTable {
+        &self.roots
+    }
+
+    /// The mutators.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Requests for cycles.
+    #[inline]
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// The fence between a mutator's "inside" and its reading the phase.
+    #[inline]
+    pub fn fence(&self) -> &ProcessBarrier {
+        &self.fence
+    }
+
+    /// The phase word as it is now.
+    #[inline]
+    pub fn word(&self) -> PhaseWord {
+        PhaseWord::from_bits(self.word.load(Ordering::Acquire))
+    }
+
+    /// Publishes a phase word.
+    pub(super) fn publish(&self, word: PhaseWord) {
+        self.word.store(word.bits(), Ordering::Release);
+    }
+
+    /// Asks for a cycle; the ticket is for [`Control::wait`].
+    pub fn request(&self) -> u64 {
+        let ticket = self.control.request();
+        self.central.alarm().ring();
+        ticket
+    }
+
+    /// Takes what a mutator's barrier buffer holds over to the grey queue, on behalf of a closure that
+    /// entered with `word`.
+    pub fn flush(&self, record: &MutatorRecord, word: PhaseWord) {
+        record.buffer.flush(|target| self.take_grey(target, word.cycle()));
+    }
+
+    fn take_grey(&self, target: Addr, cycle: u32) {
+        let (os, memory) = (self.central.os(), self.central.memory());
+        if self.grey.push(os, memory, cycle, target).is_ok() {
+            return;
+        }
+        let now = self.word();
+        if now.phase() == Phase::Marking && now.cycle() == cycle {
+            mark::mark_directly(self.central.number(), cycle, target);
+            self.grey.ask_for_rescan();
+        } else {
+            self.grey.set_lossy();
+        }
+    }
+
+    /// The life of the collector thread.
+    pub fn run(self: &Arc<Collector>) {
+        self.threads.lock()[0] = Some(std::thread::current().id());
+        let mut queue = PageQueue::new();
+        let mut drop_thread = None;
+        loop {
+            match self.control.wish() {
+                Wish::Shutdown => break,
+                Wish::Nothing if !self.options.continuously && !self.central.is_triggered() => {
+                    self.central.alarm().sleep(None);
+                    continue;
+                }
+                _ => {}
+            }
+            self.control.cycle_begins();
+            self.cycle(&mut queue);
+            self.start_drop_thread(&mut drop_thread);
+            self.control.cycle_ends();
+        }
+        queue.release(self.central.os());
+        self.wind_up(drop_thread);
+    }
+
+    fn start_drop_thread(self: &Arc<Collector>, thread: &mut Option<JoinHandle<()>>) {
+        if thread.is_some() || !self.central.drops().has_work() {
+            return;
+        }
+        let collector = self.clone();
+        let run = move || {
+            let central = &collector.central;
+            while let Some(batch) = central.drops().wait_and_run_batch() {
+                central.finish_drops(batch);
+            }
+        };
+        match std::thread::Builder::new().name("spanheap-drop".into()).spawn(run) {
+            Ok(handle) => {
+                self.threads.lock()[1] = Some(handle.thread().id());
+                *thread = Some(handle);
+            }
+            // Without a thread the destructors run here. Slower, but nothing is owed for ever.
+            Err(_) => while self.central.run_drops() {},
+        }
+    }
+
+    /// The end of the heap: nobody is inside and nobody will be. Gives caches back and runs every
+    /// destructor that is owed, on a thread that is not a user's.
+    fn wind_up(&self, drop_thread: Option<JoinHandle<()>>) {
+        self.publish(self.word().closed());
+        self.registry.close(&self.central);
+        self.central.drops().close();
+        if let Some(thread) = drop_thread {
+            // The thread contains panics of destructors; if it died all the same, what it left is dropped
+            // below.
+            let _ = thread.join();
+        }
+        while self.central.run_drops() {}
+        // SAFETY: the registry is closed, so no mutator can enter, and whoever drops a heap holds no
+        // pointer into it.
+        unsafe { self.central.drop_everything() };
+        if self.options.checkmark {
+            checkmark::release(&self.central);
+        }
+    }
+
+    /// Remembers what a cycle has found, and plans the next one.
+    pub(super) fn finish_report(&self, report: CycleReport, allocated: Bytes, cpu: Duration) {
+        let retained = self.central.retained();
+        let measured = Measured { retained, allocated };
+        let plan = self.options.policy.plan(measured);
+        self.central.set_trigger(plan.trigger);
+        let mut last = self.last.lock();
+        last.cycles += 1;
+        last.report = report;
+        last.retained = retained;
+        last.plan = plan;
+        last.cpu += cpu;
+    }
+
+    /// Sweeps everything that waits to be swept.
+    pub(super) fn sweep_all(&self) {
+        for class in self.central.classes().iter() {
+            while self.central.sweep_one(class) {}
+        }
+    }
+
+    /// The generation that a finished `cycle` begins.
+    pub(super) fn generation_of(cycle: u32) -> Generation {
+        Generation::new(cycle)
+    }
+
+    /// The error for a request that no heap could meet.
+    pub fn out_of_memory(&self, requested: Bytes) -> OutOfMemory {
+        self.central.out_of_memory(requested, crate::heap::Refused::TooLarge)
+    }
+}

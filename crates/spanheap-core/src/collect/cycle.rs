@@ -1,0 +1,174 @@
+//! One collection cycle, from the first phase to the last span swept.
+//!
+//! ```text
+//!   trim roots; publish ARMING A ------ grace period: everybody has the deletion barrier
+//!   publish ARMING B; sweep leftovers - grace period: whoever holds an object has loaded it with it
+//!   publish MARKING ------------------- mark roots; drain
+//!   repeat: steal buffers; drain; note who is inside; wait until each has left; drain
+//!           until nothing new was found from the note to the end: a clean round
+//!   begin the generation; publish IDLE; sweep
+//! ```
+//!
+//! The argument for it is in the essay of [`super`]. Nobody but this thread waits.
+
+use super::checkmark;
+use super::collector::{Collector, CycleReport};
+use super::mark::{Marker, retain_everything};
+use super::page_queue::PageQueue;
+use super::phase::{Phase, PhaseWord};
+use crate::addr::PAGE_BYTES;
+use crate::addr::{Bytes, PageCount};
+use crate::os::clock::thread_cpu_time;
+use std::time::Duration;
+
+/// How long the collector sleeps at most before it looks again whether somebody has left. A mutator that
+/// leaves rings the alarm, so this only bounds what a missed ring would cost.
+const PATIENCE: Duration = Duration::from_millis(5);
+
+/// How long the collector waits before it tries the locks of containers again.
+const RETRY: Duration = Duration::from_micros(200);
+
+impl Collector {
+    /// Runs one cycle and sweeps after it.
+    pub(super) fn cycle(&self, queue: &mut PageQueue) {
+        let cpu_before = thread_cpu_time();
+        let taken_before = self.central.taken();
+        let cycle = self.word().cycle().wrapping_add(1);
+
+        self.roots.trim();
+        self.grey.begin(cycle);
+        self.publish(PhaseWord::new(Phase::ArmingA, cycle));
+        self.grace_period(|| {});
+
+        self.publish(PhaseWord::new(Phase::ArmingB, cycle));
+        self.registry.release_stale(&self.central, self.word());
+        self.sweep_all();
+        self.grace_period(|| {});
+
+        let taken_at_snapshot = self.central.taken();
+        let report = self.mark(cycle, queue);
+
+        let taken_now = self.central.taken();
+        let since_snapshot = Bytes::new(taken_now.wrapping_sub(taken_at_snapshot));
+        let allocated = Bytes::new(taken_now.wrapping_sub(taken_before)).min_if_negative();
+        let retained = report.marked.bytes + since_snapshot.min_if_negative();
+        self.central.begin_generation(Self::generation_of(cycle), retained, taken_now);
+        self.publish(PhaseWord::new(Phase::Idle, cycle));
+        self.control.set_gate(false);
+
+        self.registry.release_outside(&self.central, self.word(), &self.fence);
+        self.sweep_all();
+        let cpu = thread_cpu_time().saturating_sub(cpu_before);
+        self.finish_report(report, allocated, cpu);
+    }
+
+    /// Phase 3: marks everything that was reachable at its beginning.
+    fn mark(&self, cycle: u32, queue: &mut PageQueue) -> CycleReport {
+        let pages = PageCount::new(self.central.pages().in_use().get() / PAGE_BYTES);
+        queue.prepare(self.central.os(), pages);
+        let mut marker = Marker::new(&self.central, queue, cycle);
+        self.publish(PhaseWord::new(Phase::Marking, cycle));
+        self.roots.scan(|root| marker.mark(root));
+        let mut rounds = 0;
+        loop {
+            rounds += 1;
+            self.drain(&mut marker);
+            if self.round(&mut marker) {
+                break;
+            }
+        }
+        let broken = marker.is_broken() || self.grey.is_lossy();
+        let mut report =
+            CycleReport { marked: marker.marked(), rounds, retained_everything: broken };
+        if broken {
+            report.marked = retain_everything(&self.central, cycle);
+        } else if self.options.checkmark {
+            self.verify(cycle, &mut marker);
+            report.marked = marker.marked();
+        }
+        report
+    }
+
+    /// Marks and scans until there is nothing left that can be seen.
+    fn drain(&self, marker: &mut Marker<'_>) {
+        loop {
+            self.registry.steal_buffers(|target| marker.mark(target));
+            self.grey.drain(|target| marker.mark(target));
+            if self.grey.take_rescan() {
+                marker.want_rescan();
+            }
+            if !marker.drain() {
+                // Somebody holds the lock of a container. Look again when he had time to give it up.
+                self.sleep_until_leave(RETRY);
+                marker.retry_aside();
+            } else if !self.grey.has_entries() {
+                return;
+            }
+        }
+    }
+
+    /// A termination round; true if it was clean. Nothing is grey when it begins.
+    fn round(&self, marker: &mut Marker<'_>) -> bool {
+        marker.take_found();
+        let mut dirty = false;
+        self.grace_period(|| {
+            // Whoever leaves hands his buffer over first, so there may be work before the period is over.
+            dirty |= self.grey.drain(|target| marker.mark(target)) && marker.take_found();
+            marker.drain();
+        });
+        self.grey.drain(|target| marker.mark(target));
+        if self.grey.take_rescan() {
+            marker.want_rescan();
+            dirty = true;
+        }
+        dirty |= !marker.drain() || marker.take_found();
+        !dirty
+    }
+
+    /// Waits until everybody who is inside now has left once. `meanwhile` is called now and then.
+    fn grace_period(&self, mut meanwhile: impl FnMut()) {
+        self.registry.begin_grace(&self.fence);
+        while !self.registry.is_grace_over() {
+            self.sleep_until_leave(PATIENCE);
+            meanwhile();
+        }
+    }
+
+    /// Sleeps until a mutator leaves, but no longer than `limit`.
+    fn sleep_until_leave(&self, limit: Duration) {
+        self.control.set_awaiting_leave(true);
+        // A mutator that has not seen the flag has left before this point, or will see it.
+        self.fence.heavy();
+        if !self.registry.is_grace_over() || limit == RETRY {
+            self.central.alarm().sleep(Some(limit));
+        }
+        self.control.set_awaiting_leave(false);
+    }
+
+    /// Checkmark mode: see [`checkmark`]. Leaves the gate closed; the publication of the next phase word
+    /// opens it.
+    fn verify(&self, cycle: u32, marker: &mut Marker<'_>) {
+        self.control.set_gate(true);
+        self.publish(PhaseWord::new(Phase::Marking, cycle).gated());
+        self.grace_period(|| {});
+        // Buffers that were flushed since the clean round hold marked objects only; but the marker's
+        // counts should include what they say, and a mistake here is what this mode is to find.
+        self.grey.drain(|_| ());
+        let _ = marker;
+        match checkmark::check(&self.central, cycle, |report| self.roots.scan(report)) {
+            Ok(checked) => self.last.lock().checked += checked.objects,
+            Err(error) => eprintln!("spanheap: checkmark skipped in cycle {cycle}: {error}"),
+        }
+    }
+}
+
+/// Counters of taken bytes may step back when old runs are returned.
+trait Clamp {
+    fn min_if_negative(self) -> Self;
+}
+
+impl Clamp for Bytes {
+    fn min_if_negative(self) -> Bytes {
+        if (self.get() as isize) < 0 { Bytes::ZERO } else { self }
+    }
+}

@@ -1,0 +1,69 @@
+//! The collector: a concurrent, precise mark-sweep cycle that never stops the world.
+//!
+//! # Words
+//! - A **mutator** is a thread's handle on the heap. It is *outside*, and then holds no pointer into
+//!   the heap but roots; or *inside* a closure, which no pointer can leave.
+//! - The **epoch** of a closure is the phase that it read when it began. It acts by it to its end.
+//! - A **grace period** begins when the collector, having published a phase, notes who is inside, and ends
+//!   when each of those has left once. Only the collector waits for it.
+//!
+//! # Phases
+//! | phase | the collector | a store of a pointer | a new object |
+//! |---|---|---|---|
+//! | idle | waits for a trigger; may still sweep | plain | unmarked |
+//! | arming A | waits for a grace period | swap, buffer the old value | unmarked |
+//! | arming B | sweeps what is left; waits for a second grace period | the same | buffered: *grey* |
+//! | marking | marks from the roots; termination rounds | the same | marked: *black*, never scanned |
+//!
+//! # Why nothing is lost
+//! Marking retains what was reachable at its beginning (a snapshot). Let S be the end of the first grace
+//! period: from S on, every closure buffers what it overwrites. Let S2 be the end of the second: every
+//! closure that is active at S2 or later began after S. So whatever such a closure holds was (a) loaded
+//! after S, along edges whose deletion has buffered the target; or (b) allocated in arming B, hence
+//! buffered; or in marking, hence black. By induction all of it, and what it reaches, is marked when
+//! marking ends. No stack is ever scanned, and a closure may go on through marking, termination and
+//! sweeping; if it is long, it only delays the collector's *next* step.
+//!
+//! Four details carry this, and the model in `tests/protocol_model.rs` shows an object lost without each:
+//! two grace periods; grey allocation in arming B; buffers of raw pointers, marked or not; and the
+//! barrier being an atomic swap.
+//!
+//! # Termination
+//! With nothing grey left, the collector notes who is inside and waits until each has left. If since
+//! the note anything was found that had not been marked, the round was dirty and is repeated. A clean round
+//! proves marking complete.
+//!
+//! # Containers under a lock
+//! The collector reads one only while it holds its lock, which it only tries. A closure of an arming
+//! phase buffers all pointers of a container each time that it locks it. A closure of the marking phase
+//! does so unless the container was scanned in this cycle already, and then counts as its scanner.
+//!
+//! # The files
+//! | file | what |
+//! |---|---|
+//! | [`phase`] | phase, cycle and generation in one word |
+//! | [`registry`] | the mutators: inside or outside, grace periods |
+//! | [`buffer`], [`grey`] | pointers on their way from barriers to the collector |
+//! | [`roots`] | what the program holds |
+//! | [`page_queue`], [`mark`] | marking, a page at a time |
+//! | [`cycle`] | the phases in order |
+//! | [`collector`], [`control`] | the thread, and requests to it |
+//! | [`pacer`] | when to begin: numbers in, numbers out |
+//! | [`checkmark`] | verification by a second mark |
+
+pub mod buffer;
+pub mod checkmark;
+pub mod collector;
+pub mod control;
+pub mod cycle;
+pub mod grey;
+pub mod mark;
+pub mod pacer;
+pub mod page_queue;
+pub mod phase;
+pub mod registry;
+pub mod roots;
+
+pub use collector::{Collector, CycleReport, Options};
+pub use pacer::Policy;
+pub use phase::{Phase, PhaseWord};

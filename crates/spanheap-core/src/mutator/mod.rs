@@ -1,0 +1,336 @@
+//! A thread's handle on a heap: entering and leaving closures, allocating, the write barrier.
+//!
+//! # The contract of the runtime API
+//! Whoever builds on this layer keeps these promises; the safe crate keeps them by its types.
+//!
+//! - U1. Pointers into the heap are used between [`Mutator::enter`] and the [`Mutator::leave`] that ends
+//!   the outermost closure, and not kept beyond it other than as roots or in objects.
+//! - U2. An object is initialised before it is published with [`Mutator::publish`], and published before its
+//!   address is stored anywhere or the mutator allocates again.
+//! - U3. A pointer field of a published object changes only through [`Mutator::write`], or inside a
+//!   container whose lock is held after [`Mutator::container_barrier`] was obeyed.
+//! - U4. The description of a type is true: size, alignment, shape, trace and drop function.
+//! - U5. Pointers are stored only in objects of the heap that they point into.
+//!
+//! # Colour
+//! What a closure does is fixed by the phase word that it read when it began: whether stores buffer,
+//! whether new objects are buffered (grey) or come from black runs.
+//!
+//! # Safety
+//! Memory that is handed out is uninitialised and belongs to the caller alone.
+#![allow(unsafe_code)]
+
+mod heap;
+
+pub use heap::{Heap, NewHeapError};
+
+use crate::addr::{Addr, Bytes, WORD_BYTES};
+use crate::collect::registry::{MutatorRecord, tint};
+use crate::collect::roots::RootRecord;
+use crate::collect::{Collector, Phase, PhaseWord};
+use crate::heap::OutOfMemory;
+use crate::heap::cache::Tint;
+use crate::heap::stall::Cause;
+use crate::span::{Counting, Generation, Layout, TypeInfo};
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use core::cell::Cell;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What has to be done after the lock of a container was taken and before its contents change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ContainerBarrier {
+    /// Nothing: no collector looks at the container during this closure.
+    None,
+    /// All pointers inside have to be given to [`Mutator::shade`], each time.
+    Shade,
+    /// The same, unless the container says that this cycle has scanned it; afterwards it says so.
+    ShadeOnce(u32),
+}
+
+/// A thread's handle on a heap. It stays on its thread.
+pub struct Mutator {
+    collector: Arc<Collector>,
+    record: Arc<MutatorRecord>,
+    /// How many closures are open, one inside the other.
+    depth: Cell<u32>,
+    /// The phase word that the outermost closure read.
+    word: Cell<PhaseWord>,
+    /// Whether stores buffer what they overwrite.
+    buffers: Cell<bool>,
+    /// Whether new objects are buffered.
+    grey: Cell<bool>,
+    tint: Cell<Tint>,
+    _stays_on_its_thread: PhantomData<*const ()>,
+}
+
+/// A slot for a slice.
+#[derive(Clone, Copy, Debug)]
+pub struct SliceSlot {
+    /// Where the first element goes.
+    pub start: NonNull<u8>,
+    /// The word that says how many elements are initialised, if the object has one. It says 0 now.
+    pub counter: Option<NonNull<usize>>,
+}
+
+impl Mutator {
+    fn new(collector: Arc<Collector>, record: Arc<MutatorRecord>) -> Mutator {
+        Mutator {
+            collector,
+            record,
+            depth: Cell::new(0),
+            word: Cell::new(PhaseWord::NEVER),
+            buffers: Cell::new(false),
+            grey: Cell::new(false),
+            tint: Cell::new(Tint { black: false, generation: Generation::FIRST }),
+            _stays_on_its_thread: PhantomData,
+        }
+    }
+
+    /// The number of the heap in this process.
+    #[inline]
+    pub fn heap_number(&self) -> u64 {
+        self.collector.central().number()
+    }
+
+    /// Whether a closure is open.
+    #[inline]
+    pub fn is_inside(&self) -> bool {
+        self.depth.get() > 0
+    }
+
+    /// Begins a closure. Closures nest; only the outermost one counts for the collector.
+    ///
+    /// # Panics
+    /// When the heap has been dropped.
+    #[inline]
+    pub fn enter(&self) {
+        let depth = self.depth.get();
+        if depth == 0 {
+            self.record.publish_inside();
+            self.collector.fence().light();
+            let word = self.collector.word();
+            if word != self.word.get() {
+                self.change_phase(word);
+            }
+        }
+        self.depth.set(depth + 1);
+    }
+
+    /// Takes notice of another phase than that of the last closure.
+    #[cold]
+    #[inline(never)]
+    fn change_phase(&self, mut word: PhaseWord) {
+        while word.is_gated() && !word.is_closed() {
+            self.record.publish_outside();
+            self.wake_collector();
+            self.collector.control().wait_at_gate();
+            self.record.publish_inside();
+            self.collector.fence().light();
+            word = self.collector.word();
+        }
+        if word.is_closed() {
+            self.record.publish_outside();
+            panic!("the heap has been dropped: a mutator cannot enter it any more");
+        }
+        let begun = Instant::now();
+        self.record.change_phase(self.collector.central(), word);
+        self.word.set(word);
+        self.buffers.set(word.phase() != Phase::Idle);
+        self.grey.set(word.phase() == Phase::ArmingB);
+        self.tint.set(tint(word));
+        self.collector.central().stalls().record(Cause::PhaseChange, begun);
+    }
+
+    /// Ends the closure that was begun last.
+    ///
+    /// # Panics
+    /// When no closure is open.
+    #[inline]
+    pub fn leave(&self) {
+        let depth = self.depth.get();
+        assert!(depth > 0, "a mutator leaves a closure that it has not entered");
+        self.depth.set(depth - 1);
+        if depth == 1 {
+            if !self.record.buffer.is_empty() {
+                self.flush();
+            }
+            self.record.publish_outside();
+            self.collector.fence().light();
+            if self.collector.control().is_awaiting_leave() {
+                self.wake_collector();
+            }
+        }
+    }
+
+    #[cold]
+    fn wake_collector(&self) {
+        self.collector.central().alarm().ring();
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn flush(&self) {
+        let begun = Instant::now();
+        self.collector.flush(&self.record, self.word.get());
+        self.collector.central().stalls().record(Cause::Flush, begun);
+    }
+
+    /// A slot for one value of `ty`: uninitialised, large enough and aligned.
+    ///
+    /// # Errors
+    /// When the limit or the system does not allow more memory.
+    ///
+    /// # Safety
+    /// A closure is open; U2 and U4.
+    #[inline(always)]
+    pub unsafe fn alloc(&self, ty: &'static TypeInfo) -> Result<NonNull<u8>, OutOfMemory> {
+        debug_assert!(self.is_inside());
+        let central = self.collector.central();
+        let slot = self.record.caches().alloc(central, ty, self.tint.get())?;
+        debug_assert!(slot.is_aligned(ty.align) && !slot.is_null());
+        // SAFETY: objects do not lie at address 0.
+        Ok(unsafe { NonNull::new_unchecked(slot.as_ptr()) })
+    }
+
+    /// A slot for a slice of `len` values of `ty`. Words behind the last element that the collector
+    /// could take for pointers are zero.
+    ///
+    /// # Errors
+    /// As [`Mutator::alloc`]; also when the size of the slice overflows.
+    ///
+    /// # Safety
+    /// As [`Mutator::alloc`]. If there is a counter, it is set to the number of elements when they are
+    /// initialised.
+    pub unsafe fn alloc_slice(
+        &self,
+        ty: &'static TypeInfo,
+        len: usize,
+    ) -> Result<SliceSlot, OutOfMemory> {
+        debug_assert!(self.is_inside());
+        let central = self.collector.central();
+        let too_large = || self.collector.out_of_memory(Bytes::new(usize::MAX));
+        let used = ty.size.checked_mul(len).filter(|&size| size <= isize::MAX as usize);
+        let used = used.ok_or_else(too_large)?;
+        let counted = ty.slice_counting() == Counting::Trailer;
+        let wanted = if counted { used.checked_add(2 * WORD_BYTES - 1) } else { Some(used) };
+        let wanted = wanted.ok_or_else(too_large)?;
+        let (slot, bytes) =
+            self.record.caches().alloc_slice(central, ty, Bytes::new(wanted), self.tint.get())?;
+        let end = slot + bytes;
+        let mut counter = None;
+        if counted {
+            let trailer = (end - Bytes::new(WORD_BYTES)).as_ptr::<usize>();
+            // SAFETY: the slot is ours, a multiple of 8 bytes long, and has room for the trailer.
+            unsafe { trailer.write(0) };
+            counter = NonNull::new(trailer);
+        } else if let Layout::Words { .. } = ty.slice_layout() {
+            let rest = slot + Bytes::new(used);
+            // SAFETY: the rest of the slot is ours.
+            unsafe { rest.as_ptr::<u8>().write_bytes(0, end.bytes_since(rest).get()) };
+        }
+        // SAFETY: objects do not lie at address 0.
+        let start = unsafe { NonNull::new_unchecked(slot.as_ptr()) };
+        Ok(SliceSlot { start, counter })
+    }
+
+    /// Says that a new object is initialised.
+    ///
+    /// # Safety
+    /// `object` came from this mutator's [`Mutator::alloc`] or [`Mutator::alloc_slice`] in the open closure,
+    /// and holds what its description says.
+    #[inline(always)]
+    pub unsafe fn publish(&self, object: NonNull<u8>) {
+        if self.grey.get() {
+            self.shade(Addr::of(object.as_ptr()));
+        }
+    }
+
+    /// Whether stores have to buffer what they overwrite.
+    #[inline(always)]
+    pub fn is_buffering(&self) -> bool {
+        self.buffers.get()
+    }
+
+    /// Buffers the address of an object, so that the running cycle retains it. 0 is ignored.
+    #[inline(never)]
+    pub fn shade(&self, object: Addr) {
+        if !object.is_null() && self.record.buffer.push(object) {
+            self.flush();
+        }
+    }
+
+    /// Stores a pointer, or 0, into a field of a published object, and returns nothing: see
+    /// [`Mutator::swap`].
+    ///
+    /// # Safety
+    /// The field is a pointer field of an object of this heap; `new` is 0 or an object of this heap
+    /// that the open closure holds.
+    #[inline(always)]
+    pub unsafe fn write(&self, field: &AtomicUsize, new: Addr) {
+        if self.is_buffering() {
+            // SAFETY: the caller's promise.
+            unsafe { self.swap(field, new) };
+        } else {
+            // Release: whoever loads the pointer sees the object that it points to.
+            field.store(new.get(), Ordering::Release);
+        }
+    }
+
+    /// Stores a pointer and returns the old one. The exchange is atomic, because of two closures that
+    /// overwrite the same field each must buffer what *it* has overwritten.
+    ///
+    /// # Safety
+    /// As [`Mutator::write`].
+    #[inline]
+    pub unsafe fn swap(&self, field: &AtomicUsize, new: Addr) -> Addr {
+        let old = Addr::new(field.swap(new.get(), Ordering::AcqRel));
+        if self.is_buffering() {
+            self.shade(old);
+        }
+        old
+    }
+
+    /// What to do after taking the lock of a container, before its contents may change.
+    #[inline]
+    pub fn container_barrier(&self) -> ContainerBarrier {
+        match self.word.get().phase() {
+            Phase::Idle => ContainerBarrier::None,
+            Phase::ArmingA | Phase::ArmingB => ContainerBarrier::Shade,
+            Phase::Marking => ContainerBarrier::ShadeOnce(self.word.get().cycle()),
+        }
+    }
+
+    /// Records how long the thread has waited for the lock of a container.
+    pub fn record_container_wait(&self, begun: Instant) {
+        self.collector.central().stalls().record(Cause::Container, begun);
+    }
+
+    /// Enters an object into the root table. It is retained as long as somebody holds the record.
+    ///
+    /// # Safety
+    /// `object` is an object of this heap that the open closure holds.
+    pub unsafe fn root(&self, object: NonNull<u8>) -> Arc<RootRecord> {
+        debug_assert!(self.is_inside());
+        let object = Addr::of(object.as_ptr());
+        self.collector.roots().enter(self.record.shard, self.heap_number(), object)
+    }
+
+    /// The phase word of the open closure, for tests and messages.
+    pub fn word(&self) -> PhaseWord {
+        self.word.get()
+    }
+}
+
+impl Drop for Mutator {
+    fn drop(&mut self) {
+        // A mutator that is dropped inside its closure (a panic in code that does not unwind through
+        // `leave`) still leaves, or no cycle would ever end.
+        if self.depth.replace(1) > 0 {
+            self.leave();
+        }
+        self.collector.registry().detach(&self.record, self.collector.central());
+    }
+}

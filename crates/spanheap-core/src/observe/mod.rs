@@ -1,0 +1,97 @@
+//! Statistics: a snapshot of what a heap holds and what its collector has done.
+
+use crate::addr::Bytes;
+use crate::collect::Collector;
+use crate::heap::stall::Cause;
+use crate::os::Category;
+use std::time::Duration;
+
+/// A snapshot of a heap. Sizes are bytes. The figures are read one after the other while the program
+/// goes on, so they need not add up to the byte.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Complete cycles.
+    pub cycles: u64,
+    /// Bytes of objects that the last cycle retained: marked, and allocated while it marked.
+    pub retained: Bytes,
+    /// Bytes of objects that the last cycle marked.
+    pub marked: Bytes,
+    /// Objects that the last cycle marked.
+    pub marked_objects: u64,
+    /// Bytes of objects now: retained, and allocated since.
+    pub live: Bytes,
+    /// The size at which the next cycle should end.
+    pub goal: Bytes,
+    /// The size at which it begins.
+    pub trigger: Bytes,
+    /// Bytes of pages that belong to spans.
+    pub spans: Bytes,
+    /// Bytes of objects allocated since the heap was made.
+    pub allocated: u64,
+    /// Bytes that are mapped for the heap, all categories.
+    pub mapped: Bytes,
+    /// Bytes that are ready for use, all categories.
+    pub ready: Bytes,
+    /// Bytes that are mapped, by category.
+    pub by_category: Vec<(&'static str, Bytes)>,
+    /// Termination rounds that the last cycle took.
+    pub rounds: u32,
+    /// Whether the last cycle retained everything because it could not finish marking.
+    pub retained_everything: bool,
+    /// CPU time of the collector thread in cycles.
+    pub collector_cpu: Duration,
+    /// Objects that checkmark mode has verified, over all cycles.
+    pub verified_objects: u64,
+    /// The longest time that a mutator was held up.
+    pub longest_stall: Duration,
+    /// Why.
+    pub longest_stall_cause: Cause,
+    /// Values whose destructor has run.
+    pub dropped: u64,
+    /// Destructors that have panicked.
+    pub drop_panics: u64,
+    /// Mutators that are attached.
+    pub mutators: usize,
+    /// Mutators that are inside a closure.
+    pub mutators_inside: usize,
+    /// Entries of the root table, dead ones included.
+    pub roots: usize,
+}
+
+impl Stats {
+    /// A snapshot of the heap of `collector`.
+    pub fn of(collector: &Collector) -> Stats {
+        let central = collector.central();
+        let last = collector.last_cycle();
+        let accounting = central.os().accounting();
+        let (longest_stall, longest_stall_cause) = central.stalls().longest();
+        let (dropped, drop_panics) = central.drops().counts();
+        let (mutators, mutators_inside) = collector.registry().counts();
+        Stats {
+            cycles: last.cycles,
+            retained: last.retained,
+            marked: last.report.marked.bytes,
+            marked_objects: last.report.marked.objects,
+            live: central.live(),
+            goal: last.plan.goal,
+            trigger: last.plan.trigger,
+            spans: central.pages().in_use(),
+            allocated: central.total(),
+            mapped: accounting.mapped_total(),
+            ready: accounting.ready(),
+            by_category: Category::ALL.iter().map(|&c| (c.name(), accounting.mapped(c))).collect(),
+            rounds: last.report.rounds,
+            retained_everything: last.report.retained_everything,
+            collector_cpu: last.cpu,
+            verified_objects: last.checked,
+            longest_stall,
+            longest_stall_cause,
+            dropped,
+            drop_panics,
+            mutators,
+            mutators_inside,
+            roots: collector.roots().len(),
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! [`PageAlloc`]: allocate, free and grow.
+//!
+//! # Invariants
+//!
+//! 1. Summaries are functions of the allocated bits (see `tree`), whenever a method returns.
+//! 2. A scavenged page is free.
+//! 3. `hint` lies in grown memory and no page below it is free. `None` only when no page is free.
+//! 4. `free` and `scavenged` count the zeros of the allocated and the ones of the scavenged bits.
+//!
+//! [`PageAlloc::check_invariants`] checks all of them.
+//!
+//! # The hint
+//!
+//! Most requests are answered in the chunk of the hint: when its summary promises a run that is
+//! long enough, the lowest such run in this chunk is the lowest of all, because nothing below the
+//! hint is free. Only otherwise is the tree searched. The hint is a bound and not the exact first
+//! free page: allocating raises it by what the search has seen, freeing lowers it, and no answer
+//! depends on it.
+//!
+//! # Who protects it
+//!
+//! Nobody but `&mut`: the heap keeps its allocator inside the page-heap lock.
+
+use super::CACHE_PAGES;
+use super::bits::{self, PageBits};
+use super::cache::PageCache;
+use super::chunks::ChunkTable;
+use super::grown::GrownRuns;
+use super::summary::Summary;
+use super::tree::{Place, SummaryTree};
+use crate::addr::{
+    ADDRESS_BITS, Addr, AddrRange, Bytes, CHUNK_BYTES, CHUNK_PAGES, ChunkIndex, PAGE_BYTES,
+    PAGE_SHIFT, PageCount,
+};
+use crate::bitmap::{self, WORD_BITS};
+use crate::os::{Operation, Os, OsError};
+
+/// Pages that were allocated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageRun {
+    /// The first byte of the first page.
+    pub base: Addr,
+    /// How many of the pages were scavenged: the caller makes them ready before use.
+    pub scavenged: PageCount,
+}
+
+/// What the allocator knows about one grown chunk.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkView<'a> {
+    /// A one is an allocated page.
+    pub allocated: &'a PageBits,
+    /// A one is a page that was returned to the system; such a page is free.
+    pub scavenged: &'a PageBits,
+    /// How the free pages lie.
+    pub summary: Summary,
+}
+
+/// The page allocator of one heap.
+pub struct PageAlloc {
+    tree: SummaryTree,
+    chunks: ChunkTable,
+    grown: GrownRuns,
+    hint: Option<Addr>,
+    free: PageCount,
+    scavenged: PageCount,
+}
+
+/// The part of a run of pages that lies in one chunk.
+#[derive(Clone, Copy)]
+struct Piece {
+    chunk: ChunkIndex,
+    start: usize,
+    len: PageCount,
+}
+
+/// Free pages that a search has found.
+struct Free {
+    base: Addr,
+    /// No page below this address is free.
+    none_free_below: Addr,
+}
+
+/// Cuts `n` pages from `base` on at the borders of chunks.
+fn pieces(base: Addr, n: PageCount) -> impl Iterator<Item = Piece> {
+    let mut page = base.page().get();
+    let end = page + n.get();
+    core::iter::from_fn(move || {
+        if page == end {
+            return None;
+        }
+        let start = page % CHUNK_PAGES;
+        let len = (CHUNK_PAGES - start).min(end - page);
+        let chunk = ChunkIndex::new(page / CHUNK_PAGES);
+        page += len;
+        Some(Piece { chunk, start, len: PageCount::new(len) })
+    })
+}
+
+/// The position of a page in its chunk.
+fn page_in_chunk(addr: Addr) -> usize {
+    addr.page().get() % CHUNK_PAGES
+}
+
+/// The address of a page of a chunk.
+fn page_of(chunk: ChunkIndex, page: usize) -> Addr {
+    chunk.base() + PageCount::new(page)
+}
+
+impl PageAlloc {
+    /// An allocator without memory.
+    ///
+    /// # Errors
+    /// When the system refuses the address space of the tables (570 MiB), or their first pages.
+    pub fn new(os: &Os) -> Result<PageAlloc, OsError> {
+        let mut tree = SummaryTree::new(os)?;
+        let mut chunks = match ChunkTable::new(os) {
+            Ok(chunks) => chunks,
+            Err(error) => {
+                tree.release(os);
+                return Err(error);
+            }
+        };
+        let grown = match GrownRuns::new(os) {
+            Ok(grown) => grown,
+            Err(error) => {
+                tree.release(os);
+                chunks.release(os);
+                return Err(error);
+            }
+        };
+        Ok(PageAlloc {
+            tree,
+            chunks,
+            grown,
+            hint: None,
+            free: PageCount::ZERO,
+            scavenged: PageCount::ZERO,
+        })
+    }
+
+    /// Gives the tables back to the system. The memory that was managed is not touched; nothing may
+    /// be asked of the allocator afterwards.
+    pub fn release(&mut self, os: &Os) {
+        self.tree.release(os);
+        self.chunks.release(os);
+        self.grown.release(os);
+        self.hint = None;
+        self.free = PageCount::ZERO;
+        self.scavenged = PageCount::ZERO;
+    }
+
+    /// Adds whole chunks; their pages are free and scavenged.
+    ///
+    /// # Errors
+    /// When the system refuses memory for the tables, or when the heap would have more than
+    /// [`MAX_GROWN_CHUNKS`](super::MAX_GROWN_CHUNKS). Nothing has changed then.
+    ///
+    /// # Panics
+    /// When the range is empty, is not made of whole chunks, ends outside the address space, or has
+    /// been grown in part.
+    pub fn grow(&mut self, os: &Os, range: AddrRange) -> Result<(), OsError> {
+        let aligned = range.base().is_aligned(CHUNK_BYTES) && range.end().is_aligned(CHUNK_BYTES);
+        assert!(
+            aligned && !range.is_empty(),
+            "grow by {range:?}, which is not made of whole chunks"
+        );
+        assert!(range.end().get() <= 1 << ADDRESS_BITS, "grow by {range:?}: no such addresses");
+        let (first, end) = (range.base().chunk(), range.end().chunk());
+        assert!(!self.grown.intersects(first, end), "grow by {range:?}, which was grown before");
+        let count = end.get() - first.get();
+        if count > self.chunks.room() {
+            return Err(too_many_chunks(range));
+        }
+        // All that can fail comes first; memory that was committed for a growth that then fails is
+        // found committed by the next.
+        self.tree.commit(os, first, end)?;
+        self.chunks.commit(os, first, end)?;
+        self.grown.commit(os)?;
+
+        self.grown.add(first, end);
+        for chunk in (first.get()..end.get()).map(ChunkIndex::new) {
+            self.chunks.add(chunk);
+            let changed = self.tree.set_leaf(chunk, Summary::FREE_CHUNK);
+            debug_assert!(changed, "a chunk that was not grown has no summary");
+        }
+        self.tree.rise(first, ChunkIndex::new(end.get() - 1));
+        let pages = PageCount::new(count * CHUNK_PAGES);
+        self.free += pages;
+        self.scavenged += pages;
+        self.lower_hint(range.base());
+        Ok(())
+    }
+
+    /// Allocates `n` pages in a row at the lowest address where they are free. `None`: there are
+    /// none.
+    ///
+    /// # Panics
+    /// When `n` is zero.
+    pub fn alloc(&mut self, n: PageCount) -> Option<PageRun> {
+        let found = self.find(n)?;
+        Some(self.take(&found, found.base, n))
+    }
+
+    /// Allocates `n` pages in a row at a multiple of `align`. `None`: none were found.
+    ///
+    /// The lowest `n` free pages are taken when they happen to be aligned. Otherwise a run is
+    /// looked for that is aligned somewhere wherever it lies, that is, one longer by the alignment
+    /// less a page; its head and tail are left alone, with their scavenged bits. So a place that is
+    /// aligned and exactly long enough is missed when a lower run of `n` pages is free and is not
+    /// aligned.
+    ///
+    /// # Panics
+    /// When `n` is zero, or when `align` is not a power of two.
+    pub fn alloc_aligned(&mut self, n: PageCount, align: Bytes) -> Option<PageRun> {
+        assert!(align.get().is_power_of_two(), "an alignment is a power of two, not {align}");
+        let align = align.get();
+        if align <= PAGE_BYTES {
+            return self.alloc(n);
+        }
+        let first_fit = self.find(n)?;
+        if first_fit.base.is_aligned(align) {
+            return Some(self.take(&first_fit, first_fit.base, n));
+        }
+        let longer = PageCount::new(n.get().checked_add(align / PAGE_BYTES - 1)?);
+        let found = self.find(longer)?;
+        let base = found.base.checked_align_up(align)?;
+        Some(self.take(&found, base, n))
+    }
+
+    /// Frees `n` pages from `base` on: any allocated pages, whatever allocation they came from.
+    /// Their memory stays as it is, so they are not scavenged.
+    ///
+    /// # Panics
+    /// When a page is free already, or was never grown; nothing has changed then.
+    pub fn free(&mut self, base: Addr, n: PageCount) {
+        self.require(base, n, Want::Allocated, "free");
+        for piece in pieces(base, n) {
+            bits::clear(self.chunks.allocated_mut(piece.chunk), piece.start, piece.len);
+        }
+        self.free += n;
+        self.update(base, n);
+        self.lower_hint(base);
+    }
+
+    /// Allocates exactly these pages, all of which are free. Returns how many were scavenged.
+    ///
+    /// # Panics
+    /// When a page is allocated, or was never grown; nothing has changed then.
+    pub fn claim(&mut self, base: Addr, n: PageCount) -> PageCount {
+        self.require(base, n, Want::Free, "claim");
+        let none_free_below = self.hint.expect("a free page has a hint below it");
+        self.take(&Free { base, none_free_below }, base, n).scavenged
+    }
+
+    /// Notes that the memory of `n` free pages from `base` on was returned to the system.
+    ///
+    /// # Panics
+    /// When a page is allocated, or was never grown; nothing has changed then.
+    pub fn set_scavenged(&mut self, base: Addr, n: PageCount) {
+        self.require(base, n, Want::Free, "scavenge");
+        for piece in pieces(base, n) {
+            let bits = self.chunks.scavenged_mut(piece.chunk);
+            self.scavenged += piece.len - bits::count(bits, piece.start, piece.len);
+            bits::set(bits, piece.start, piece.len);
+        }
+    }
+
+    /// Notes that `n` pages from `base` on have memory.
+    ///
+    /// # Panics
+    /// When a page was never grown; nothing has changed then.
+    pub fn clear_scavenged(&mut self, base: Addr, n: PageCount) {
+        self.require(base, n, Want::Grown, "clear the scavenged bits of");
+        self.clear_scavenged_bits(base, n);
+    }
+
+    /// Takes all free pages out of the block of 64 pages that holds the lowest free page.
+    /// `None`: no page is free.
+    pub fn alloc_to_cache(&mut self) -> Option<PageCache> {
+        let found = self.find(PageCount::new(1))?;
+        let base = found.base.align_down(CACHE_PAGES.bytes().get());
+        let (chunk, word) = (base.chunk(), page_in_chunk(base) / WORD_BITS);
+
+        let allocated = &mut self.chunks.allocated_mut(chunk)[word];
+        let free = !*allocated;
+        *allocated = u64::MAX;
+        let scavenged = core::mem::take(&mut self.chunks.scavenged_mut(chunk)[word]);
+
+        self.free -= PageCount::new(free.count_ones() as usize);
+        self.scavenged -= PageCount::new(scavenged.count_ones() as usize);
+        self.update(base, CACHE_PAGES);
+        // The lowest free page was in this block, and the block has none left.
+        self.raise_hint(base + CACHE_PAGES);
+        Some(PageCache::new(base, free, scavenged))
+    }
+
+    /// Takes back the pages of a cache: those in `free` become free, and those of them that are in
+    /// `scavenged` become scavenged.
+    ///
+    /// # Panics
+    /// When a page is free already, or was never grown; nothing has changed then.
+    pub(super) fn take_back(&mut self, base: Addr, free: u64, scavenged: u64) {
+        if free == 0 {
+            return;
+        }
+        let (chunk, word) = (base.chunk(), page_in_chunk(base) / WORD_BITS);
+        self.require(base, CACHE_PAGES, Want::Grown, "flush a page cache into");
+        let scavenged = scavenged & free;
+
+        let allocated = &mut self.chunks.allocated_mut(chunk)[word];
+        assert!(
+            *allocated & free == free,
+            "a page cache at {base} holds the pages {free:#x}, of which {:#x} are free already",
+            free & !*allocated,
+        );
+        *allocated &= !free;
+        self.chunks.scavenged_mut(chunk)[word] |= scavenged;
+
+        self.free += PageCount::new(free.count_ones() as usize);
+        self.scavenged += PageCount::new(scavenged.count_ones() as usize);
+        self.update(base, CACHE_PAGES);
+        self.lower_hint(base + PageCount::new(free.trailing_zeros() as usize));
+    }
+
+    /// Number of free pages, scavenged or not. Pages in a [`PageCache`] are not among them.
+    pub fn free_pages(&self) -> PageCount {
+        self.free
+    }
+
+    /// Number of pages that are free and were returned to the system.
+    pub fn scavenged_pages(&self) -> PageCount {
+        self.scavenged
+    }
+
+    /// The grown memory: ranges that rise and do not touch.
+    pub fn in_use(&self) -> impl DoubleEndedIterator<Item = AddrRange> + '_ {
+        self.grown.iter()
+    }
+
+    /// From the lowest grown address to behind the highest. `None`: nothing was grown.
+    pub fn bounds(&self) -> Option<AddrRange> {
+        self.grown.bounds()
+    }
+
+    /// What is known about a chunk. `None`: it was never grown.
+    pub fn chunk(&self, chunk: ChunkIndex) -> Option<ChunkView<'_>> {
+        self.grown.contain(chunk, chunk).then(|| ChunkView {
+            allocated: self.chunks.allocated(chunk),
+            scavenged: self.chunks.scavenged(chunk),
+            summary: self.tree.leaf(chunk),
+        })
+    }
+
+    /// The lowest `n` free pages in a row.
+    fn find(&self, n: PageCount) -> Option<Free> {
+        assert!(n.get() > 0, "an allocation has at least one page");
+        let hint = self.hint?;
+        if n > self.free {
+            return None;
+        }
+        let chunk = hint.chunk();
+        if self.tree.leaf(chunk).max() >= n {
+            return Some(self.find_in_chunk(chunk, n, page_in_chunk(hint)));
+        }
+        let last = self.bounds()?.end().chunk().get() - 1;
+        let hit = self.tree.find(n, chunk, ChunkIndex::new(last))?;
+        let none_free_below = hit.none_free_below.base().max(hint);
+        let chunk = match hit.place {
+            Place::At(page) => return Some(Free { base: page.base(), none_free_below }),
+            Place::Inside(chunk) => chunk,
+        };
+        // The page below which none is free bounds the search in its own chunk only.
+        let from =
+            if none_free_below.chunk() == chunk { page_in_chunk(none_free_below) } else { 0 };
+        let found = self.find_in_chunk(chunk, n, from);
+        if none_free_below.chunk() == chunk {
+            return Some(found);
+        }
+        Some(Free { base: found.base, none_free_below })
+    }
+
+    /// The lowest `n` free pages in a chunk whose summary promises them; no page of the chunk below
+    /// `from` is free. The bound in the answer is that of the chunk.
+    fn find_in_chunk(&self, chunk: ChunkIndex, n: PageCount, from: usize) -> Free {
+        match bits::find(self.chunks.allocated(chunk), n, from) {
+            Some(found) => Free {
+                base: page_of(chunk, found.start),
+                none_free_below: page_of(chunk, found.first_free),
+            },
+            None => panic!(
+                "bad summary: chunk {chunk:?} is {:?}, but has no {} free pages in a row",
+                self.tree.leaf(chunk),
+                n.get(),
+            ),
+        }
+    }
+
+    /// Allocates `n` pages from `base` on, among those that were found.
+    fn take(&mut self, found: &Free, base: Addr, n: PageCount) -> PageRun {
+        for piece in pieces(base, n) {
+            bits::set(self.chunks.allocated_mut(piece.chunk), piece.start, piece.len);
+        }
+        let scavenged = self.clear_scavenged_bits(base, n);
+        self.free -= n;
+        self.update(base, n);
+        let taken_from_the_bound = found.none_free_below == base;
+        self.raise_hint(if taken_from_the_bound { base + n } else { found.none_free_below });
+        PageRun { base, scavenged }
+    }
+
+    /// Clears scavenged bits, and says how many there were.
+    fn clear_scavenged_bits(&mut self, base: Addr, n: PageCount) -> PageCount {
+        let mut cleared = PageCount::ZERO;
+        for piece in pieces(base, n) {
+            let bits = self.chunks.scavenged_mut(piece.chunk);
+            cleared += bits::count(bits, piece.start, piece.len);
+            bits::clear(bits, piece.start, piece.len);
+        }
+        self.scavenged -= cleared;
+        cleared
+    }
+
+    /// Brings the summaries up to date after the allocated bits of `n` pages from `base` on were
+    /// all set, or all cleared, or changed within one chunk.
+    fn update(&mut self, base: Addr, n: PageCount) {
+        let (mut first, mut last) = (None, base.chunk());
+        for piece in pieces(base, n) {
+            let sum = bits::summarize(self.chunks.allocated(piece.chunk));
+            if self.tree.set_leaf(piece.chunk, sum) {
+                first.get_or_insert(piece.chunk);
+                last = piece.chunk;
+            }
+        }
+        if let Some(first) = first {
+            self.tree.rise(first, last);
+        }
+    }
+
+    /// No page below `addr` is free, where it had been known for a lower address.
+    fn raise_hint(&mut self, addr: Addr) {
+        self.hint = if self.free == PageCount::ZERO { None } else { self.grown.lowest_from(addr) };
+    }
+
+    /// The page at `addr` has become free.
+    fn lower_hint(&mut self, addr: Addr) {
+        self.hint = Some(self.hint.map_or(addr, |hint| hint.min(addr)));
+    }
+}
+
+/// What has to hold for every page that a caller names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Want {
+    Grown,
+    Free,
+    Allocated,
+}
+
+impl PageAlloc {
+    /// Makes sure that the caller names pages that exist and are in the state that it thinks.
+    fn require(&self, base: Addr, n: PageCount, want: Want, verb: &str) {
+        assert!(n.get() > 0, "cannot {verb} no pages at all, at {base}");
+        assert!(base.is_aligned(PAGE_BYTES), "cannot {verb} pages at {base}, which starts no page");
+        // Compared before anything is added, so that no sum overflows.
+        let limit = 1 << (ADDRESS_BITS - PAGE_SHIFT);
+        let fits = n.get() <= limit && base.page().get() <= limit - n.get();
+        let grown = fits && self.grown.contain(base.chunk(), last_page(base, n).chunk());
+        assert!(
+            grown,
+            "cannot {verb} {} pages at {base}: the heap never had all of them; it has {:?}",
+            n.get(),
+            self.bounds(),
+        );
+        if want == Want::Grown {
+            return;
+        }
+        for piece in pieces(base, n) {
+            let allocated = bits::count(self.chunks.allocated(piece.chunk), piece.start, piece.len);
+            let as_wanted = if want == Want::Free { PageCount::ZERO } else { piece.len };
+            if allocated != as_wanted {
+                self.bad_state(base, n, piece.chunk, want, verb);
+            }
+        }
+    }
+
+    #[cold]
+    fn bad_state(&self, base: Addr, n: PageCount, chunk: ChunkIndex, want: Want, verb: &str) -> ! {
+        let is = if want == Want::Free { "allocated" } else { "free" };
+        panic!(
+            "cannot {verb} {} pages at {base}: some of them are {is} already; the allocated pages \
+             of the chunk at {} are {:?}; likely cause: a span freed twice, or with a wrong length",
+            n.get(),
+            chunk.base(),
+            bitmap::runs(self.chunks.allocated(chunk)).collect::<Vec<_>>(),
+        )
+    }
+
+    /// The parts that `check` looks at.
+    pub(super) fn parts(&self) -> (&SummaryTree, Option<Addr>) {
+        (&self.tree, self.hint)
+    }
+}
+
+/// The last page of a run.
+fn last_page(base: Addr, n: PageCount) -> Addr {
+    base + (n - PageCount::new(1))
+}
+
+/// The answer to a growth past [`MAX_GROWN_CHUNKS`](super::MAX_GROWN_CHUNKS): there is no address
+/// space left, as far as this heap goes.
+#[cold]
+fn too_many_chunks(range: AddrRange) -> OsError {
+    OsError::new(Operation::Reserve, range.bytes(), libc::ENOMEM)
+}

@@ -1,0 +1,60 @@
+//! The page allocator: which pages of the heap's address space are free?
+//!
+//! It answers two questions: where are n free pages in a row, and which of them were returned to
+//! the system? Allocation is *address-ordered first fit*: the lowest address at which n free pages
+//! lie in a row. That keeps the heap dense at its low end, so that whole chunks at the high end
+//! become free and can be returned to the system; and the heap's knowledge of memory that was never
+//! used is one mark per arena.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`bits`] | the bitmap of one chunk of 512 pages |
+//! | [`summary`] | three numbers about the free pages of a region, and how they merge |
+//! | `tree` | five levels of summaries over the address space, and the search |
+//! | `chunks` | the bitmaps of the grown chunks |
+//! | `grown` | which chunks were grown |
+//! | `alloc` | [`PageAlloc`]: allocate, free, grow |
+//! | `cache` | [`PageCache`]: 64 pages taken out at once, to be handed out without a lock |
+//! | `check` | the invariants, checked as a whole |
+//!
+//! # Pure data
+//!
+//! The allocator never touches the memory that it manages; an address here is a number. It contains
+//! no `unsafe` and no lock: whoever owns it says `&mut`, and in a heap that is the page-heap lock.
+//! Its own tables are reserved when it is made (570 MiB of address space) and committed as chunks
+//! are grown: 200 KiB for a small heap, of which a dozen pages are ever written, and 136 bytes for
+//! every further chunk of 4 MiB. It calls the system to grow and to be released, never to allocate
+//! or to free.
+//!
+//! # Life of a page
+//!
+//! ```text
+//!           grow                 alloc                       free
+//! (nothing) ----> free, scavenged ----> allocated, not scavenged ----> free, not scavenged
+//!                      ^                                                     |
+//!                      +------------------- set_scavenged -------------------+
+//! ```
+//!
+//! Grown memory has never been used, so it counts as scavenged: the system gives it zeroed, for a
+//! price. Allocating says how many pages of a run were scavenged, because the caller has to make
+//! those ready.
+
+mod alloc;
+pub mod bits;
+mod cache;
+mod check;
+mod chunks;
+mod grown;
+pub mod summary;
+mod tree;
+
+pub use alloc::{ChunkView, PageAlloc, PageRun};
+pub use cache::PageCache;
+
+use crate::addr::PageCount;
+
+/// The most chunks that one heap can have: 4 TiB of memory.
+pub const MAX_GROWN_CHUNKS: usize = 1 << 20;
+
+/// Pages in the block of a [`PageCache`]: the bits of a word.
+pub const CACHE_PAGES: PageCount = PageCount::new(u64::BITS as usize);

@@ -1,0 +1,135 @@
+//! [`GcCell`]: a pointer field that can change.
+//!
+//! The cell is one atomic word. Loading it is a plain load; storing looks at one flag of the closure and
+//! is a plain store when no cycle runs. While one does, the store is an exchange, and the pointer that was
+//! overwritten goes to the collector, which must not lose what the snapshot could reach through it.
+//!
+//! # Safety
+//! - C1. The word is null or a `Gc` of the closure that looks, by the brand: whoever stored it had the
+//!   object that holds the cell, and so the same heap.
+#![allow(unsafe_code)]
+
+use crate::gc::{Gc, Invariant};
+use crate::mutator::Mutator;
+use crate::trace::{Trace, Tracer};
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use spanheap_core::addr::Addr;
+use spanheap_core::span::layout::Shape;
+
+mod sealed {
+    pub trait Sealed {}
+    impl<T> Sealed for super::Gc<'_, T> {}
+    impl<T> Sealed for Option<super::Gc<'_, T>> {}
+}
+
+/// What fits in a [`GcCell`]: `Gc<'gc, T>` and `Option<Gc<'gc, T>>` for sized `T`.
+pub trait GcWord<'gc>: Copy + sealed::Sealed {
+    #[doc(hidden)]
+    fn to_addr(self) -> Addr;
+    /// # Safety
+    /// `addr` came from `to_addr` of the same type, and the object is valid in `'gc`.
+    #[doc(hidden)]
+    unsafe fn from_addr(addr: Addr) -> Self;
+}
+
+impl<'gc, T> GcWord<'gc> for Gc<'gc, T> {
+    #[inline]
+    fn to_addr(self) -> Addr {
+        self.addr()
+    }
+
+    #[inline]
+    unsafe fn from_addr(addr: Addr) -> Self {
+        // SAFETY: the address of a `Gc` is not null.
+        let pointer = unsafe { NonNull::new_unchecked(addr.as_ptr()) };
+        // SAFETY: the caller says that the object is valid.
+        unsafe { Gc::from_pointer(pointer) }
+    }
+}
+
+impl<'gc, T> GcWord<'gc> for Option<Gc<'gc, T>> {
+    #[inline]
+    fn to_addr(self) -> Addr {
+        self.map_or(Addr::NULL, Gc::addr)
+    }
+
+    #[inline]
+    unsafe fn from_addr(addr: Addr) -> Self {
+        // SAFETY: the caller says that an object that is there is valid.
+        NonNull::new(addr.as_ptr()).map(|pointer| unsafe { Gc::from_pointer(pointer) })
+    }
+}
+
+/// A field of an object that holds a `Gc<'gc, T>` or an `Option<Gc<'gc, T>>` and can be changed by any
+/// thread that has the object.
+#[repr(transparent)]
+pub struct GcCell<'gc, W> {
+    word: AtomicUsize,
+    _holds: PhantomData<W>,
+    _brand: Invariant<'gc>,
+}
+
+// SAFETY: the word is atomic; sharing the cell shares what it points to, so `W` decides.
+unsafe impl<W: Send + Sync> Send for GcCell<'_, W> {}
+// SAFETY: as above.
+unsafe impl<W: Send + Sync> Sync for GcCell<'_, W> {}
+
+impl<'gc, W: GcWord<'gc>> GcCell<'gc, W> {
+    /// A cell that holds `value`.
+    #[inline]
+    pub fn new(value: W) -> GcCell<'gc, W> {
+        let word = AtomicUsize::new(value.to_addr().get());
+        GcCell { word, _holds: PhantomData, _brand: PhantomData }
+    }
+
+    /// What the cell holds.
+    #[inline]
+    pub fn get(&self) -> W {
+        // Acquire: the object that is found was published by the store that is read.
+        let addr = Addr::new(self.word.load(Ordering::Acquire));
+        // SAFETY: C1.
+        unsafe { W::from_addr(addr) }
+    }
+
+    /// Makes the cell hold `value`.
+    #[inline]
+    pub fn set(&self, mc: &Mutator<'gc>, value: W) {
+        // SAFETY: `mc` is the mutator of the closure that has both the cell and `value`, by the brand.
+        unsafe { mc.core().write(&self.word, value.to_addr()) };
+    }
+
+    /// Makes the cell hold `value` and returns what it held.
+    #[inline]
+    pub fn swap(&self, mc: &Mutator<'gc>, value: W) -> W {
+        // SAFETY: as in `set`.
+        let old = unsafe { mc.core().swap(&self.word, value.to_addr()) };
+        // SAFETY: C1; and what was overwritten is retained by the barrier, if a cycle runs.
+        unsafe { W::from_addr(old) }
+    }
+}
+
+impl<'gc, W: GcWord<'gc> + Default> Default for GcCell<'gc, W> {
+    fn default() -> GcCell<'gc, W> {
+        GcCell::new(W::default())
+    }
+}
+
+impl<'gc, W: GcWord<'gc> + fmt::Debug> fmt::Debug for GcCell<'gc, W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A graph may have cycles, so what the cell points to is not followed.
+        write!(f, "GcCell({:#x})", self.word.load(Ordering::Relaxed))
+    }
+}
+
+// SAFETY: the one word is reported; it holds null or a pointer at all times and changes only atomically.
+unsafe impl<W> Trace for GcCell<'_, W> {
+    const SHAPE: Shape = Shape::Words(1);
+
+    #[inline]
+    fn trace(&self, tracer: &mut Tracer<'_>) {
+        tracer.edge(Addr::new(self.word.load(Ordering::Acquire)));
+    }
+}

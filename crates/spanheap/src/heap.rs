@@ -1,0 +1,252 @@
+//! [`Heap`]: made, entered, collected, dropped.
+//!
+//! A thread attaches itself at its first `enter` and stays attached until it ends or the heap is gone. What
+//! it needs for that is in a thread-local list, one entry per heap, the one used last in front.
+
+use crate::attach;
+use crate::mutator::Mutator;
+use crate::stats::Stats;
+use core::fmt;
+use spanheap_core::addr::Bytes;
+use spanheap_core::collect::{Options, Policy};
+use spanheap_core::mutator::{Heap as CoreHeap, NewHeapError};
+use spanheap_core::os::Os;
+use std::sync::Arc;
+
+/// A garbage-collected heap: a value that threads share by reference, or by cheap clones of the handle.
+///
+/// When the last handle is dropped, the heap's threads stop, the destructors that are owed have run, and
+/// its memory has been returned.
+///
+/// ```
+/// use spanheap::{Gc, GcCell, Heap, Trace};
+///
+/// #[derive(Trace)]
+/// struct Node<'gc> {
+///     key: u64,
+///     next: GcCell<'gc, Option<Gc<'gc, Node<'gc>>>>,
+/// }
+///
+/// let heap = Heap::new();
+/// let sum = heap.enter(|mc| {
+///     let b = mc.alloc(Node { key: 2, next: GcCell::new(None) });
+///     let a = mc.alloc(Node { key: 1, next: GcCell::new(Some(b)) });
+///     b.next.set(mc, Some(a)); // a cycle
+///     a.key + a.next.get().map_or(0, |next| next.key)
+/// });
+/// assert_eq!(sum, 3);
+/// heap.collect();
+/// assert_eq!(heap.stats().live_objects, 0);
+/// ```
+#[derive(Clone)]
+pub struct Heap {
+    core: Arc<CoreHeap>,
+}
+
+/// What [`Heap::collect`] has done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "inside a closure of the same heap a collection is only requested"]
+pub enum Collected {
+    /// A cycle that began after the call is complete.
+    Complete,
+    /// The calling thread is inside a closure of this heap, and a cycle cannot be completed before it
+    /// has left; so a cycle was requested and will begin.
+    Requested,
+}
+
+/// Why a heap could not be made.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The memory limit leaves no room for any object.
+    LimitTooSmall {
+        /// The limit in bytes.
+        limit: usize,
+        /// The smallest that is accepted, in bytes.
+        smallest: usize,
+    },
+    /// The system gives no memory or no thread.
+    System(NewHeapError),
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::LimitTooSmall { limit, smallest } => write!(
+                f,
+                "a memory limit of {} leaves no room for objects: the smallest is {}",
+                Bytes::new(*limit),
+                Bytes::new(*smallest)
+            ),
+            BuildError::System(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            BuildError::LimitTooSmall { .. } => None,
+            BuildError::System(error) => Some(error),
+        }
+    }
+}
+
+impl Heap {
+    /// A heap with the usual settings.
+    ///
+    /// # Panics
+    /// When the system gives no memory or no thread; [`HeapBuilder::build`] says so instead.
+    #[must_use]
+    pub fn new() -> Heap {
+        match Heap::builder().build() {
+            Ok(heap) => heap,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Settings for a heap.
+    #[must_use]
+    pub fn builder() -> HeapBuilder {
+        HeapBuilder { options: Options::default(), os: None }
+    }
+
+    /// Opens a closure: inside it, and only there, objects can be reached.
+    ///
+    /// Closures should be short, a request or a step of an interpreter. Nobody waits for one but the
+    /// collector, which cannot begin or finish a cycle meanwhile. Closures nest, on the same heap and on
+    /// others; the collector sees the outermost.
+    ///
+    /// A panic in the closure is passed on, and the closure counts as left.
+    #[inline]
+    pub fn enter<R>(&self, f: impl for<'gc> FnOnce(&Mutator<'gc>) -> R) -> R {
+        attach::with_mutator(&self.core, |mutator| {
+            mutator.enter();
+            let _leave = Leave(mutator);
+            f(Mutator::brand(mutator))
+        })
+    }
+
+    /// Runs a complete collection cycle and waits for it, unless the calling thread is inside a closure
+    /// of this heap: then the cycle is only requested, and the result says so.
+    ///
+    /// An object that nobody could reach when `collect` was called is freed when it returns
+    /// [`Collected::Complete`]. Destructors run later, on the drop thread.
+    pub fn collect(&self) -> Collected {
+        if attach::is_inside(&self.core) {
+            self.core.request_cycle();
+            return Collected::Requested;
+        }
+        self.core.collect();
+        Collected::Complete
+    }
+
+    /// What the heap holds and what its collector has done so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::of(&self.core)
+    }
+}
+
+impl Default for Heap {
+    fn default() -> Heap {
+        Heap::new()
+    }
+}
+
+impl fmt::Debug for Heap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Heap({})", self.core.number())
+    }
+}
+
+/// Leaves the closure, also when it panics.
+struct Leave<'a>(&'a spanheap_core::mutator::Mutator);
+
+impl Drop for Leave<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// The smallest memory limit, in bytes: what an empty heap needs for itself, and a chunk of pages.
+const SMALLEST_LIMIT: usize = 8 << 20;
+
+/// Settings for a [`Heap`].
+#[must_use = "settings make no heap until `build` is called"]
+pub struct HeapBuilder {
+    options: Options,
+    os: Option<Os>,
+}
+
+impl HeapBuilder {
+    /// How much the heap may grow, in percent of what the last cycle retained, before the next one is
+    /// complete. 100 if nothing is said: twice the live heap, and 4 MiB at least.
+    pub fn gc_percent(mut self, percent: u32) -> HeapBuilder {
+        self.options.policy.percent = Some(percent);
+        self
+    }
+
+    /// No cycle begins because the heap has grown; only [`Heap::collect`] and a memory limit begin one.
+    pub fn gc_percent_off(mut self) -> HeapBuilder {
+        self.options.policy.percent = None;
+        self
+    }
+
+    /// Bytes of memory that the heap will not exceed, its own records included. An allocation that would
+    /// exceed them is refused: `try_alloc` returns an error, `alloc` panics.
+    pub fn memory_limit(mut self, bytes: usize) -> HeapBuilder {
+        self.options.policy.limit = Some(Bytes::new(bytes));
+        self
+    }
+
+    /// Collect all the time, one cycle after the other. For tests.
+    pub fn collect_continuously(mut self, on: bool) -> HeapBuilder {
+        self.options.continuously = on;
+        self
+    }
+
+    /// Verify every cycle: when it has marked, all closures are waited for, no new one may begin, and a
+    /// second mark compares. A live object that was missed aborts the process with a report.
+    ///
+    /// For tests. A closure that waits for another thread's closure to begin waits for ever in this mode.
+    pub fn checkmark(mut self, on: bool) -> HeapBuilder {
+        self.options.checkmark = on;
+        self
+    }
+
+    /// Fill freed objects with a pattern. For tests.
+    pub fn poison(mut self, on: bool) -> HeapBuilder {
+        self.options.poison = on;
+        self
+    }
+
+    /// Use full memory fences where the kernel could do without. For tests; the heap does so by itself where
+    /// the kernel cannot.
+    pub fn symmetric_fences(mut self, on: bool) -> HeapBuilder {
+        self.options.symmetric_fences = on;
+        self
+    }
+
+    /// The operating system to live on: for tests, a simulated one that refuses memory on request.
+    pub fn os(mut self, os: Os) -> HeapBuilder {
+        self.os = Some(os);
+        self
+    }
+
+    /// Makes the heap.
+    ///
+    /// # Errors
+    /// When the memory limit is too small for any heap, and when the system gives no memory or no thread.
+    pub fn build(self) -> Result<Heap, BuildError> {
+        let Policy { limit, .. } = self.options.policy;
+        if let Some(limit) = limit.filter(|limit| limit.get() < SMALLEST_LIMIT) {
+            let (limit, smallest) = (limit.get(), SMALLEST_LIMIT);
+            return Err(BuildError::LimitTooSmall { limit, smallest });
+        }
+        let os = self.os.unwrap_or_else(Os::native);
+        let core = CoreHeap::new(os, self.options).map_err(BuildError::System)?;
+        Ok(Heap { core: Arc::new(core) })
+    }
+}

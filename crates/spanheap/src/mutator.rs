@@ -1,0 +1,249 @@
+//! [`Mutator`]: what a closure does with its heap.
+//!
+//! # Safety
+//! Writes values into slots that the core has handed out, and makes `Gc`s of them (G1 in `gc.rs`): the
+//! slots are large enough and aligned because [`Describe`] describes the very type that is written.
+#![allow(unsafe_code)]
+
+use crate::gc::{Gc, Invariant};
+use crate::root::{Root, RootedPointer};
+use crate::rootable::Rootable;
+use crate::trace::{Trace, Tracer};
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use spanheap_core::heap::OutOfMemory;
+use spanheap_core::mutator::Mutator as CoreMutator;
+use spanheap_core::mutator::SliceSlot;
+use spanheap_core::span::layout::{DropFn, TypeInfo};
+
+/// The handle of an open closure on its heap: it allocates, makes roots, and lets cells be changed.
+///
+/// It is given to the closure of [`Heap::enter`](crate::Heap::enter) and stays on its thread.
+#[repr(transparent)]
+pub struct Mutator<'gc> {
+    core: CoreMutator,
+    _brand: Invariant<'gc>,
+}
+
+/// The description of a type, as a constant.
+struct Describe<T>(PhantomData<T>);
+
+impl<T: Trace> Describe<T> {
+    const INFO: TypeInfo = TypeInfo::new(
+        core::any::type_name::<T>,
+        size_of::<T>(),
+        align_of::<T>(),
+        T::SHAPE,
+        trace_values::<T>,
+        if core::mem::needs_drop::<T>() { Some(drop_values::<T> as DropFn) } else { None },
+    );
+}
+
+/// Reports the pointers of `count` values of `T`.
+///
+/// # Safety
+/// See `TraceFn`.
+unsafe fn trace_values<T: Trace>(object: *const u8, count: usize, tracer: &mut Tracer<'_>) {
+    // SAFETY: the caller says that `count` values are there.
+    let values = unsafe { core::slice::from_raw_parts(object.cast::<T>(), count) };
+    for value in values {
+        value.trace(tracer);
+    }
+}
+
+/// Drops `count` values of `T`.
+///
+/// # Safety
+/// See `DropFn`.
+unsafe fn drop_values<T>(object: *mut u8, count: usize) {
+    let values = core::ptr::slice_from_raw_parts_mut(object.cast::<T>(), count);
+    // SAFETY: the caller says that the values are there and that nobody uses them any more.
+    unsafe { values.drop_in_place() };
+}
+
+impl<'gc> Mutator<'gc> {
+    /// Brands a mutator.
+    pub(crate) fn brand(core: &CoreMutator) -> &Mutator<'gc> {
+        // SAFETY: the wrapper is transparent and adds a marker only; the caller gives it to a closure that
+        // takes any brand.
+        unsafe { &*core::ptr::from_ref(core).cast::<Mutator<'gc>>() }
+    }
+
+    /// The runtime's mutator.
+    #[inline(always)]
+    pub(crate) fn core(&self) -> &CoreMutator {
+        &self.core
+    }
+
+    /// Moves `value` into the heap.
+    ///
+    /// # Panics
+    /// When there is no room: see [`Mutator::try_alloc`].
+    #[inline]
+    #[track_caller]
+    pub fn alloc<T: Trace + Send + Sync + 'gc>(&self, value: T) -> Gc<'gc, T> {
+        match self.try_alloc(value) {
+            Ok(object) => object,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Moves `value` into the heap, if there is room.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`] when the limit or the system does not allow more memory. The value is dropped.
+    #[inline]
+    pub fn try_alloc<T: Trace + Send + Sync + 'gc>(
+        &self,
+        value: T,
+    ) -> Result<Gc<'gc, T>, OutOfMemory> {
+        // SAFETY: a closure is open, or there would be no `&self`; the description is the type's own, and
+        // the value is written and published below, with nothing in between.
+        let slot = unsafe { self.core.alloc(&Describe::<T>::INFO) }?;
+        let object = slot.cast::<T>();
+        // SAFETY: the slot is uninitialised memory for a `T`, and ours.
+        unsafe { object.write(value) };
+        // SAFETY: the object is initialised.
+        unsafe { self.core.publish(slot) };
+        // SAFETY: G1 holds: the object was made in the open closure.
+        Ok(unsafe { Gc::from_pointer(object) })
+    }
+
+    /// Copies a string into the heap.
+    ///
+    /// # Panics
+    /// When there is no room.
+    #[track_caller]
+    pub fn alloc_str(&self, text: &str) -> Gc<'gc, str> {
+        match self.try_alloc_str(text) {
+            Ok(object) => object,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Copies a string into the heap, if there is room.
+    ///
+    /// # Errors
+    /// As [`Mutator::try_alloc`].
+    pub fn try_alloc_str(&self, text: &str) -> Result<Gc<'gc, str>, OutOfMemory> {
+        let bytes = self.try_alloc_copy(text.as_bytes())?;
+        let bytes = bytes.pointer().as_ptr();
+        // SAFETY: a `str` is a `[u8]` that holds UTF-8, and these bytes were copied from one.
+        let text = unsafe { NonNull::new_unchecked(bytes as *mut str) };
+        // SAFETY: G1 as in `try_alloc`.
+        Ok(unsafe { Gc::from_pointer(text) })
+    }
+
+    /// Copies a slice into the heap, if there is room.
+    ///
+    /// # Errors
+    /// As [`Mutator::try_alloc`].
+    pub fn try_alloc_copy<T: Trace + Send + Sync + Copy + 'gc>(
+        &self,
+        values: &[T],
+    ) -> Result<Gc<'gc, [T]>, OutOfMemory> {
+        let building = Building::<T>::new(self, values.len())?;
+        // SAFETY: the slot has room for all values, and is not part of them.
+        unsafe { building.start.copy_from_nonoverlapping(NonNull::from(values).cast(), values.len()) };
+        Ok(building.finish(values.len()))
+    }
+
+    /// Moves the values of an iterator into the heap, as a slice.
+    ///
+    /// # Panics
+    /// When there is no room, and when the iterator gives another number of values than its length.
+    #[track_caller]
+    pub fn alloc_slice<T, I>(&self, values: I) -> Gc<'gc, [T]>
+    where
+        T: Trace + Send + Sync + 'gc,
+        I: IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
+    {
+        match self.try_alloc_slice(values) {
+            Ok(object) => object,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Moves the values of an iterator into the heap, as a slice, if there is room.
+    ///
+    /// # Errors
+    /// As [`Mutator::try_alloc`]; no value has been taken from the iterator then.
+    ///
+    /// # Panics
+    /// When the iterator gives another number of values than its length. A panic of the iterator is passed
+    /// on; the values that it has given are dropped with the slice.
+    pub fn try_alloc_slice<T, I>(&self, values: I) -> Result<Gc<'gc, [T]>, OutOfMemory>
+    where
+        T: Trace + Send + Sync + 'gc,
+        I: IntoIterator<Item = T, IntoIter: ExactSizeIterator>,
+    {
+        let values = values.into_iter();
+        let len = values.len();
+        let mut building = Building::<T>::new(self, len)?;
+        for value in values {
+            assert!(building.done < len, "an iterator gave more values than its length, {len}");
+            building.push(value);
+        }
+        let done = building.done;
+        assert!(done == len, "an iterator gave {done} values, and its length was {len}");
+        Ok(building.finish(len))
+    }
+
+    /// Retains an object beyond the closure: see [`Root`].
+    pub fn root<R: for<'a> Rootable<'a>>(
+        &self,
+        object: Gc<'gc, <R as Rootable<'gc>>::Root>,
+    ) -> Root<R> {
+        // SAFETY: the object belongs to this closure's heap, by the brand.
+        let record = unsafe { self.core.root(object.pointer().cast()) };
+        Root::new(record, RootedPointer::erase::<R>(object))
+    }
+
+    /// Whether a collection cycle is running, as far as this closure is concerned.
+    pub fn is_collecting(&self) -> bool {
+        self.core.is_buffering()
+    }
+}
+
+/// A slice under construction. Code of the user's may run meanwhile: it may allocate, and it may panic.
+struct Building<'m, 'gc, T> {
+    mc: &'m Mutator<'gc>,
+    slot: SliceSlot,
+    start: NonNull<T>,
+    done: usize,
+}
+
+impl<'m, 'gc, T: Trace> Building<'m, 'gc, T> {
+    fn new(mc: &'m Mutator<'gc>, len: usize) -> Result<Self, OutOfMemory> {
+        // SAFETY: a closure is open; the description is the type's own. If the object is never published, its
+        // counter tells how much of it is initialised, and types without a counter need no drop.
+        let slot = unsafe { mc.core.alloc_slice(&Describe::<T>::INFO, len) }?;
+        Ok(Building { mc, slot, start: slot.start.cast(), done: 0 })
+    }
+
+    /// Writes the next value. There is room for it.
+    fn push(&mut self, value: T) {
+        // SAFETY: the caller has checked that the slot has room for one more.
+        let place = unsafe { self.start.add(self.done) };
+        // SAFETY: as above; the place is uninitialised and ours.
+        unsafe { place.write(value) };
+        self.done += 1;
+        if let Some(counter) = self.slot.counter {
+            // SAFETY: the counter is a word of the slot, ours until the object is published.
+            unsafe { counter.write(self.done) };
+        }
+    }
+
+    /// Publishes the slice, whose `len` values are initialised.
+    fn finish(self, len: usize) -> Gc<'gc, [T]> {
+        if let Some(counter) = self.slot.counter {
+            // SAFETY: as in `push`.
+            unsafe { counter.write(len) };
+        }
+        // SAFETY: all values are initialised.
+        unsafe { self.mc.core.publish(self.slot.start) };
+        let slice = NonNull::slice_from_raw_parts(self.start, len);
+        // SAFETY: G1 holds: the object was made in the open closure.
+        unsafe { Gc::from_pointer(slice) }
+    }
+}
