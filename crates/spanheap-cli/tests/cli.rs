@@ -127,14 +127,17 @@ fn demo_refuses_numbers_that_make_no_sense() {
         let error = fail(&["demo", "--seconds", seconds]);
         assert!(error.starts_with("--seconds is "), "{error}");
     }
-    assert!(fail(&["demo", "--limit", "0"]).contains("limit"));
+    for limit in ["0", "1", "1000000"] {
+        assert!(fail(&["demo", "--limit", limit]).contains("memory limit"), "{limit}");
+    }
 }
 
 #[test]
 fn demo_says_so_when_the_documents_do_not_fit() {
-    for limit in ["1", "100000", "3000000"] {
-        let error = fail(&["demo", "--seconds", "0", "--limit", limit]);
-        assert!(error.contains("does not fit in the heap"), "{limit}: {error}");
+    for threads in ["1", "4"] {
+        let arguments = ["demo", "--seconds", "0", "--limit", "10000000", "--threads", threads];
+        let error = fail(&arguments);
+        assert!(error.contains("does not fit in the heap: out of memory"), "{error}");
     }
 }
 

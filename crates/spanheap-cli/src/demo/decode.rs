@@ -136,8 +136,8 @@ impl<'de, 'gc> Visitor<'de> for Decoder<'_, 'gc> {
         // Of equal keys the last one counts. The sort is stable, so after reversing, the last one
         // is the first of its equals, which is the one that `dedup` keeps.
         members.reverse();
-        members.sort_by_key(|(key, _)| key.as_ref());
-        members.dedup_by_key(|(key, _)| key.as_ref());
+        members.sort_by_key(|(key, _)| *key);
+        members.dedup_by_key(|(key, _)| *key);
         let children: Vec<_> = members.iter().map(|&(_, child)| child).collect();
         let members =
             members.into_iter().map(|(key, child)| Member { key, value: GcCell::new(child) });

@@ -33,7 +33,7 @@ use spanheap::{Gc, GcCell, GcMutex, Mutator, Root, Rootable, Trace};
 #[derive(Trace)]
 pub(super) struct Cache<'gc> {
     /// Slot `i` holds a copy of source `i % sources`, once it is filled.
-    pub(super) slots: GcMutex<Vec<Option<Gc<'gc, Document<'gc>>>>>,
+    pub(super) slots: GcMutex<'gc, Vec<Option<Gc<'gc, Document<'gc>>>>>,
 }
 
 /// The root of everything.
@@ -47,7 +47,7 @@ pub(super) struct Document<'gc> {
     /// The top of the tree; never changes.
     pub(super) root: Gc<'gc, Node<'gc>>,
     /// Held by whoever changes the tree, and by who needs it unchanged. Counts the edits.
-    pub(super) editor: GcMutex<u64>,
+    pub(super) editor: GcMutex<'gc, u64>,
 }
 
 /// One JSON value and its place in the tree.
@@ -82,7 +82,7 @@ pub(super) enum Number {
 /// The elements of an array.
 #[derive(Trace)]
 pub(super) struct Items<'gc> {
-    pub(super) list: GcMutex<Vec<Gc<'gc, Node<'gc>>>>,
+    pub(super) list: GcMutex<'gc, Vec<Gc<'gc, Node<'gc>>>>,
 }
 
 /// A key of an object, and its value.
