@@ -1,15 +1,20 @@
 //! [`Failure`]: why the program cannot go on, in one line for a person.
 //!
-//! The program has no caller that could act on a kind of error, so there is one type with a text.
-//! What comes from outside (a file name, a parser's message) may contain line breaks; they are made
+//! There is one type with a text, and one thing that a caller may act on: whether the heap had no room,
+//! since that can be another matter after a collection. What comes from outside (a file name, a parser's message) may contain line breaks; they are made
 //! visible, because scripts rely on one error being one line.
 
 use std::any::Any;
 use std::fmt;
 
+use spanheap::OutOfMemory;
+
 /// One line that says what went wrong, and where.
 #[derive(Clone, Debug)]
-pub(crate) struct Failure(String);
+pub(crate) struct Failure {
+    text: String,
+    exhausted: bool,
+}
 
 /// What everything in this program returns.
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
@@ -17,7 +22,17 @@ pub(crate) type Result<T> = std::result::Result<T, Failure>;
 impl Failure {
     /// A failure with this text.
     pub(crate) fn new(text: impl Into<String>) -> Failure {
-        Failure(text.into())
+        Failure { text: text.into(), exhausted: false }
+    }
+
+    /// The heap refused an allocation that was made for `what`.
+    pub(crate) fn exhausted(what: &str, error: &OutOfMemory) -> Failure {
+        Failure { text: format!("{what}: {error}"), exhausted: true }
+    }
+
+    /// Whether the heap had no room: after a collection it may have.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.exhausted
     }
 
     /// What a thread left behind that panicked. No input should lead here; if a defect does, the
@@ -28,13 +43,13 @@ impl Failure {
             .map(String::as_str)
             .or_else(|| payload.downcast_ref::<&str>().copied())
             .unwrap_or("no message");
-        Failure(format!("a thread panicked: {text}"))
+        Failure::new(format!("a thread panicked: {text}"))
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
+        for c in self.text.chars() {
             match c {
                 '\n' => f.write_str("\\n")?,
                 '\r' => f.write_str("\\r")?,

@@ -77,7 +77,7 @@ fn demo_verifies_the_documents_that_come_with_it() {
 
 #[test]
 fn demo_works_under_a_limit_and_with_more_threads_than_processors() {
-    let arguments = ["demo", "--seconds", "0.3", "--threads", "8", "--limit", "400000000"];
+    let arguments = ["demo", "--seconds", "0.3", "--threads", "8", "--limit", "100000000"];
     assert!(succeed(&arguments).ends_with(" documents, heap empty\n"));
 }
 

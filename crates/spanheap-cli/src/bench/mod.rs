@@ -127,7 +127,7 @@ fn check_footprint(workload: &Workload, params: &Params) -> Result<()> {
 
 /// The heap's refusal, as this program's error.
 fn exhausted(error: OutOfMemory) -> Failure {
-    Failure::new(format!("the heap cannot grow: {error}"))
+    Failure::exhausted("the heap cannot grow", &error)
 }
 
 /// The part of `total` that falls to the thread `index` of `threads`: parts differ by at most one.

@@ -48,7 +48,7 @@ pub(super) fn tree<'gc>(mc: &Mutator<'gc>, text: &str, name: &str) -> Result<Gc<
 
 /// The one error for "this does not fit".
 pub(super) fn exhausted(name: &str, error: &OutOfMemory) -> Failure {
-    Failure::new(format!("{name}: does not fit in the heap: {error}"))
+    Failure::exhausted(&format!("{name}: does not fit in the heap"), error)
 }
 
 /// Decodes one value into a node.

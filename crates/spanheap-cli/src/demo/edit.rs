@@ -8,7 +8,8 @@
 //! other. *Append* decodes a few small new trees, adds them to an array, and cuts them off again: old
 //! objects come to point at young ones, which then become garbage.
 //!
-//! Errors leave the document changed. That is fine: any error ends the demo.
+//! When the heap has no room, nothing has been changed yet: what an edit allocates comes first. Any
+//! other error ends the demo, and the document stays as it is.
 
 use spanheap::{Gc, Mutator};
 
@@ -80,12 +81,14 @@ fn append<'gc>(
         return Ok(());
     };
     let Value::Array(items) = &array.value else { return Ok(()) };
-    let before = items.list.lock(mc).len();
     let copies = 1 + random.below(4);
-    for _ in 0..copies {
-        let added = decode::tree(mc, ADDITION, &source.name)?;
-        added.parent.set(mc, Some(array));
-        items.list.lock(mc).push(added);
+    let added = (0..copies)
+        .map(|_| decode::tree(mc, ADDITION, &source.name))
+        .collect::<Result<Vec<_>>>()?;
+    let before = items.list.lock(mc).len();
+    for node in added {
+        node.parent.set(mc, Some(array));
+        items.list.lock(mc).push(node);
     }
     count(mc, document, source, copies * ADDITION_NODES, "with an addition")?;
     items.list.lock(mc).truncate(before);

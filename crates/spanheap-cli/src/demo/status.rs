@@ -76,13 +76,14 @@ pub(super) fn summary(
     cpu: CpuTime,
 ) -> Result<()> {
     let counts = &shared.counts;
-    let [decoded, volume, edited, queried, surveyed, compared] = [
+    let [decoded, volume, edited, queried, surveyed, compared, retried] = [
         &counts.decoded,
         &counts.decoded_bytes,
         &counts.edited,
         &counts.queried,
         &counts.surveyed,
         &counts.compared,
+        &counts.retried,
     ]
     .map(|count| count.load(Relaxed));
     let cpu = cpu.total().as_secs_f64();
@@ -96,6 +97,9 @@ pub(super) fn summary(
         "steps          {edited} edits, {queried} queries, {surveyed} surveys, {compared} comparisons"
     ))?;
     output::line(&format!("collector      {} cycles, {share:.1} % of the CPU time", stats.cycles))?;
+    if retried > 0 {
+        output::line(&format!("heap full      {retried} times, and collected"))?;
+    }
     output::line(&format!("memory         {} resident at most", bytes(process::peak_resident())))?;
     output::line(&match stats.longest_stall_cause {
         "" => format!("longest stall  {}", duration(stats.longest_stall)),

@@ -6,6 +6,12 @@
 //!
 //! **Each step is one `enter`.** What a closure has seen stays alive until it returns, so a closure
 //! around all steps would keep every document that ever was in the cache.
+//!
+//! # At the memory limit
+//! Inside a closure nobody waits for the collector, so an allocation that finds no room is refused at
+//! once, even if most of the heap is garbage. Outside one can wait: [`attempt`] leaves the closure, has
+//! the heap collected, and takes the step again. A step that finds no room several times in a row
+//! does not fit.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -43,6 +49,8 @@ pub(super) struct Counts {
     pub(super) queried: AtomicU64,
     pub(super) surveyed: AtomicU64,
     pub(super) compared: AtomicU64,
+    /// Steps that were taken again after a collection, because the heap was full.
+    pub(super) retried: AtomicU64,
 }
 
 impl<'a> Shared<'a> {
@@ -108,8 +116,29 @@ fn fill(shared: &Shared<'_>) -> Result<()> {
         if slot >= shared.slots || shared.failure().is_some() {
             return Ok(());
         }
-        shared.heap.enter(|mc| replace(mc, shared, slot))?;
+        attempt(shared, |mc| replace(mc, shared, slot))?;
     }
+}
+
+/// How often a step may find the heap full before that counts as an error.
+const ATTEMPTS: usize = 8;
+
+/// Takes a step in an `enter` of its own; if the heap is full, collects and takes it again.
+fn attempt(
+    shared: &Shared<'_>,
+    mut action: impl for<'gc> FnMut(&Mutator<'gc>) -> Result<()>,
+) -> Result<()> {
+    for _ in 1..ATTEMPTS {
+        match shared.heap.enter(&mut action) {
+            Err(failure) if failure.is_exhausted() && shared.failure().is_none() => {
+                // Outside of all closures this is a whole cycle.
+                let _ = shared.heap.collect();
+                shared.counts.retried.fetch_add(1, Relaxed);
+            }
+            outcome => return outcome,
+        }
+    }
+    shared.heap.enter(action)
 }
 
 /// One random step.
@@ -117,13 +146,13 @@ fn step(shared: &Shared<'_>, random: &mut Random) -> Result<()> {
     let slot = random.below(shared.slots);
     let counts = &shared.counts;
     let (count, action): (_, Action) = match random.below(100) {
-        0..40 => return shared.heap.enter(|mc| replace(mc, shared, slot)),
+        0..40 => return attempt(shared, |mc| replace(mc, shared, slot)),
         40..60 => (&counts.edited, edit::make),
         60..85 => (&counts.queried, query::check),
         85..95 => (&counts.surveyed, survey),
         _ => (&counts.compared, compare),
     };
-    shared.heap.enter(|mc| {
+    attempt(shared, |mc| {
         // Another thread may still be decoding into this slot for the first time.
         let Some(document) = shared.cache.get(mc).slots.lock(mc)[slot] else { return Ok(()) };
         action(mc, document, &shared.sources[document.source], random)
