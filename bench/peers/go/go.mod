@@ -1,0 +1,3 @@
+module spanheap/bench/peers/go
+
+go 1.24

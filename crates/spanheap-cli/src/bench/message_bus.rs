@@ -1,0 +1,121 @@
+//! `message-bus`: a large live window, and how long a single push takes.
+//!
+//! A bus keeps the last `window` messages of `size` bytes, in a ring. Each push makes a new message
+//! and drops the oldest. Throughput is easy here; what the workload is about is the *slowest* push: a
+//! collector that stops its threads, or makes one of them pay for the whole window, shows up in it.
+//! It is Pusher's benchmark, as Gabriel Scherer's comparison of languages made it known.
+//!
+//! ```text
+//! push n:   payload = size bytes, all equal to n mod 256
+//!           ring[n mod window] = Message { n, payload }
+//! ```
+//! **Each push is one `enter`**, and its time is taken outside, so entering, allocating, assisting the
+//! collector and the write barrier are all in it. The clock costs some tens of nanoseconds of each.
+//! The filling of the ring is measured as well.
+//!
+//! With several threads, each has a bus of its own in the common heap, with its share of the window and
+//! of the messages. The checksum is the sum of `n + (last byte)` over messages that were pushed out,
+//! and of `n` and all bytes over those that are left.
+
+use std::time::Instant;
+
+use spanheap::{Gc, GcCell, Heap, Mutator, Root, Rootable, Trace};
+
+use super::histogram::Histogram;
+use super::params::{Key, Params};
+use super::{Outcome, Workload, exhausted, in_threads, share};
+use crate::failure::{Failure, Result};
+
+pub(super) const WORKLOAD: Workload = Workload {
+    name: "message-bus",
+    keys: &[
+        Key { name: "window", default: 200_000, min: 1, max: u64::MAX },
+        Key { name: "messages", default: 1_000_000, min: 1, max: u64::MAX },
+        Key { name: "size", default: 1024, min: 1, max: u64::MAX },
+    ],
+    footprint,
+    run,
+};
+
+#[derive(Trace)]
+struct Message<'gc> {
+    number: u64,
+    payload: Gc<'gc, [u8]>,
+}
+
+/// The ring: an object without pointers of its own but the one to the slots, so that a root can
+/// name it.
+#[derive(Trace)]
+struct Bus<'gc> {
+    ring: Gc<'gc, [GcCell<'gc, Option<Gc<'gc, Message<'gc>>>>]>,
+}
+
+/// A full window. Fewer messages than that need less, but the ring is allocated whole.
+fn footprint(params: &Params) -> Option<u64> {
+    let [window, messages, size] = ["window", "messages", "size"].map(|key| params.get(key));
+    let message = size.checked_add(size_of::<Message<'_>>() as u64)?;
+    let slots = window.checked_mul(size_of::<usize>() as u64)?;
+    // Overflow of the product is refused even if few messages are pushed: it is a typing error.
+    window.checked_mul(message)?;
+    window.min(messages).checked_mul(message)?.checked_add(slots)
+}
+
+fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
+    let window = params.get("window");
+    if (params.threads as u64) > window {
+        return Err(Failure::new(format!(
+            "a window of {window} cannot be shared by {} threads",
+            params.threads
+        )));
+    }
+    let results = in_threads(params.threads, |index| {
+        let window = share(window, params.threads, index);
+        let messages = share(params.get("messages"), params.threads, index);
+        drive(heap, window as usize, messages, params.get("size") as usize)
+    })?;
+    let mut latency = Histogram::new();
+    let mut checksum = 0_u64;
+    for (sum, times) in &results {
+        checksum = checksum.wrapping_add(*sum);
+        latency.merge(times);
+    }
+    Ok(Outcome { checksum, latency: Some(latency) })
+}
+
+/// One bus: all its pushes, and its part of the checksum.
+fn drive(heap: &Heap, window: usize, messages: u64, size: usize) -> Result<(u64, Histogram)> {
+    let bus: Root<Rootable![Bus<'_>]> = heap.enter(|mc| {
+        let slots = (0..window).map(|_| GcCell::new(None));
+        let ring = mc.try_alloc_slice(slots).map_err(exhausted)?;
+        Ok(mc.root(mc.try_alloc(Bus { ring }).map_err(exhausted)?))
+    })?;
+    let mut times = Histogram::new();
+    let mut sum = 0_u64;
+    for number in 0..messages {
+        let started = Instant::now();
+        let gone = heap.enter(|mc| push(mc, bus.get(mc), number, size))?;
+        times.record(started.elapsed().as_nanos() as u64);
+        sum = sum.wrapping_add(gone);
+    }
+    let left = heap.enter(|mc| {
+        let ring = bus.get(mc).ring;
+        ring.iter().filter_map(GcCell::get).fold(0_u64, |sum, message| {
+            let bytes: u64 = message.payload.iter().map(|&byte| u64::from(byte)).sum();
+            sum.wrapping_add(message.number).wrapping_add(bytes)
+        })
+    });
+    Ok((sum.wrapping_add(left), times))
+}
+
+/// Puts a new message in the ring. Returns what the one that it replaces adds to the checksum.
+fn push<'gc>(mc: &Mutator<'gc>, bus: Gc<'gc, Bus<'gc>>, number: u64, size: usize) -> Result<u64> {
+    let bytes = std::iter::repeat_n(number as u8, size);
+    let payload = mc.try_alloc_slice(bytes).map_err(exhausted)?;
+    let message = mc.try_alloc(Message { number, payload }).map_err(exhausted)?;
+    let slot = &bus.ring[(number % bus.ring.len() as u64) as usize];
+    let old = slot.swap(mc, Some(message));
+    Ok(old.map_or(0, |old| {
+        // A message has at least one byte: `size` is at least 1.
+        old.number.wrapping_add(u64::from(old.payload[old.payload.len() - 1]))
+    }))
+}

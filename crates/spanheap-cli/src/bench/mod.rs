@@ -1,0 +1,188 @@
+//! `spanheap bench`: one workload, one result.
+//!
+//! A workload is a row of [`WORKLOADS`]: its name, its parameters with their bounds, and a function. All
+//! the rest is common: checking what the user typed, building the heap, measuring, printing. The
+//! same workloads exist for other collectors under `bench/peers`, with the same parameters and the
+//! same checksum; a result without an equal checksum is no result.
+//!
+//! What is measured is the process: wall time of the workload, CPU time and peak memory from the
+//! operating system. A collector that works on other threads cannot hide there.
+
+mod binary_trees;
+mod gcbench;
+mod histogram;
+mod message_bus;
+mod params;
+mod report;
+
+use std::thread;
+use std::time::Instant;
+
+use clap::Args;
+use spanheap::{Heap, OutOfMemory};
+
+use crate::failure::{Failure, Result};
+use crate::{output, process};
+use histogram::Histogram;
+use params::{Key, Params};
+use report::Report;
+
+/// What `spanheap bench` is told.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// binary-trees, gcbench or message-bus.
+    workload: String,
+    /// How many threads share the work, 1 to 1024.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Parameters of the workload.
+    #[arg(long = "set", value_name = "KEY=VALUE", num_args = 1..)]
+    set: Vec<String>,
+    /// Print one line of JSON.
+    #[arg(long)]
+    json: bool,
+    /// How much the heap may grow over what was live before the next cycle, in percent.
+    #[arg(long, default_value_t = 100)]
+    gc_percent: u32,
+}
+
+/// More threads than this are a typing error.
+const MAX_THREADS: usize = 1024;
+
+/// A workload: what is known about it before it runs.
+struct Workload {
+    name: &'static str,
+    keys: &'static [Key],
+    /// The most bytes that the workload keeps alive at once, or none if that overflows.
+    footprint: fn(&Params) -> Option<u64>,
+    run: fn(&Heap, &Params) -> Result<Outcome>,
+}
+
+/// What a workload found out.
+struct Outcome {
+    /// Equal for all implementations of the workload with equal parameters.
+    checksum: u64,
+    /// The time of each operation, where the workload is about that.
+    latency: Option<Histogram>,
+}
+
+const WORKLOADS: [Workload; 3] = [binary_trees::WORKLOAD, gcbench::WORKLOAD, message_bus::WORKLOAD];
+
+/// Runs the workload that `options` name.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let Some(workload) = WORKLOADS.iter().find(|workload| workload.name == options.workload) else {
+        let names = WORKLOADS.map(|workload| workload.name).join(", ");
+        return Err(Failure::new(format!(
+            "there is no workload {:?}; there are {names}",
+            options.workload
+        )));
+    };
+    if !(1..=MAX_THREADS).contains(&options.threads) {
+        return Err(Failure::new(format!(
+            "--threads is {}, it must be 1 to {MAX_THREADS}",
+            options.threads
+        )));
+    }
+    let params = Params::parse(workload.keys, &options.set, options.threads)?;
+    check_footprint(workload, &params)?;
+    let heap = Heap::builder()
+        .gc_percent(options.gc_percent)
+        .build()
+        .map_err(|error| Failure::new(error.to_string()))?;
+
+    let before = process::cpu_time();
+    let started = Instant::now();
+    let outcome = (workload.run)(&heap, &params)?;
+    let wall = started.elapsed();
+    let report = Report {
+        workload: workload.name,
+        params: &params,
+        gc_percent: options.gc_percent,
+        outcome: &outcome,
+        wall,
+        cpu: process::cpu_time().since(before),
+        peak_resident: process::peak_resident(),
+        stats: heap.stats(),
+    };
+    if options.json { output::line(&report.json()?) } else { report.print() }
+}
+
+/// Refuses sizes that this machine cannot hold, before the operating system has to end the process.
+fn check_footprint(workload: &Workload, params: &Params) -> Result<()> {
+    let memory = process::machine_memory();
+    match (workload.footprint)(params) {
+        Some(bytes) if memory == 0 || bytes <= memory => Ok(()),
+        Some(bytes) => Err(Failure::new(format!(
+            "{}: these parameters keep {} alive, this machine has {}",
+            workload.name,
+            output::bytes(bytes),
+            output::bytes(memory),
+        ))),
+        None => Err(Failure::new(format!(
+            "{}: these parameters make a size that overflows 64 bits",
+            workload.name
+        ))),
+    }
+}
+
+/// The heap's refusal, as this program's error.
+fn exhausted(error: OutOfMemory) -> Failure {
+    Failure::exhausted("the heap cannot grow", &error)
+}
+
+/// The part of `total` that falls to the thread `index` of `threads`: parts differ by at most one.
+fn share(total: u64, threads: usize, index: usize) -> u64 {
+    let (threads, index) = (threads as u64, index as u64);
+    total / threads + u64::from(index < total % threads)
+}
+
+/// Runs `body` for each thread number and returns the results in that order. A single thread is the
+/// calling one, so that the simplest case is not measured with a second stack.
+fn in_threads<T: Send>(threads: usize, body: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
+    if threads == 1 {
+        return Ok(vec![body(0)?]);
+    }
+    thread::scope(|scope| {
+        let body = &body;
+        let mut handles = Vec::with_capacity(threads);
+        for index in 0..threads {
+            let handle = thread::Builder::new()
+                .name(format!("worker {index}"))
+                .spawn_scoped(scope, move || body(index))
+                .map_err(|error| Failure::new(format!("thread {index} cannot start: {error}")))?;
+            handles.push(handle);
+        }
+        let join = |handle: thread::ScopedJoinHandle<'_, Result<T>>| {
+            handle.join().unwrap_or_else(|payload| Err(Failure::from_panic(payload.as_ref())))
+        };
+        // All are joined before the first error is looked for: a scope that is left with a thread
+        // that panicked unjoined panics itself.
+        let outcomes: Vec<Result<T>> = handles.into_iter().map(join).collect();
+        outcomes.into_iter().collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{in_threads, share};
+    use crate::failure::Failure;
+
+    #[test]
+    fn shares_add_up_and_are_even() {
+        for (total, threads) in [(0, 1), (1, 3), (10, 3), (1_000_003, 7), (u64::MAX, 1024)] {
+            let shares: Vec<u64> = (0..threads).map(|index| share(total, threads, index)).collect();
+            assert_eq!(shares.iter().sum::<u64>(), total);
+            assert!(shares[0] - shares[threads - 1] <= 1, "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn a_failing_thread_is_the_result() {
+        let outcome = in_threads(3, |index| match index {
+            1 => Err(Failure::new("thread 1")),
+            _ => Ok(index),
+        });
+        assert_eq!(outcome.expect_err("one failed").to_string(), "thread 1");
+        assert_eq!(in_threads(3, Ok).expect("none failed"), [0, 1, 2]);
+    }
+}
