@@ -183,7 +183,8 @@ fn stealing_buffers_loses_no_object() {
 #[test]
 fn marking_directly_and_raising_the_flag_in_one_step_loses_no_object() {
     let exhausted = Some(Direct::InOneStep);
-    exhaust("mark and raise (2, 2, 2)", &Marking { exhausted, ..Marking::decided(2, 2, 2) });
+    let model = Marking { exhausted, ..Marking::decided(2, 2, 2) };
+    assert_eq!(exhaust("mark and raise (2, 2, 2)", &model), 17_554_060);
     if long() {
         exhaust("mark and raise (3, 1, 2)", &Marking { exhausted, ..Marking::decided(3, 1, 2) });
         let model = Marking { exhausted, stealing: true, ..Marking::decided(2, 2, 2) };

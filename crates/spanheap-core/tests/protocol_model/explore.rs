@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Steps are atomic and interleave freely, so this is exhaustive for sequentially consistent
-//! executions of the instance, whatever their length. There is no depth bound, no hashing of states
+//! executions of the instance, whatever their length. (The code takes a few states from the queue at
+//! once, which lets cache misses overlap and changes nothing about the order of discovery.) There is no depth bound, no hashing of states
 //! down to a signature, and no reduction by symmetry or partial order: a state that is reported as
 //! seen was compared bit for bit.
 //!
@@ -112,7 +113,7 @@ struct Search {
     /// For each state, the index of the one it was discovered from; the start is its own parent.
     parents: Vec<u32>,
     /// Open addressing with linear probing: zero is vacant, anything else is the complement of a
-    /// packed state. (A packed state never has all bits set, so its complement is never zero.)
+    /// packed state. (The highest bit of a packed state is never set, so that is never zero.)
     seen: Vec<u64>,
 }
 

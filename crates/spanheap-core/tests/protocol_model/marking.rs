@@ -9,8 +9,8 @@
 //! scans grey objects one by one, and runs termination rounds. When a round is clean, nothing that
 //! the root reaches and nothing that a closure holds or reaches may be unmarked.
 //!
-//! With [`Variant::Decided`], and neither stealing nor exhausted buffers, this is, step for step, the model that the
-//! design was explored with; the number of states pins it, so that no rule drifts unnoticed.
+//! [`Marking::decided`] is, step for step, the model that the design was explored with; the number of
+//! its states is pinned by a test, so that no rule drifts unnoticed.
 //!
 //! Two simplifications are harmless. Mark bits are cleared when arming A rather than B, and a flush
 //! before phase 3 marks at once rather than waiting in the global queue for clean mark bits: in both
@@ -23,12 +23,13 @@
 //! Each is the most charitable version of its mistake that we could think of.
 //!
 //! # Stolen and exhausted buffers
-//! The implementation goes further in two ways, each of which can be switched on here. The collector may *steal* a
-//! buffer at any moment, so that a closure that stays inside does not keep grey work to itself. And
-//! when a mutator of phase 3 gets no memory for its buffer, it marks the object *directly*, without
-//! queueing it, and raises a flag. The collector answers a raised flag with a *walk* over all
-//! objects that greys each one that is marked but neither scanned nor queued; it declares no round
-//! clean while the flag is up or a walk is under way. `unqueued` is the set of those objects.
+//! The implementation goes further in two ways, each of which can be switched on here. The collector
+//! may *steal* a buffer at any moment, so that a closure that stays inside does not keep grey work to
+//! itself. And when a mutator of phase 3 gets no memory for its buffer, it marks the object
+//! *directly*, without queueing it, and raises a flag. The collector answers a raised flag with a
+//! *walk* over all objects, in as many steps, that greys each one that is marked but neither scanned
+//! nor queued; it declares no round clean while the flag is up or a walk is under way. `unqueued` is
+//! the set of those objects.
 //!
 //! How the mutator does it matters, and [`Direct`] lists the ways. Safe are: marking and raising in
 //! one step that excludes the end of a round, and raising both before and after the mark. Raising
