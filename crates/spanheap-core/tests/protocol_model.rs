@@ -1,10 +1,10 @@
 //! The collection protocol, checked exhaustively on small instances.
 //!
-//! The collector never stops the world: it learns from grace periods and termination rounds what the
-//! mutators can still do, and everything else (barriers, buffers, locks on containers, dropping roots,
-//! upgrading weak pointers) has to agree with that. Whether it does is not something that a stress
-//! test finds out. So the protocol is written down here a second time, as a transition system small
-//! enough to visit all of its states:
+//! The collector never stops the world: it learns from grace periods and termination rounds what
+//! the mutators can still do, and everything else (barriers, buffers, locks on containers, dropping
+//! roots, upgrading weak pointers) has to agree with that. Whether it does is not something that a
+//! stress test finds out. So the protocol is written down here a second time, as a transition
+//! system small enough to visit all of its states:
 //!
 //! * `marking` is the mark phase, with pointer fields behind a swap barrier;
 //! * `containers` adds roots that die, containers under a lock, and a weak pointer;
@@ -12,24 +12,26 @@
 //! * `vocabulary` holds the words that the models share.
 //!
 //! # Instances
-//! An instance `(objects, mutators, held)` has that many objects and mutators, and its closures hold
-//! at most `held` objects at a time. The correct protocol is explored at sizes where every mistake
-//! that we know of shows; each mistake is explored at the smallest size that shows it.
+//! An instance `(objects, mutators, held)` has that many objects and mutators, and its closures
+//! hold at most `held` objects at a time. The correct protocol is explored at sizes where its known
+//! mistakes show (where that takes `SPANHEAP_LONG`, the test says so); each mistake is explored at a
+//! size just large enough to show it.
 //!
 //! # Why one may trust it
-//! * The number of states of the first model agrees, instance by instance, with that of an independent
-//!   model written in another language with another encoding, and is asserted. A rule that changes
-//!   by accident changes the number.
-//! * Every rule that the design calls load-bearing is broken on purpose here, one at a time, and each
-//!   broken protocol must lose an object. A model in which a rule did not matter would fail that.
-//! * A counterexample is not believed on the explorer's word. The test replays the trail step by step
-//!   from the start, and shows by its own search that the last state really has a live, unmarked
-//!   object.
+//! * The number of states of the first model agrees, instance by instance, with that of an
+//!   independent model written in another language with another encoding, and is asserted. A rule
+//!   that changes by accident changes the number.
+//! * Every rule that the design calls load-bearing is broken on purpose here, one at a time, and
+//!   each broken protocol must lose an object. A model in which a rule did not matter would fail
+//!   that.
+//! * A counterexample is not believed on the explorer's word. The test replays the trail step by
+//!   step from the start, and shows by its own search that the last state really has a live,
+//!   unmarked object.
 //!
 //! # What it cannot show
 //! Steps are atomic and totally ordered, so nothing here is about weak memory; and an instance says
-//! nothing about bugs that need more objects or mutators than it has. The essays of the two models say
-//! what else is left out.
+//! nothing about bugs that need more objects or mutators than it has. The essays of the two models
+//! say what else is left out.
 //!
 //! # Running it
 //! `cargo test -p spanheap-core --test protocol_model -- --nocapture` prints counts and trails, and
@@ -180,6 +182,7 @@ fn stealing_buffers_loses_no_object() {
     assert_eq!(exhaust("stealing (2, 2, 2)", &model), 9_120_938);
 }
 
+/// Lowering the flag too late shows with three objects only, and that instance is a long one too.
 #[test]
 fn marking_directly_and_raising_the_flag_in_one_step_loses_no_object() {
     let exhausted = Some(Direct::InOneStep);

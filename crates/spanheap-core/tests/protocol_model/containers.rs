@@ -4,41 +4,42 @@
 //! The phases, grace periods and termination rounds of the first model, with everything else that
 //! "has to agree with them":
 //!
-//! * **Roots.** A closure may make a root out of an object it holds, if the slot is empty. Anybody may
-//!   drop it at any moment, without a closure and without a barrier; nobody reads it after that. The
-//!   slot of a dead root becomes empty only by a trim, in phase 0. The root scan marks the slot's
-//!   object, whether the root lives or not.
+//! * **Roots.** A closure may make a root out of an object it holds, if the slot is empty. Anybody
+//!   may drop it at any moment, without a closure and without a barrier; nobody reads it after
+//!   that. The slot of a dead root becomes empty only by a trim, in phase 0. The root scan marks
+//!   the slot's object, whether the root lives or not.
 //! * **Containers.** Every object is a container with one field, which may be read and written only
 //!   under its lock: lock (with the buffering that the epoch demands, in the same step), any number
 //!   of reads and writes, unlock. A closure may have several guards; none outlives it. The tracer
-//!   only tries the lock, and an object that is locked stays grey. A closure of phase 1 or 2 buffers
-//!   the contents each time it locks. One of phase 3 does so unless the object counts as scanned, and
-//!   counts as its scanner from then on. There is no barrier on the writes under the lock.
-//! * **A weak pointer**, which a closure may point at any object it holds, and upgrade. In phase 3 an
-//!   upgrade marks at once and makes the object grey in the same step; in phases 1 and 2 it buffers.
-//!   The step that declares a round clean clears it if its object is unmarked. After that step only
-//!   upgrades are still explored, and none may hand out an unmarked object.
-//! * **Flushes** happen at the end of a closure and at any moment inside, which is also what stealing
-//!   a buffer looks like.
+//!   only tries the lock, and an object that is locked stays grey. A closure of phase 1 or 2
+//!   buffers the contents each time it locks. One of phase 3 does so unless the object counts as
+//!   scanned, and counts as its scanner from then on. There is no barrier on the writes under the
+//!   lock.
+//! * **A weak pointer**, which a closure may point at any object it holds, and upgrade. In phase 3
+//!   an upgrade marks at once and makes the object grey in the same step; in phases 1 and 2 it
+//!   buffers. The step that declares a round clean clears it if its object is unmarked. After that
+//!   step only upgrades are still explored, and none may hand out an unmarked object.
+//! * **Flushes** happen at the end of a closure and at any moment inside, which is also what
+//!   stealing a buffer looks like.
 //!
-//! That a mutator's lock and its buffering are one step loses nothing: the tracer cannot look inside
-//! in between, and the collector cannot see a closure end.
+//! That a mutator's lock and its buffering are one step loses nothing: the tracer cannot look
+//! inside in between, and the collector cannot see a closure end.
 //!
 //! # What is checked
-//! At the end of marking: nothing that a live root or a closure reaches is unmarked ([`Fault::Lost`]),
-//! and after it no unmarked object is handed out ([`Fault::DeadUpgraded`]). For the decided protocol
-//! also that what still sits in buffers then is marked ([`Fault::LateFlush`]), and that no closure of
-//! phase 0 runs beside the tracer ([`Fault::IdleBesideTracer`]), which is what lets a cell that is
-//! confined to its thread do without atomic operations in phase 0.
+//! At the end of marking: nothing that a live root or a closure reaches is unmarked
+//! ([`Fault::Lost`]), and after it no unmarked object is handed out ([`Fault::DeadUpgraded`]). For
+//! the decided protocol also that what still sits in buffers then is marked ([`Fault::LateFlush`]),
+//! and that no closure of phase 0 runs beside the tracer ([`Fault::IdleBesideTracer`]), which is
+//! what lets a cell that is confined to its thread do without atomic operations in phase 0.
 //!
 //! # What is not modelled
 //! Weak memory, sweep ownership, ephemerons, revival by finalizers, read guards that a tracer may
-//! share, and the data race itself that the tracer's try-lock prevents. Cells with a swap barrier are
-//! the subject of the first model; the two kinds do not meet in one instance.
+//! share, and the data race itself that the tracer's try-lock prevents. Cells with a swap barrier
+//! are the subject of the first model; the two kinds do not meet in one instance.
 //!
 //! # How to read a trail
-//! As in the first model. A root that died is printed with a dagger, `locks` are the containers that
-//! the closure has a guard of, and `scanned` are those that count as scanned.
+//! As in the first model. A root that died is printed with a dagger, `locks` are the containers
+//! that the closure has a guard of, and `scanned` are those that count as scanned.
 //!
 //! # Locking
 //! None: plain values, one thread.
@@ -77,7 +78,8 @@ pub(crate) struct Containers {
 /// How a state can be wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
-    /// Marking ended, and these objects are unmarked although a live root or a closure reaches them.
+    /// Marking ended, and these objects are unmarked although a live root or a closure reaches
+    /// them.
     Lost(Set),
     /// A closure got hold of these unmarked objects after marking had ended.
     DeadUpgraded(Set),

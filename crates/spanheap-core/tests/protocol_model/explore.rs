@@ -1,8 +1,10 @@
-//! Explores every state of a small model, breadth first, and finds the shortest way to a faulty one.
+//! Explores every state of a small model, breadth first, and finds the shortest way to a faulty
+//! one.
 //!
 //! # What
-//! A [`Model`] has a start state, steps that lead from a state to others, and a predicate that names
-//! faulty states. [`explore`] visits each state that any sequence of steps can reach exactly once:
+//! A [`Model`] has a start state, steps that lead from a state to others, and a predicate that
+//! names faulty states. [`explore`] visits each state that any sequence of steps can reach exactly
+//! once:
 //!
 //! ```text
 //! order = [start]; seen = {start}
@@ -12,17 +14,17 @@
 //! ```
 //!
 //! Steps are atomic and interleave freely, so this is exhaustive for sequentially consistent
-//! executions of the instance, whatever their length. (The code takes a few states from the queue at
-//! once, which lets cache misses overlap and changes nothing about the order of discovery.) There is no depth bound, no hashing of states
-//! down to a signature, and no reduction by symmetry or partial order: a state that is reported as
-//! seen was compared bit for bit.
+//! executions of the instance, whatever their length. (The code takes a few states from the queue
+//! at once, which lets cache misses overlap and changes nothing about the order of discovery.)
+//! There is no depth bound, no hashing of states down to a signature, and no reduction by symmetry
+//! or partial order: a state that is reported as seen was compared bit for bit.
 //!
 //! # Representation
-//! `order` holds the packed states and doubles as the queue; `parents` holds, for each, the index of
-//! the state it was found from. `seen` is an open-addressing table of the packed states themselves:
-//! a probe costs one cache miss, where a table of indices into `order` would cost two, and misses are
-//! nearly all of the run time. Steps are not stored: a trail names each one by asking the model again
-//! which step leads from a state to the next, and thereby replays itself.
+//! `order` holds the packed states and doubles as the queue; `parents` holds, for each, the index
+//! of the state it was found from. `seen` is an open-addressing table of the packed states
+//! themselves: a probe costs one cache miss, where a table of indices into `order` would cost two,
+//! and misses are nearly all of the run time. Steps are not stored: a trail names each one by
+//! asking the model again which step leads from a state to the next, and thereby replays itself.
 //!
 //! # Locking
 //! None: an exploration belongs to one thread. The test harness runs several side by side.
@@ -126,8 +128,8 @@ impl Default for Search {
 impl Search {
     /// Appends those states of `found` that are new, each with its parent.
     fn discover(&mut self, found: &[(u64, usize)]) {
-        // Nothing depends on these loads, so their cache misses overlap. The loop below, which would
-        // otherwise wait for one after the other, then finds its slots in the cache.
+        // Nothing depends on these loads, so their cache misses overlap. The loop below, which
+        // would otherwise wait for one after the other, then finds its slots in the cache.
         let touched = found.iter().fold(0, |all, &(word, _)| all ^ self.seen[self.slot(word)]);
         std::hint::black_box(touched);
         for &(word, parent) in found {

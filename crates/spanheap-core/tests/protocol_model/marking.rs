@@ -1,45 +1,47 @@
 //! The first model: the mark phase, from arming to a clean termination round.
 //!
 //! # What is modelled
-//! Objects with one pointer field each, one root slot, and mutators that enter and leave closures and
-//! inside of them load, store, allocate and forget, holding at most a given number of objects. A
-//! mutator knows the phase only as it was when its closure began (its *epoch*). The barrier is two
-//! steps, swap and then buffer, and anything may happen between them. A buffer is flushed when its
-//! closure is left. The collector arms (A, then B, each followed by a grace period), scans the root,
-//! scans grey objects one by one, and runs termination rounds. When a round is clean, nothing that
-//! the root reaches and nothing that a closure holds or reaches may be unmarked.
+//! Objects with one pointer field each, one root slot, and mutators that enter and leave closures
+//! and inside of them load, store, allocate and forget, holding at most a given number of objects.
+//! A mutator knows the phase only as it was when its closure began (its *epoch*). The barrier is
+//! two steps, swap and then buffer, and anything may happen between them. A buffer is flushed when
+//! its closure is left. The collector arms (A, then B, each followed by a grace period), scans the
+//! root, scans grey objects one by one, and runs termination rounds. When a round is clean, nothing
+//! that the root reaches and nothing that a closure holds or reaches may be unmarked.
 //!
-//! [`Marking::decided`] is, step for step, the model that the design was explored with; the number of
-//! its states is pinned by a test, so that no rule drifts unnoticed.
+//! [`Marking::decided`] is, step for step, the model that the design was explored with; the number
+//! of its states is pinned by a test, so that no rule drifts unnoticed.
 //!
 //! Two simplifications are harmless. Mark bits are cleared when arming A rather than B, and a flush
-//! before phase 3 marks at once rather than waiting in the global queue for clean mark bits: in both
-//! cases the set "marked and grey" stands for the queue, and nobody reads it before the snapshot. And
-//! objects are never freed, so each instance has only as many allocations as objects; a lost object
-//! shows as an unmarked one at the end of marking, which is the moment that would doom it.
+//! before phase 3 marks at once rather than waiting in the global queue for clean mark bits: in
+//! both cases the set "marked and grey" stands for the queue, and nobody reads it before the
+//! snapshot. And objects are never freed, so each instance has only as many allocations as objects;
+//! a lost object shows as an unmarked one at the end of marking, which is the moment that would
+//! doom it.
 //!
 //! # The variants
 //! Each [`Variant`] other than `Decided` leaves out one detail that the design calls load-bearing.
 //! Each is the most charitable version of its mistake that we could think of.
 //!
 //! # Stolen and exhausted buffers
-//! The implementation goes further in two ways, each of which can be switched on here. The collector
-//! may *steal* a buffer at any moment, so that a closure that stays inside does not keep grey work to
-//! itself. And when a mutator of phase 3 gets no memory for its buffer, it marks the object
-//! *directly*, without queueing it, and raises a flag. The collector answers a raised flag with a
-//! *walk* over all objects, in as many steps, that greys each one that is marked but neither scanned
-//! nor queued; it declares no round clean while the flag is up or a walk is under way. `unqueued` is
-//! the set of those objects.
+//! The implementation goes further in two ways, each of which can be switched on here. The
+//! collector may *steal* a buffer at any moment, so that a closure that stays inside does not keep
+//! grey work to itself. And when a mutator of phase 3 gets no memory for its buffer, it marks the
+//! object *directly*, without queueing it, and raises a flag. The collector answers a raised flag
+//! with a *walk* over all objects, in as many steps, that greys each one that is marked but neither
+//! scanned nor queued; it declares no round clean while the flag is up or a walk is under way.
+//! `unqueued` is the set of those objects.
 //!
 //! How the mutator does it matters, and [`Direct`] lists the ways. Safe are: marking and raising in
 //! one step that excludes the end of a round, and raising both before and after the mark. Raising
-//! only *after* it is not enough. A closure that enters during a round is not waited for; if it stops
-//! between its mark and its flag, another closure that the round does wait for can flush the same
-//! object, find it marked, and let the round end clean while nobody has scanned it. That is the third
-//! load-bearing detail of the design again: a mark must not be visible before the work that it
-//! stands for. Raising only *before* is not enough either: a walk may come and go in between. With
-//! both, a flag that was lowered in between makes the next round wait for this closure, and thus for
-//! its second flag. On the other side, the collector lowers the flag before its walk, not after it.
+//! only *after* it is not enough. A closure that enters during a round is not waited for; if it
+//! stops between its mark and its flag, another closure that the round does wait for can flush the
+//! same object, find it marked, and let the round end clean while nobody has scanned it. That is
+//! the third load-bearing detail of the design again: a mark must not be visible before the work
+//! that it stands for. Raising only *before* is not enough either: a walk may come and go in
+//! between. With both, a flag that was lowered in between makes the next round wait for this
+//! closure, and thus for its second flag. On the other side, the collector lowers the flag before
+//! its walk, not after it.
 //!
 //! Direct marking is for closures of phase 3 only. In phases 1 and 2 mark bits may still belong to
 //! the sweep of the last cycle, so there the entry must go to some buffer.
@@ -49,8 +51,8 @@
 //! marking worker, and the pre-marking of runs of new objects, which is black allocation earlier.
 //!
 //! # How to read a trail
-//! Each line is a step and the state after it. `m0(2)` is mutator 0 inside a closure of epoch 2, with
-//! the objects it holds, a swapped-out value not yet buffered (`pending`), and its buffer.
+//! Each line is a step and the state after it. `m0(2)` is mutator 0 inside a closure of epoch 2,
+//! with the objects it holds, a swapped-out value not yet buffered (`pending`), and its buffer.
 //!
 //! # Locking
 //! None: plain values, one thread.
@@ -568,7 +570,8 @@ impl Model for Marking {
         if !lost.is_empty() {
             return Some(Fault::Lost(lost));
         }
-        // A broken variant is asked for a lost object, not for something that merely might become one.
+        // A broken variant is asked for a lost object, not for something that merely might become
+        // one.
         let decided = self.variant == Variant::Decided;
         let entries =
             inside.iter().fold(Set::EMPTY, |all, m| all.or(m.buffer).or(Set::of(m.pending)));

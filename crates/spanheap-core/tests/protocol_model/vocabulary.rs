@@ -1,19 +1,19 @@
-//! The words that both models of the collection protocol share: pointers, sets of objects or mutators,
-//! phases, steps, and the packing of a state into one `u64`.
+//! The words that both models of the collection protocol share: pointers, sets of objects or
+//! mutators, phases, steps, and the packing of a state into one `u64`.
 //!
 //! # Invariants
-//! * An instance has at most [`MOST`] objects and at most [`MOST`] mutators. A pointer then fits in two
-//!   bits (null and three objects) and a set in three; a model writes only as many bits as its instance
-//!   has members, and a mechanism that a variant does not use takes no bits at all. So the number of
-//!   states of an instance does not depend on what other variants of the model need.
+//! * An instance has at most [`MOST`] objects and at most [`MOST`] mutators. A pointer then fits in
+//!   two bits (null and three objects) and a set in three; a model writes only as many bits as its
+//!   instance has members, and a mechanism that a variant does not use takes no bits at all. So the
+//!   number of states of an instance does not depend on what other variants of the model need.
 //! * Packing loses nothing: the explorer unpacks every new state and compares.
 //!
 //! # Locking
 //! None: a model is explored by one thread, and everything here is a plain value.
 //!
 //! # Why one word
-//! The larger instances have tens of millions of states. A packed state costs eight bytes, is compared
-//! in one instruction, and hashes with one multiplication.
+//! The larger instances have tens of millions of states. A packed state costs eight bytes, is
+//! compared in one instruction, and hashes with one multiplication.
 
 use std::fmt;
 
@@ -175,7 +175,8 @@ impl fmt::Display for Operand {
 /// One step of one actor, as a trail prints it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
-    /// Who takes the step: a mutator, or (`None`) the collector or some thread outside of all closures.
+    /// Who takes the step: a mutator, or (`None`) the collector or some thread outside of all
+    /// closures.
     actor: Option<u8>,
     verb: &'static str,
     first: Operand,
