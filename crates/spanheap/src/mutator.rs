@@ -144,7 +144,9 @@ impl<'gc> Mutator<'gc> {
     ) -> Result<Gc<'gc, [T]>, OutOfMemory> {
         let building = Building::<T>::new(self, values.len())?;
         // SAFETY: the slot has room for all values, and is not part of them.
-        unsafe { building.start.copy_from_nonoverlapping(NonNull::from(values).cast(), values.len()) };
+        unsafe {
+            building.start.copy_from_nonoverlapping(NonNull::from(values).cast(), values.len())
+        };
         Ok(building.finish(values.len()))
     }
 

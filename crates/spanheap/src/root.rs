@@ -49,9 +49,7 @@ impl RootedPointer {
     /// # Safety
     /// The pointer was erased with the same `R`, and the object is retained and belongs to the heap of
     /// the closure.
-    unsafe fn restore<'gc, R: for<'a> Rootable<'a>>(
-        self,
-    ) -> NonNull<<R as Rootable<'gc>>::Root> {
+    unsafe fn restore<'gc, R: for<'a> Rootable<'a>>(self) -> NonNull<<R as Rootable<'gc>>::Root> {
         // Types that differ in a lifetime only have the same pointers, so the size is the one from above.
         // SAFETY: the words were made from such a pointer; copying one word or two copies it.
         unsafe { transmute_copy::<[usize; 2], NonNull<<R as Rootable<'gc>>::Root>>(&self.words) }

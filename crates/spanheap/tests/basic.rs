@@ -45,7 +45,8 @@ fn many_objects_of_many_kinds() {
         heap.enter(|mc| {
             let table = table.get(mc);
             for i in 0..100 {
-                let name = mc.alloc_str(&format!("{}-{}", "x".repeat((i % 40) as usize), i + round));
+                let name =
+                    mc.alloc_str(&format!("{}-{}", "x".repeat((i % 40) as usize), i + round));
                 let numbers = mc.alloc_slice((0..i as u32 * 3).map(|n| u64::from(n) + round));
                 table.lock(mc).push((name, numbers));
             }

@@ -128,7 +128,9 @@ impl<'a> Marker<'a> {
     /// Marks the object at `target`.
     #[inline]
     pub fn mark(&mut self, target: Addr) {
-        let Some((arena, new)) = set_mark(self.central.number(), self.table, target) else { return };
+        let Some((arena, new)) = set_mark(self.central.number(), self.table, target) else {
+            return;
+        };
         if new {
             self.found = true;
             let page = target.page_in_arena();

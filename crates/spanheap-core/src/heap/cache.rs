@@ -332,7 +332,8 @@ impl SpanCache {
         ty: &'static TypeInfo,
         size_class: SizeClass,
     ) -> Result<&ClassCache, OutOfMemory> {
-        let address = Addr::of(ty).get() | usize::from(key.counting == crate::span::Counting::Trailer);
+        let address =
+            Addr::of(ty).get() | usize::from(key.counting == crate::span::Counting::Trailer);
         let line = &self.mapped[(address >> 4 ^ size_class.index() * 31) % MAPPED];
         if let (Some(cache), true) = (
             line.cache.get(),

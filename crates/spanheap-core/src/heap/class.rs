@@ -81,7 +81,8 @@ impl ClassKey {
 
     fn hash(&self) -> usize {
         let mixed = self.layout.hash() ^ (self.drop_address() as u64).rotate_left(17);
-        let mixed = mixed.wrapping_add(self.size_index() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed =
+            mixed.wrapping_add(self.size_index() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 32) as usize
     }
 

@@ -81,7 +81,8 @@ impl DropQueue {
         let (mut live, mut owed) = (0, 0);
         for (page, marks) in bits::lines(&info, marked) {
             let old = bits::line(allocated, page);
-            let (scanned, drops) = (bits::line(Table::Scanned, page), bits::line(Table::Drops, page));
+            let (scanned, drops) =
+                (bits::line(Table::Scanned, page), bits::line(Table::Drops, page));
             for index in 0..marks.len() {
                 let mark = marks[index].load(Ordering::Acquire);
                 let dead = old[index].load(Ordering::Acquire) & !mark;

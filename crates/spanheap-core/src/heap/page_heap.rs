@@ -5,8 +5,8 @@
 //! ```
 //!
 //! **Growth** goes upwards through the current reservation. It has three steps that may each be refused:
-//! the side tables of the new chunks, the chunks themselves, the page allocator's own tables. Each step
-//! has a cursor of its own, so that a growth which stopped half way is simply taken up again.
+//! the new chunks themselves, their side tables, the page allocator's own tables. Each step has a cursor
+//! of its own, so that a growth which stopped half way is simply taken up again.
 //!
 //! **Readiness.** New pages are *prepared*, and the page allocator calls them scavenged; pages become
 //! ready, and count toward the limit, when a span takes them.
@@ -26,13 +26,13 @@
 
 use super::class::Class;
 use crate::addr::{
-    ADDRESS_BITS, ARENA_BYTES, ARENA_PAGES, Addr, AddrRange, Bytes, CHUNK_BYTES, GRANULE_BYTES,
-    PAGE_BYTES, PageCount,
+    ARENA_BYTES, ARENA_PAGES, Addr, AddrRange, Bytes, CHUNK_BYTES, GRANULE_BYTES, PAGE_BYTES,
+    PageCount,
 };
 use crate::bitmap;
 use crate::offheap::{FixedPool, Persistent};
 use crate::os::{Category, Os, OsError};
-use crate::pages::{PageAlloc, PageRun};
+use crate::pages::{MAX_GROWN_CHUNKS, PageAlloc, PageRun};
 use crate::span::arena::{ALL_TABLES, TABLE_BYTES, TABLES, table_bytes_for};
 use crate::span::{Generation, HeapArena, Info, OwnedSpan, Span, bits, map};
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -85,8 +85,10 @@ struct Inner {
     spans: FixedPool<Span>,
     /// Reserved address space that the page allocator does not know yet.
     growth: AddrRange,
-    /// Below this address space is mapped.
+    /// Below this the growth range is mapped.
     mapped_to: Addr,
+    /// Below this the growth range is ready.
+    ready_to: Addr,
 }
 
 // SAFETY: the pool hands out records that are reached through the lock that surrounds `Inner`.
@@ -101,6 +103,7 @@ impl PageHeap {
             spans: FixedPool::new(Category::Metadata),
             growth: AddrRange::new(none, none),
             mapped_to: none,
+            ready_to: none,
         };
         Ok(PageHeap {
             number,
@@ -224,7 +227,7 @@ impl PageHeap {
         let bytes = n.get().checked_mul(PAGE_BYTES).and_then(|b| b.checked_add(extra.get()));
         let bytes = bytes.and_then(|b| Bytes::new(b).checked_align_up(ARENA_BYTES));
         match bytes {
-            Some(b) if b.get() < 1 << (ADDRESS_BITS - 1) => {}
+            Some(b) if b.get() <= MAX_GROWN_CHUNKS * CHUNK_BYTES => {}
             _ => return Err(Refused::TooLarge),
         }
         let over = |limit| os.accounting().ready() + n.bytes() > limit;
@@ -252,26 +255,39 @@ impl PageHeap {
         let hint = if follow { inner.growth.end() } else { map::hint(bytes.get()) };
         let base = os.reserve_aligned(Some(hint), bytes, Bytes::new(ARENA_BYTES))?;
         let range = AddrRange::at(base, bytes);
-        if !map::can_hold(range.end().arena()) {
-            os.release(range, Category::Heap, Bytes::ZERO, Bytes::ZERO);
-            return Err(Refused::TooLarge);
-        }
-        if let Err(error) = self.make_records(os, memory, range) {
+        let adjoins = base == inner.growth.end();
+        // What a system has no memory for is refused here, before anything is made for it.
+        let needed = if adjoins { ask - inner.growth.bytes() } else { ask };
+        let mapped = match adjoins {
+            true => map_up_to(inner, os, inner.growth.end()),
+            false => Ok(()),
+        };
+        let mapped = mapped.and_then(|()| os.map(AddrRange::at(base, needed), Category::Heap));
+        if let Err(error) = mapped {
             os.release(range, Category::Heap, Bytes::ZERO, Bytes::ZERO);
             return Err(error.into());
         }
-        if base == inner.growth.end() {
-            inner.growth = AddrRange::new(inner.growth.base(), range.end());
-            return Ok(());
+        let records = match map::can_hold(range.end().arena()) {
+            true => self.make_records(os, memory, range).map_err(Refused::System),
+            false => Err(Refused::TooLarge),
+        };
+        if let Err(refused) = records {
+            os.release(range, Category::Heap, needed, Bytes::ZERO);
+            return Err(refused);
         }
-        // What is left of the old reservation becomes free pages. If even that is refused it stays
-        // unused address space until the heap is dropped.
-        if !inner.growth.is_empty() {
-            let rest = inner.growth.bytes();
-            let _ = extend(inner, os, rest);
+        let mut first = inner.growth.base();
+        if !adjoins {
+            // What is left of the old reservation becomes free pages. If even that is refused it stays
+            // unused address space until the heap is dropped.
+            if !inner.growth.is_empty() {
+                let rest = inner.growth.bytes();
+                let _ = extend(inner, os, rest);
+            }
+            first = base;
+            inner.ready_to = base;
         }
-        inner.growth = range;
-        inner.mapped_to = base;
+        inner.growth = AddrRange::new(first, range.end());
+        inner.mapped_to = base + needed;
         Ok(())
     }
 
@@ -328,7 +344,8 @@ impl PageHeap {
                         }
                         let behind = span.info().range().end();
                         let arena_end = arena.page_base(ARENA_PAGES);
-                        page = if behind >= arena_end { ARENA_PAGES } else { behind.page_in_arena() };
+                        page =
+                            if behind >= arena_end { ARENA_PAGES } else { behind.page_in_arena() };
                     }
                     None => page += 1,
                 }
@@ -382,16 +399,19 @@ impl Inner {
                     mapped += Bytes::new(CHUNK_BYTES);
                     ready += Bytes::new(CHUNK_BYTES) - scavenged.bytes();
                 }
-                None if self.is_mapped_only(chunk) => mapped += Bytes::new(CHUNK_BYTES),
+                // A growth may have stopped before the page allocator knew of the chunk.
+                None if self.growth.contains(chunk) => {
+                    let upto = |cursor: Addr| match chunk < cursor {
+                        true => Bytes::new(CHUNK_BYTES),
+                        false => Bytes::ZERO,
+                    };
+                    mapped += upto(self.mapped_to);
+                    ready += upto(self.ready_to);
+                }
                 None => {}
             }
         }
         (mapped, ready)
-    }
-
-    /// Whether a growth stopped between mapping the chunk and telling the page allocator.
-    fn is_mapped_only(&self, chunk: Addr) -> bool {
-        self.growth.contains(chunk) && chunk < self.mapped_to
     }
 
     /// Returns the side tables of an arena to the system.
@@ -403,22 +423,40 @@ impl Inner {
     }
 }
 
+/// Maps the growth range up to `end`, as far as it is not.
+fn map_up_to(inner: &mut Inner, os: &Os, end: Addr) -> Result<(), OsError> {
+    let from = inner.mapped_to.max(inner.growth.base());
+    if from < end {
+        os.map(AddrRange::new(from, end), Category::Heap)?;
+        inner.mapped_to = end;
+    }
+    Ok(())
+}
+
 /// Moves `bytes` of the growth range into the page allocator.
 fn extend(inner: &mut Inner, os: &Os, bytes: Bytes) -> Result<(), OsError> {
     let part = AddrRange::at(inner.growth.base(), bytes);
     debug_assert!(part.end() <= inner.growth.end() && part.base().is_aligned(CHUNK_BYTES));
+    map_up_to(inner, os, part.end())?;
     let mut arena = part.base().align_down(ARENA_BYTES);
     while arena < part.end() {
         let end = part.end().min(arena + Bytes::new(ARENA_BYTES));
         ready_tables(os, arena, end.bytes_since(arena))?;
         arena = arena + Bytes::new(ARENA_BYTES);
     }
-    if inner.mapped_to < part.end() {
-        let new = AddrRange::new(inner.mapped_to.max(part.base()), part.end());
-        os.map(new, Category::Heap)?;
-        inner.mapped_to = part.end();
+    // Where a physical page is larger than one of ours, a span cannot be made ready alone; there, whole
+    // chunks are.
+    let whole_chunks = os.page_size().get() > PAGE_BYTES;
+    let from = inner.ready_to.max(part.base());
+    if whole_chunks && from < part.end() {
+        let new = AddrRange::new(from, part.end());
+        os.used(new, new.bytes())?;
+        inner.ready_to = part.end();
     }
     inner.pages.grow(os, part)?;
+    if whole_chunks {
+        inner.pages.clear_scavenged(part.base(), PageCount::new(part.bytes().get() / PAGE_BYTES));
+    }
     inner.growth = AddrRange::new(part.end(), inner.growth.end());
     Ok(())
 }

@@ -54,7 +54,8 @@ pub fn sweep(
     }
     let mut live = 0;
     for (page, marks) in bits::lines(&info, marked) {
-        live += marks.iter().map(|w| w.load(Ordering::Acquire).count_ones() as usize).sum::<usize>();
+        live +=
+            marks.iter().map(|w| w.load(Ordering::Acquire).count_ones() as usize).sum::<usize>();
         for table in [allocated, Table::Scanned] {
             for word in bits::line(table, page) {
                 // Most words are clear already, and a line that is not written stays shared.

@@ -108,7 +108,8 @@ impl Drop for Heap {
         if self.collector.is_own_thread() {
             // The last handle was owned by a value in the heap itself, and its destructor runs on the
             // heap's own thread, which cannot wait for its own end.
-            let spawned = std::thread::Builder::new().name("spanheap-end".into()).spawn(|| end.run());
+            let spawned =
+                std::thread::Builder::new().name("spanheap-end".into()).spawn(|| end.run());
             if let Err(error) = spawned {
                 fatal(format_args!("no thread to end a heap from its own destructor: {error}"));
             }

@@ -16,9 +16,7 @@
 
 use super::size_class::{CLASS_COUNT, SizeClass};
 use super::{Generation, Info, Line, Table, map};
-use crate::addr::{
-    Addr, Bytes, GRANULE_BYTES, PAGE_BITMAP_WORDS, PAGE_BYTES, PageCount,
-};
+use crate::addr::{Addr, Bytes, GRANULE_BYTES, PAGE_BITMAP_WORDS, PAGE_BYTES, PageCount};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// A stretch of slots `[start, end)` of one span.

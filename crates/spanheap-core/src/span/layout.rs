@@ -118,10 +118,9 @@ impl PartialEq for Layout {
     fn eq(&self, other: &Layout) -> bool {
         match (*self, *other) {
             (Layout::NoScan, Layout::NoScan) => true,
-            (
-                Layout::Words { mask: a, period: p },
-                Layout::Words { mask: b, period: q },
-            ) => a == b && p == q,
+            (Layout::Words { mask: a, period: p }, Layout::Words { mask: b, period: q }) => {
+                a == b && p == q
+            }
             // Two addresses for one function only mean two classes; one address means one function.
             (Layout::Traced(a), Layout::Traced(b)) => a as usize == b as usize,
             _ => false,

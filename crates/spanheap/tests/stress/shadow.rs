@@ -108,8 +108,7 @@ impl Program {
                 None => Fixed::Nothing,
             },
             _ => {
-                let all: Vec<_> =
-                    (0..self.random.below(9)).filter_map(|_| self.pick(mc)).collect();
+                let all: Vec<_> = (0..self.random.below(9)).filter_map(|_| self.pick(mc)).collect();
                 shadow.fixed = all.iter().map(|o| o.id).collect();
                 shadow.slice = true;
                 Fixed::Many(mc.alloc_slice(all))

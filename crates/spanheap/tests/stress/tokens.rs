@@ -76,7 +76,11 @@ fn dawdle(random: &mut Random) {
 }
 
 /// Moves everything in hand and in a place through a new object, which is garbage right after.
-fn pass_through<'gc>(mc: &Mutator<'gc>, place: Gc<'gc, Place<'gc>>, hand: &mut Vec<Gc<'gc, Token>>) {
+fn pass_through<'gc>(
+    mc: &Mutator<'gc>,
+    place: Gc<'gc, Place<'gc>>,
+    hand: &mut Vec<Gc<'gc, Token>>,
+) {
     let fresh = new_place(mc, hand.pop());
     hand.extend(place.slot.swap(mc, None));
     hand.append(&mut place.bag.lock(mc));
