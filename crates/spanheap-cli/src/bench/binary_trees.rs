@@ -14,7 +14,7 @@
 //! # Why batches
 //! What is allocated in an `enter` lives until the closure returns, so a closure around all trees of a
 //! depth would keep them all. One closure for each tree is what the workload means for deep trees;
-//! small ones are built many to a closure, up to [`BATCH_NODES`] nodes (1 MiB), as a program
+//! small ones are built many to a closure, up to [`BATCH_NODES`] nodes (256 KiB), as a program
 //! does that answers a request in each. Either way no more than a batch floats.
 //!
 //! With several threads, each takes its share of the trees of each depth, and none waits for another.
@@ -35,7 +35,7 @@ pub(super) const WORKLOAD: Workload = Workload {
 /// The depth of the smallest trees.
 const MIN_DEPTH: u64 = 4;
 /// Nodes that are built in one `enter`, unless a single tree has more.
-const BATCH_NODES: u64 = 1 << 16;
+const BATCH_NODES: u64 = 1 << 14;
 
 #[derive(Trace)]
 struct Node<'gc> {

@@ -5,7 +5,7 @@
 //! ```text
 //!   goal    = max(4 MiB * percent / 100, retained + retained * percent / 100)
 //!   runway  = 5/4 of what was allocated while the last cycle ran
-//!   trigger = goal - runway, but between 1/2 and 15/16 of the way from retained to goal
+//!   trigger = goal - runway, but between 1/8 and 15/16 of the way from retained to goal
 //! ```
 //!
 //! so that a cycle that takes as long as the last one, with a quarter to spare, ends at the goal. A limit
@@ -70,7 +70,7 @@ impl Policy {
         };
         let distance = goal - retained.min(goal);
         let runway = last.allocated.get().saturating_add(last.allocated.get() / 4);
-        let earliest = retained + distance / 2;
+        let earliest = retained + distance / 8;
         let latest = retained + distance / 16 * 15;
         let trigger = goal.saturating_sub(runway).clamp(earliest, latest.max(earliest));
         Plan { goal: Bytes::new(goal), trigger: Bytes::new(trigger) }

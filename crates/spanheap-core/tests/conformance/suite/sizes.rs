@@ -3,7 +3,7 @@
 use super::json::{self, Failure, exactly, flag, number};
 use serde_json::{Value, json};
 use spanheap_core::addr::{Bytes, PAGE_SHIFT};
-use spanheap_core::heap::size_class::{
+use spanheap_core::span::size_class::{
     self, CLASS_COUNT, COARSE_STEP, FINE_MAX, FINE_STEP, SizeClass, go_compat,
 };
 
