@@ -35,15 +35,15 @@ impl Failure {
         self.exhausted
     }
 
-    /// What a thread left behind that panicked. No input should lead here; if a defect does, the
-    /// user still gets a line and an exit code and not only a backtrace.
+    /// What a thread left behind that panicked: for want of memory, or by a defect. The user gets a line
+    /// and an exit code all the same.
     pub(crate) fn from_panic(payload: &(dyn Any + Send)) -> Failure {
         let text = payload
             .downcast_ref::<String>()
             .map(String::as_str)
             .or_else(|| payload.downcast_ref::<&str>().copied())
             .unwrap_or("no message");
-        Failure::new(format!("a thread panicked: {text}"))
+        Failure::new(format!("stopped: {text}"))
     }
 }
 
@@ -76,6 +76,6 @@ mod tests {
         })
         .expect_err("the closure unwinds");
         let text = Failure::from_panic(payload.as_ref()).to_string();
-        assert_eq!(text, "a thread panicked: slot 7 of 5");
+        assert_eq!(text, "stopped: slot 7 of 5");
     }
 }

@@ -344,6 +344,39 @@ fn bench_refuses_what_it_cannot_do() {
     }
 }
 
+/// Address space is what this test takes away, since it can be taken from one process alone. How much
+/// a heap needs to begin with is not this test's business: it tries amounts from too little to plenty, and
+/// wants an error in one line or a result each time, and both at least once.
+#[test]
+fn want_of_memory_is_an_error() {
+    for workload in [
+        &["binary-trees", "--set", "depth=19"][..],
+        &["gcbench", "--set", "longlived=20"],
+        &["message-bus", "--set", "messages=70000"],
+    ] {
+        let mut errors = 0;
+        let mut results = 0;
+        for kibibytes in [500_000, 720_000, 8_000_000] {
+            let program = env!("CARGO_BIN_EXE_spanheap");
+            let script = format!("ulimit -v {kibibytes} && exec \"$0\" bench \"$@\"");
+            let output = Command::new("sh")
+                .args(["-c", &script, program])
+                .args(workload)
+                .output()
+                .expect("there is a shell");
+            match output.status.code() {
+                Some(0) => results += 1,
+                Some(1) => {
+                    one_error(&output);
+                    errors += 1;
+                }
+                _ => panic!("{workload:?} in {kibibytes} KiB: {output:?}"),
+            }
+        }
+        assert!(errors > 0 && results > 0, "{workload:?}: {errors} errors, {results} results");
+    }
+}
+
 /// Line breaks in a name must not make two lines of one error.
 #[test]
 fn an_error_is_one_line_whatever_it_names() {

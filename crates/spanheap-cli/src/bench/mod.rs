@@ -5,6 +5,10 @@
 //! same workloads exist for other collectors under `bench/peers`, with the same parameters and the
 //! same checksum; a result without an equal checksum is no result.
 //!
+//! The tree workloads allocate with `alloc`, as programs do that have no use for a `Result`, and as other
+//! languages do without a choice. It panics when there is no memory; [`contain`] makes that an error
+//! like the others.
+//!
 //! What is measured is the process: wall time of the workload, CPU time and peak memory from the
 //! operating system. A collector that works on other threads cannot hide there.
 
@@ -15,6 +19,7 @@ mod message_bus;
 mod params;
 mod report;
 
+use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::Instant;
 
@@ -92,7 +97,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
     let before = process::cpu_time();
     let started = Instant::now();
-    let outcome = (workload.run)(&heap, &params)?;
+    let outcome = contain(|| (workload.run)(&heap, &params))?;
     let wall = started.elapsed();
     let report = Report {
         workload: workload.name,
@@ -123,6 +128,23 @@ fn check_footprint(workload: &Workload, params: &Params) -> Result<()> {
             workload.name
         ))),
     }
+}
+
+/// Runs a workload; a panic for want of memory becomes a failure.
+///
+/// Its message is not printed where it happens: that takes memory, for a backtrace a lot, at the
+/// moment when there is none. Any other panic is a defect, and its message and place are wanted.
+fn contain<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let text = info.payload().downcast_ref::<String>();
+        if !text.is_some_and(|text| text.starts_with("out of memory")) {
+            print(info);
+        }
+    }));
+    // What the closure borrows is not used after a panic: the program ends.
+    panic::catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|payload| Err(Failure::from_panic(payload.as_ref())))
 }
 
 /// The heap's refusal, as this program's error.
