@@ -140,9 +140,9 @@ fn the_decided_protocol_loses_no_object() {
         assert_eq!(exhaust(&format!("marking {instance:?}"), &model), states);
     }
     if long() {
-        exhaust("marking (3, 2, 1)", &Marking::decided(3, 2, 1));
-        exhaust("marking (2, 3, 1)", &Marking::decided(2, 3, 1));
-        exhaust("marking (2, 3, 2)", &Marking::decided(2, 3, 2));
+        // (2, 3, 2) has more than 429 million states, which is beyond the memory of most machines.
+        assert_eq!(exhaust("marking (3, 2, 1)", &Marking::decided(3, 2, 1)), 43_378_736);
+        assert_eq!(exhaust("marking (2, 3, 1)", &Marking::decided(2, 3, 1)), 155_973_632);
     }
 }
 
@@ -247,7 +247,8 @@ fn dying_roots_locked_containers_and_weak_pointers_agree_with_the_protocol() {
     let states = exhaust("containers (2, 2, 2)", &Containers::decided(2, 2, 2));
     assert_eq!(states, 17_914_096);
     if long() {
-        exhaust("containers (2, 3, 1)", &Containers::decided(2, 3, 1));
+        let states = exhaust("containers (2, 3, 1)", &Containers::decided(2, 3, 1));
+        assert_eq!(states, 50_661_840);
     }
 }
 
