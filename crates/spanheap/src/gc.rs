@@ -73,6 +73,7 @@ impl<'gc, T: ?Sized> Gc<'gc, T> {
 
     /// The object, for as long as the closure is open. (`*gc` borrows only from the `Gc`.)
     #[inline]
+    #[expect(clippy::should_implement_trait, reason = "the trait would lose the lifetime")]
     pub fn as_ref(self) -> &'gc T
     where
         T: 'gc,
@@ -100,12 +101,6 @@ impl<T: ?Sized> Deref for Gc<'_, T> {
     fn deref(&self) -> &T {
         // SAFETY: G1 and G2; the closure is open as long as there is a `Gc` of it.
         unsafe { self.pointer.as_ref() }
-    }
-}
-
-impl<T: ?Sized> AsRef<T> for Gc<'_, T> {
-    fn as_ref(&self) -> &T {
-        self
     }
 }
 

@@ -106,7 +106,6 @@ impl Heap {
     }
 
     /// Settings for a heap.
-    #[must_use]
     pub fn builder() -> HeapBuilder {
         HeapBuilder { options: Options::default(), os: None }
     }

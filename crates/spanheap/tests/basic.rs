@@ -37,7 +37,7 @@ fn a_rooted_cycle_is_retained_and_a_lost_one_is_freed() {
 fn many_objects_of_many_kinds() {
     let heap = Heap::builder().checkmark(true).poison(true).build().unwrap();
     type Table<'gc> = GcMutex<'gc, Vec<(Gc<'gc, str>, Gc<'gc, [u64]>)>>;
-    let table: Root<Rootable![GcMutex<'_, Vec<(Gc<'_, str>, Gc<'_, [u64]>)>>]> = heap.enter(|mc| {
+    let table: Root<Rootable![Table<'_>]> = heap.enter(|mc| {
         let table: Gc<'_, Table<'_>> = mc.alloc(GcMutex::new(Vec::new()));
         mc.root(table)
     });

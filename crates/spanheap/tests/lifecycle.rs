@@ -274,7 +274,8 @@ fn a_root_of_another_heap_is_refused() {
 #[test]
 fn a_locked_container_delays_only_the_end_of_the_cycle() {
     let heap = Heap::builder().checkmark(true).build().unwrap();
-    let bag: Root<Rootable![GcMutex<'_, Vec<Gc<'_, Node<'_>>>>]> =
+    type Bag<'gc> = GcMutex<'gc, Vec<Gc<'gc, Node<'gc>>>>;
+    let bag: Root<Rootable![Bag<'_>]> =
         heap.enter(|mc| mc.root(mc.alloc(GcMutex::new(Vec::new()))));
     let start = Barrier::new(2);
     std::thread::scope(|scope| {

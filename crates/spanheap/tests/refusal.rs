@@ -127,7 +127,8 @@ fn all_calls_may_fail_from_any_on() {
 #[test]
 fn a_limit_refuses_and_the_program_goes_on() {
     let heap = Heap::builder().memory_limit(16 << 20).build().unwrap();
-    let mut kept: Vec<Root<Rootable![[u64]]>> = Vec::new();
+    type Numbers = Root<Rootable![[u64]]>;
+    let mut kept: Vec<Numbers> = Vec::new();
     let error = loop {
         let made = heap.enter(|mc| {
             Ok::<_, OutOfMemory>(mc.root(mc.try_alloc_slice((0..10_000u32).map(u64::from))?))
@@ -219,10 +220,10 @@ fn sizes_and_alignments_are_honoured() {
                 struct Aligned(u8);
                 for n in 0..3 {
                     let object = mc.alloc(Aligned(n));
-                    assert_eq!(object.as_ptr() as usize % $align, 0, "alignment {}", $align);
+                    assert_eq!(object.as_ptr() as usize & ($align - 1), 0, "alignment {}", $align);
                     assert_eq!(object.0, n);
                     let slice = mc.alloc_slice((0..3).map(Aligned));
-                    assert_eq!(slice.as_ptr().cast::<u8>() as usize % $align, 0);
+                    assert_eq!(slice.as_ptr().cast::<u8>() as usize & ($align - 1), 0);
                     assert_eq!(slice[2].0, 2);
                 }
             })*};

@@ -210,16 +210,14 @@ impl Collector {
 
     fn take_grey(&self, target: Addr, cycle: u32) {
         let (os, memory) = (self.central.os(), self.central.memory());
-        if self.grey.push(os, memory, cycle, target).is_ok() {
-            return;
-        }
-        let now = self.word();
-        if now.phase() == Phase::Marking && now.cycle() == cycle {
-            mark::mark_directly(self.central.number(), cycle, target);
-            self.grey.ask_for_rescan();
-        } else {
-            self.grey.set_lossy();
-        }
+        self.grey.push(os, memory, cycle, target, || {
+            let now = self.word();
+            let clean = now.phase() == Phase::Marking && now.cycle() == cycle;
+            if clean {
+                mark::mark_directly(self.central.number(), cycle, target);
+            }
+            clean
+        });
     }
 
     /// The life of the collector thread.

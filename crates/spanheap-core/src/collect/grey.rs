@@ -7,9 +7,15 @@
 //! Entries carry the cycle of the closure that flushed them. A flush that arrives after its cycle has
 //! ended is dropped: all its entries were marked by that cycle.
 //!
-//! **When memory for a block is refused** the queue cannot take an entry, and says so; the mutator then
-//! marks the object itself, if the mark bits are clean by now, and asks for a rescan; or else declares
-//! the cycle lossy, which makes it retain everything. Nothing is ever lost silently.
+//! **When memory for a block is refused** the queue cannot take an entry. If the mark bits are clean by
+//! now, the object is marked on the spot, and the queue asks the collector for a rescan: a walk over all
+//! pages for objects that are marked and not scanned. If not, the cycle is declared lossy, which makes it
+//! retain everything. Nothing is ever lost silently.
+//!
+//! Marking on the spot and asking are *one step* under the queue's lock, and so is the collector's last
+//! look before it declares a round clean ([`GreyQueue::is_settled`]). Otherwise another closure could find
+//! the object marked, and the round would end clean before the rescan was asked for. (The protocol's model
+//! shows an object lost for asking after, and for asking before.)
 //!
 //! # Locking
 //! [`Rank::GreyQueue`].
@@ -55,10 +61,6 @@ pub struct GreyQueue {
     lossy: AtomicBool,
 }
 
-/// The queue had no memory for an entry.
-#[derive(Debug)]
-pub struct Refused;
-
 impl GreyQueue {
     /// An empty queue.
     pub const fn new() -> GreyQueue {
@@ -83,25 +85,30 @@ impl GreyQueue {
         self.lossy.store(false, Ordering::Relaxed);
     }
 
-    /// Takes `target` in, on behalf of a closure of `cycle`.
+    /// Takes `target` in, on behalf of a closure of `cycle`. If there is no memory for it, `mark` is called to
+    /// mark it on the spot; it says whether it could.
     pub fn push(
         &self,
         os: &Os,
         memory: &Persistent,
         cycle: u32,
         target: Addr,
-    ) -> Result<(), Refused> {
+        mark: impl FnOnce() -> bool,
+    ) {
         let mut inner = self.inner.lock();
         if inner.cycle != cycle {
-            return Ok(());
+            return;
         }
-        let block = inner.block_with_room(os, memory).ok_or(Refused)?;
+        let Some(block) = inner.block_with_room(os, memory) else {
+            let flag = if mark() { &self.rescan } else { &self.lossy };
+            flag.store(true, Ordering::Release);
+            return;
+        };
         // SAFETY: a filled block belongs to the queue, whose lock we hold.
         let block = unsafe { &mut *block.as_ptr() };
         block.entries[block.len] = target;
         block.len += 1;
         self.filled.store(true, Ordering::Release);
-        Ok(())
     }
 
     /// Gives all entries to `take`; false when there were none. The lock is free while `take` runs.
@@ -128,19 +135,15 @@ impl GreyQueue {
         self.filled.load(Ordering::Acquire)
     }
 
-    /// Asks the collector to look for marked objects that nobody has queued.
-    pub fn ask_for_rescan(&self) {
-        self.rescan.store(true, Ordering::Release);
+    /// Whether nobody has asked for a rescan. This is the collector's last look before a round is clean.
+    pub fn is_settled(&self) -> bool {
+        let _nobody_marks_meanwhile = self.inner.lock();
+        !self.rescan.load(Ordering::Acquire)
     }
 
-    /// Whether somebody has asked; asking is forgotten.
+    /// Whether a rescan was asked for; asking is forgotten, so the rescan comes after this.
     pub fn take_rescan(&self) -> bool {
         self.rescan.swap(false, Ordering::AcqRel)
-    }
-
-    /// Says that an entry of the running cycle is lost.
-    pub fn set_lossy(&self) {
-        self.lossy.store(true, Ordering::Release);
     }
 
     /// Whether an entry of the running cycle is lost.
@@ -197,22 +200,39 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::sim::SimOs;
 
     #[test]
     fn entries_of_another_cycle_are_dropped() {
         let (os, memory) = (Os::native(), Persistent::new());
         let queue = GreyQueue::new();
+        let push = |cycle, n| queue.push(&os, &memory, cycle, Addr::new(n), || unreachable!());
         queue.begin(7);
         for n in 1..2000 {
-            queue.push(&os, &memory, 7, Addr::new(n)).unwrap();
-            queue.push(&os, &memory, 6, Addr::new(n + 10_000)).unwrap();
+            push(7, n);
+            push(6, n + 10_000);
         }
         let mut sum = 0;
         assert!(queue.drain(|a| sum += a.get()));
         assert_eq!(sum, (1..2000).sum::<usize>());
         assert!(!queue.drain(|_| ()));
-        queue.push(&os, &memory, 7, Addr::new(1)).unwrap();
+        push(7, 1);
         queue.begin(8);
         assert!(!queue.drain(|_| unreachable!("a new cycle begins with an empty queue")));
+    }
+
+    #[test]
+    fn without_memory_an_entry_is_marked_or_the_cycle_is_lossy() {
+        let os = Os::simulated(SimOs::builder().fail_from(1).build());
+        let memory = Persistent::new();
+        let queue = GreyQueue::new();
+        queue.begin(1);
+        queue.push(&os, &memory, 1, Addr::new(16), || true);
+        assert!(!queue.has_entries() && !queue.is_settled() && !queue.is_lossy());
+        assert!(queue.take_rescan() && queue.is_settled());
+        queue.push(&os, &memory, 1, Addr::new(16), || false);
+        assert!(queue.is_settled() && queue.is_lossy());
+        queue.begin(2);
+        assert!(queue.is_settled() && !queue.is_lossy());
     }
 }

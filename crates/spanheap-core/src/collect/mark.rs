@@ -82,10 +82,10 @@ fn set_mark(heap: u64, table: Table, target: Addr) -> Option<(&'static HeapArena
     Some((arena, word.fetch_or(bit, Ordering::SeqCst) & bit == 0))
 }
 
-/// Marks an object without queueing its page; true if that was news. For a mutator that finds the grey
-/// queue without memory: it asks for a rescan afterwards.
-pub fn mark_directly(heap: u64, cycle: u32, target: Addr) -> bool {
-    set_mark(heap, Generation::new(cycle).table(), target).is_some_and(|(_, new)| new)
+/// Marks an object without queueing its page, for a mutator that finds the grey queue without memory. A
+/// rescan has to follow.
+pub fn mark_directly(heap: u64, cycle: u32, target: Addr) {
+    let _ = set_mark(heap, Generation::new(cycle).table(), target);
 }
 
 impl<'a> Marker<'a> {
@@ -210,8 +210,9 @@ impl<'a> Marker<'a> {
         let index = page.page_in_arena();
         arena.unqueue(index);
         // SAFETY: as above; the page of an object has been grown.
-        let (marks, scanned) =
-            unsafe { (arena.line(self.table, index), arena.line(Table::Scanned, index)) };
+        let marks = unsafe { arena.line(self.table, index) };
+        // SAFETY: as above.
+        let scanned = unsafe { arena.line(Table::Scanned, index) };
         let mut todo = [0u64; PAGE_BITMAP_WORDS];
         let mut objects = 0;
         for word in 0..PAGE_BITMAP_WORDS {

@@ -334,7 +334,7 @@ impl SpanCache {
     ) -> Result<&ClassCache, OutOfMemory> {
         let address =
             Addr::of(ty).get() | usize::from(key.counting == crate::span::Counting::Trailer);
-        let line = &self.mapped[(address >> 4 ^ size_class.index() * 31) % MAPPED];
+        let line = &self.mapped[((address >> 4) ^ (size_class.index() * 31)) % MAPPED];
         if let (Some(cache), true) = (
             line.cache.get(),
             line.ty.get() == address && usize::from(line.size_class.get()) == size_class.index(),

@@ -253,7 +253,7 @@ mod tests {
     fn a_refusal_changes_nothing() {
         let sim = SimOs::builder().fail_from(1).build();
         let os = Os::simulated(sim.clone());
-        let mut persistent = Persistent::new();
+        let persistent = Persistent::new();
         let mut pool = FixedPool::<[u64; 4]>::new(Category::Metadata);
         assert!(pool.alloc(&os, &persistent).is_err());
         assert_eq!((pool.in_use(), os.accounting().reserved()), (0, Bytes::ZERO));

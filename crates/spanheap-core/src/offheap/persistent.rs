@@ -193,7 +193,7 @@ mod tests {
         for page in [4096, 65536, 1 << 20] {
             let sim = SimOs::builder().page_size(Bytes::new(page)).build();
             let os = Os::simulated(sim.clone());
-            let mut persistent = Persistent::new();
+            let persistent = Persistent::new();
             for i in 0..4000usize {
                 let (size, align) = (i * 37 % 500 + 1, 1 << (i % 13));
                 let category = Category::ALL[i % Category::COUNT];
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn a_large_record_gets_its_own_block_and_leaves_the_open_one_open() {
         let os = Os::simulated(SimOs::builder().build());
-        let mut persistent = Persistent::new();
+        let persistent = Persistent::new();
         let before = persistent.alloc(&os, layout(8, 8), Category::Metadata).unwrap();
         let large = persistent.alloc(&os, layout(LARGE_BYTES, 4096), Category::Metadata).unwrap();
         assert!(is_zero_then_fill(large, LARGE_BYTES));
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn each_category_pays_for_its_own_blocks() {
         let os = Os::simulated(SimOs::builder().build());
-        let mut persistent = Persistent::new();
+        let persistent = Persistent::new();
         persistent.alloc(&os, layout(1, 1), Category::Roots).unwrap();
         persistent.alloc(&os, layout(0, 8), Category::Diagnostics).unwrap();
         assert_eq!(os.accounting().mapped(Category::Roots), Bytes::new(BLOCK_BYTES));
@@ -246,7 +246,7 @@ mod tests {
         for n in 1..=4 {
             let sim = SimOs::builder().fail_call(n).build();
             let os = Os::simulated(sim.clone());
-            let mut persistent = Persistent::new();
+            let persistent = Persistent::new();
             let mut refused = 0;
             for size in sizes {
                 let start = persistent.alloc(&os, layout(size, 8), Category::Metadata);
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn threads_share_it() {
         let os = Os::native();
-        let mut persistent = Persistent::new();
+        let persistent = Persistent::new();
         std::thread::scope(|s| {
             for _ in 0..4 {
                 s.spawn(|| {

@@ -53,9 +53,11 @@ const fn start_bits() -> [[u64; PAGE_BITMAP_WORDS]; CLASS_COUNT] {
 
 /// The line of `table` for the page at `page`, which belongs to a span in use.
 pub(crate) fn line(table: Table, page: Addr) -> &'static Line {
-    // SAFETY: a span in use lies in published arenas (M1, M2), and its pages are grown (A1). The line
-    // lives as long as the heap; callers do not keep it longer than they own the span.
-    unsafe { (*map::find(page)).line(table, page.page_in_arena()) }
+    // SAFETY: a span in use lies in published arenas, whose records live (M1, M2).
+    let arena = unsafe { &*map::find(page) };
+    // SAFETY: the pages of a span are grown (A1). The line lives as long as the heap; callers do not
+    // keep it longer than they own the span.
+    unsafe { arena.line(table, page.page_in_arena()) }
 }
 
 /// The lines of all pages of a span in `table`, with the address of each page.
@@ -81,7 +83,9 @@ pub(crate) fn clear(table: Table, addr: Addr) {
 
 fn bit_of(table: Table, addr: Addr) -> (&'static AtomicU64, u64) {
     // SAFETY: as in `line`.
-    unsafe { (*map::find(addr)).bit(table, addr) }
+    let arena = unsafe { &*map::find(addr) };
+    // SAFETY: as in `line`.
+    unsafe { arena.bit(table, addr) }
 }
 
 /// The first free run at or behind `from`, which is a slot start or the limit of the span.

@@ -47,7 +47,7 @@ impl Shape {
             (Shape::NoScan, Shape::Words(_)) => Shape::Words(0).with(offset, field),
             (Shape::Words(mine), Shape::Words(mask)) => {
                 let word = (offset / WORD_BYTES) as u32;
-                if offset % WORD_BYTES != 0 || word >= mask.leading_zeros() + 1 || word >= 64 {
+                if offset % WORD_BYTES != 0 || word > mask.leading_zeros() || word >= 64 {
                     Shape::Opaque
                 } else {
                     Shape::Words(mine | mask << word)

@@ -69,7 +69,8 @@ fn every_value_is_dropped_exactly_once() {
 fn make_values(heap: &Heap, ledger: &Arc<Ledger>, thread: usize, count: usize) {
     let mut random = Random::new(thread as u64 + 1);
     let mut numbers = thread * count..(thread + 1) * count;
-    let mut kept: Option<Root<Rootable![Holder<'_>]>> = None;
+    type Kept = Root<Rootable![Holder<'_>]>;
+    let mut kept: Option<Kept> = None;
     while !numbers.is_empty() {
         kept = heap.enter(|mc| {
             let leaf = |number| Leaf { ledger: ledger.clone(), number };
