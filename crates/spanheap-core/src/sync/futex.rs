@@ -146,6 +146,8 @@ mod tests {
                 });
             }
         });
-        assert_eq!(shared.1.into_inner(), 200_000);
+        shared.0.lock();
+        // SAFETY: the lock is held.
+        assert_eq!(unsafe { *shared.1.get() }, 200_000);
     }
 }
