@@ -34,3 +34,8 @@ pub use spanheap_core::span::layout::Shape;
 pub use spanheap_derive::Trace;
 pub use stats::Stats;
 pub use trace::{Trace, Tracer};
+
+/// The examples of the README are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -97,8 +97,8 @@ impl Collector {
                 marker.want_rescan();
             }
             if !marker.drain() {
-                // Somebody holds the lock of a container. Look again when he had time to give it up.
-                self.sleep_until_leave(RETRY);
+                // Somebody holds the lock of a container. Look again when there was time to give it up.
+                self.central.alarm().sleep(Some(RETRY));
                 marker.retry_aside();
             } else if !self.grey.has_entries() {
                 return;
@@ -128,20 +128,15 @@ impl Collector {
     fn grace_period(&self, mut meanwhile: impl FnMut()) {
         self.registry.begin_grace(&self.fence);
         while !self.registry.is_grace_over() {
-            self.sleep_until_leave(PATIENCE);
+            self.control.set_awaiting_leave(true);
+            // A mutator that has not seen the flag had left before this point, or it will see it.
+            self.fence.heavy();
+            if !self.registry.is_grace_over() {
+                self.central.alarm().sleep(Some(PATIENCE));
+            }
+            self.control.set_awaiting_leave(false);
             meanwhile();
         }
-    }
-
-    /// Sleeps until a mutator leaves, but no longer than `limit`.
-    fn sleep_until_leave(&self, limit: Duration) {
-        self.control.set_awaiting_leave(true);
-        // A mutator that has not seen the flag has left before this point, or will see it.
-        self.fence.heavy();
-        if !self.registry.is_grace_over() || limit == RETRY {
-            self.central.alarm().sleep(Some(limit));
-        }
-        self.control.set_awaiting_leave(false);
     }
 
     /// Checkmark mode: see [`checkmark`]. Leaves the gate closed; the publication of the next phase word
