@@ -1,8 +1,10 @@
 //! The workspace's own chores, run as `cargo xtask <chore>`.
 //!
-//! There is one chore so far: `tidy`, the conventions that neither the compiler nor clippy can
-//! check. It prints one line per finding and fails when there is any. The same check is a test of
-//! this crate, so `cargo test` enforces it too.
+//! - `tidy` checks the conventions that neither the compiler nor clippy can check. It prints one
+//!   line per finding and fails when there is any. The same check is a test of this crate, so
+//!   `cargo test` enforces it too.
+//! - `unsafe-inventory` prints the table of unsafe code that `SAFETY.md` holds; with `--write` it
+//!   puts the table there.
 
 mod tidy;
 
@@ -13,8 +15,10 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["tidy"] => run_tidy(),
+        ["unsafe-inventory"] => run_inventory(false),
+        ["unsafe-inventory", "--write"] => run_inventory(true),
         _ => {
-            eprintln!("usage: cargo xtask tidy");
+            eprintln!("usage: cargo xtask tidy | unsafe-inventory [--write]");
             ExitCode::from(2)
         }
     }
@@ -37,6 +41,30 @@ fn run_tidy() -> ExitCode {
     }
     eprintln!("tidy: {} finding(s)", findings.len());
     ExitCode::FAILURE
+}
+
+/// Prints the inventory of unsafe code, or writes it into the document that holds it.
+fn run_inventory(write: bool) -> ExitCode {
+    let root = workspace_root();
+    let done = tidy::Tree::load(&root).and_then(|tree| {
+        let table = tidy::unsafe_inventory(&tree);
+        if !write {
+            print!("{table}");
+            return Ok(());
+        }
+        let path = root.join(tidy::INVENTORY_DOCUMENT);
+        let text = std::fs::read_to_string(&path)?;
+        let missing = || std::io::Error::other("the document has no marks around a table");
+        let text = tidy::replace_inventory(&text, &table).ok_or_else(missing)?;
+        std::fs::write(path, text)
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("unsafe-inventory: {error}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 /// The folder above this crate. The variable that cargo sets while it runs the program wins over

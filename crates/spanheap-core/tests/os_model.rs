@@ -4,6 +4,10 @@
 //! counters of the `Os` must equal the model's sums; a step that the system refuses must have
 //! changed nothing; Ready pages must hold what was last written, or zeros where zeros are promised;
 //! and in the end everything must be back.
+//!
+//! # Safety
+//! Reads and writes the first word of pages that are Ready, as the model knows and the `Os` under
+//! test has agreed; each page belongs to the one thread that runs the sequence.
 
 use std::sync::Arc;
 

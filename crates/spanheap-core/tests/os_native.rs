@@ -3,6 +3,10 @@
 //! The proof that Reserved memory faults needs a process that may die: the test starts this very
 //! program again with one ignored test selected, which touches memory of the kind named in a
 //! variable.
+//!
+//! # Safety
+//! Makes slices of ranges that the test has made Ready and owns alone, and asks the kernel about
+//! them. The child process breaks the rule on purpose, and dies of it.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;

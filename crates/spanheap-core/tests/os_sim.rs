@@ -1,4 +1,8 @@
 //! The simulated system itself: it must catch what a caller does wrong, and fail when told to.
+//!
+//! # Safety
+//! Reads and writes bytes of simulated pages, whose backing memory is there in every shadow state
+//! but None.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

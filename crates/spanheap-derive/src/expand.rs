@@ -19,6 +19,10 @@
 //!
 //! What mentions a field's type carries the span of that type, so a type that is not `Trace` is
 //! pointed at where it stands; everything else carries the span of the derive.
+//!
+//! # Safety
+//! The expansion is an `unsafe impl`, and nobody who derives reviews it. What it promises is the
+//! contract of `Trace`; the table in the root of this crate says how each promise is kept.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -53,6 +57,9 @@ pub(crate) fn implementation(item: &Item<'_>) -> TokenStream {
     let body = if item.leaf { TokenStream::new() } else { body(item, &names) };
     let guard = drop_guard(item, &names);
     quote! {
+        // SAFETY: every field that is not a leaf is passed on to its own `trace`; the shape is folded
+        // from the same fields; a leaf is asserted to be 'static; and the guard refuses `Drop` for a
+        // type that may hold a `Gc`.
         #[automatically_derived]
         #[allow(deprecated)]
         unsafe impl #impl_generics #trace for #name #ty_generics #where_clause {

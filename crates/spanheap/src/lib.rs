@@ -1,5 +1,196 @@
 //! A garbage-collected heap for Rust: several threads share one heap of objects with cycles, and a
 //! concurrent, precise collector frees what is unreachable without ever stopping the world.
+//!
+//! # A first heap
+//! ```
+//! use spanheap::{Gc, GcCell, Heap, Root, Rootable, Trace};
+//!
+//! #[derive(Trace)]
+//! struct Node<'gc> {
+//!     key: u64,
+//!     next: GcCell<'gc, Option<Gc<'gc, Node<'gc>>>>,
+//! }
+//!
+//! let heap = Heap::new();
+//! let ring: Root<Rootable![Node<'_>]> = heap.enter(|mc| {
+//!     let b = mc.alloc(Node { key: 2, next: GcCell::new(None) });
+//!     let a = mc.alloc(Node { key: 1, next: GcCell::new(Some(b)) });
+//!     b.next.set(mc, Some(a)); // a cycle
+//!     mc.root(a) // what leaves the closure
+//! });
+//! let _ = heap.collect();
+//! assert_eq!(heap.stats().live_objects, 2);
+//! assert_eq!(heap.enter(|mc| ring.get(mc).next.get().map(|b| b.key)), Some(2));
+//! ```
+//!
+//! # Closures
+//! Objects are reached only inside the closure of [`Heap::enter`]. A [`Gc`] carries the lifetime of its
+//! closure, so it can be copied, compared and followed freely there, and cannot leave:
+//!
+//! ```compile_fail
+//! # use spanheap::Heap;
+//! let heap = Heap::new();
+//! let escaped = heap.enter(|mc| mc.alloc(1_u64)); // its lifetime ends with the closure
+//! ```
+//!
+//! Nor can it be stored in an object of another closure, whose heap may be another one:
+//!
+//! ```compile_fail
+//! # use spanheap::{Gc, GcCell, Heap, Trace};
+//! # #[derive(Trace)]
+//! # struct Node<'gc> { next: GcCell<'gc, Option<Gc<'gc, Node<'gc>>>> }
+//! let (one, other) = (Heap::new(), Heap::new());
+//! one.enter(|mc| {
+//!     let ours = mc.alloc(Node { next: GcCell::new(None) });
+//!     other.enter(|other_mc| {
+//!         let theirs = other_mc.alloc(Node { next: GcCell::new(None) });
+//!         ours.next.set(mc, Some(theirs)); // borrowed data escapes
+//!     });
+//! });
+//! ```
+//!
+//! - **A closure holds up nobody but the collector.** Other threads go on allocating, in every phase.
+//!   But while one closure is open, the collector can neither begin nor finish a cycle, and memory
+//!   grows. Make a closure a step: one request, one batch, a slice of an interpreter's loop.
+//! - Threads attach themselves at their first `enter`. Any number of heaps can be used by a thread, and
+//!   closures nest, on one heap or on several; the collector sees the outermost.
+//! - A panic in a closure leaves it and is passed on.
+//! - [`Heap::collect`] waits for a complete cycle outside of closures. Inside one of the same heap it only
+//!   requests one, and its result says which of the two it was.
+//!
+//! # What may live in a heap
+//! A type that is [`Trace`], `Send` and `Sync`: the collector has to find its pointers, other threads may
+//! reach it, and it is dropped on another thread. Write `#[derive(Trace)]`. Fields may be numbers and
+//! strings, `Gc`s, cells, `Option`s, tuples, arrays, `Box`es and collections of such; and enums of them.
+//!
+//! ```compile_fail
+//! # use spanheap::Heap;
+//! struct Engine { power: u32 } // without `Trace`
+//! Heap::new().enter(|mc| { mc.alloc(Engine { power: 90 }); });
+//! ```
+//!
+//! ```compile_fail
+//! # use spanheap::{Heap, Trace};
+//! #[derive(Trace)]
+//! struct Counter { hits: std::cell::Cell<u32> } // not `Sync`: use an atomic, or a `Mutex`
+//! Heap::new().enter(|mc| { mc.alloc(Counter { hits: 0.into() }); });
+//! ```
+//!
+//! A foreign type without `Trace` can be a field marked `#[trace(leaf)]`, if it is `'static`: then it holds
+//! no `Gc`. `#[trace(leaf)]` on a type says so of all its fields. Objects hold no other borrows than of
+//! `'static` data.
+//!
+//! [`Mutator::alloc`] moves a value in; [`Mutator::alloc_slice`] makes a `Gc<[T]>` of an iterator,
+//! [`Mutator::alloc_str`] a `Gc<str>` of a string. Equality, order and hashes of a `Gc` are those of the
+//! object; [`Gc::ptr_eq`] compares identity.
+//!
+//! # Changing objects
+//! An object is shared from the moment that it exists, so there is no `&mut` to it. Pointers that change
+//! are fields of two kinds, both of which tell the collector what was overwritten:
+//!
+//! - [`GcCell`] is one atomic word and holds a `Gc<T>` or an `Option<Gc<T>>`. Outside of a cycle setting
+//!   it is a plain store.
+//! - [`GcMutex`] is a lock around anything that is `Trace`, such as a `HashMap` of `Gc`s. The collector
+//!   only tries the lock. While a cycle runs, taking it may cost a walk over the contents.
+//!
+//! ```
+//! # use spanheap::{Gc, GcMutex, Heap, Trace};
+//! # use std::collections::HashMap;
+//! #[derive(Trace)]
+//! struct Scope<'gc> {
+//!     names: GcMutex<'gc, HashMap<String, Gc<'gc, str>>>,
+//! }
+//!
+//! Heap::new().enter(|mc| {
+//!     let scope = mc.alloc(Scope { names: GcMutex::new(HashMap::new()) });
+//!     scope.names.lock(mc).insert("x".into(), mc.alloc_str("one"));
+//!     assert_eq!(&*scope.names.lock(mc)["x"], "one");
+//! });
+//! ```
+//!
+//! Cells and locks of the standard library are for contents without pointers: atomics, `Mutex<String>`.
+//!
+//! # Roots
+//! [`Mutator::root`] makes a [`Root`], which retains an object outside of closures: in a static, on another
+//! thread, over an `await`. Its parameter names the type with its lifetime left open,
+//! `Root<Rootable![Node<'_>]>`; [`Root::get`] gives the object back in a closure of the same heap, and
+//! panics in one of another. Cloning and dropping roots takes no lock and needs no closure. What only a
+//! dropped root held is freed by the next cycle that begins.
+//!
+//! # Destructors
+//! Values that need dropping are dropped after a cycle has found them dead: on a thread of the heap's own,
+//! in any order, some time later, each once, and at the latest when the heap is dropped. A panic in a
+//! destructor is counted and otherwise ignored. What a destructor could see through a `Gc` may be gone,
+//! so a type that may hold one has no `Drop`:
+//!
+//! ```compile_fail
+//! # use spanheap::{Gc, Trace};
+//! #[derive(Trace)]
+//! struct Node<'gc> { next: Option<Gc<'gc, Node<'gc>>> }
+//! impl Drop for Node<'_> { fn drop(&mut self) {} } // conflicts with the derive
+//! ```
+//!
+//! Put what needs a destructor into a field of a type of its own, which holds no `Gc`:
+//!
+//! ```
+//! # use spanheap::{Gc, Heap, Trace};
+//! #[derive(Trace)]
+//! struct Socket { number: i32 }
+//! impl Drop for Socket {
+//!     fn drop(&mut self) { /* close it */ }
+//! }
+//!
+//! #[derive(Trace)]
+//! struct Client<'gc> { socket: Socket, peer: Option<Gc<'gc, Client<'gc>>> }
+//! Heap::new().enter(|mc| mc.alloc(Client { socket: Socket { number: 3 }, peer: None }).socket.number);
+//! ```
+//!
+//! # Memory
+//! A cycle begins by itself so as to end when the heap has grown by [`HeapBuilder::gc_percent`] (100) of
+//! what the last one retained. [`HeapBuilder::memory_limit`] bounds the memory that is ready for use, the
+//! heap's own tables included; it is compared when objects need more pages, and makes cycles begin
+//! earlier. What values own elsewhere, such as the elements of a `Vec`, is counted by neither. A limit or a system that gives no more is an error value of [`Mutator::try_alloc`], and a panic of
+//! [`Mutator::alloc`]. Nothing has changed then, and the heap goes on. Inside a closure nobody waits for
+//! the collector, so the way on leads outside:
+//!
+//! ```
+//! # use spanheap::{Collected, Heap, OutOfMemory};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let heap = Heap::builder().memory_limit(32 << 20).build()?;
+//! let step = || heap.enter(|mc| {
+//!     let buffer = mc.try_alloc_slice((0..1_000_000u32).map(u64::from))?; // 8 MB, garbage at the end
+//!     Ok::<usize, OutOfMemory>(buffer.len())
+//! });
+//! for _ in 0..10 {
+//!     let len = step().or_else(|full| match heap.collect() {
+//!         Collected::Complete => step(), // once more, with what the cycle has freed
+//!         Collected::Requested => Err(full),
+//!     })?;
+//!     assert_eq!(len, 1_000_000);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Pages that a cycle has emptied are used again by the heap; they are returned to the system when the heap
+//! is dropped. [`Heap::stats`] says what the heap holds, when the next cycle is due, and the longest time
+//! that any thread was held up, and why.
+//!
+//! # When something seems wrong
+//! Three settings make a heap check itself, at a price: [`HeapBuilder::checkmark`] verifies each cycle by a
+//! second mark while closures wait, and ends the process with a report about the first object that was
+//! missed; [`HeapBuilder::poison`] fills what is freed; [`HeapBuilder::collect_continuously`] runs one cycle
+//! after the other. A program without `unsafe` never needs them. A hand-written [`Trace`] does.
+//!
+//! # What it does not do yet
+//! - Weak pointers, and maps whose entries die with their keys.
+//! - Cleanups that run when an object has died, and finalizers that revive one.
+//! - Arenas that free a request's objects at once.
+//! - Several marking threads, and help from allocating threads: if they allocate faster than one thread
+//!   marks, the heap grows beyond its goal, up to its limit.
+//! - Returning pages to the system before the heap is dropped.
+//! - `Gc<dyn Trait>`, and heaps of one thread whose values need not be `Send` and `Sync`.
+//! - Other systems than Linux on 64-bit processors.
 
 // The expansion of `#[derive(Trace)]` says `::spanheap`, in this crate too.
 extern crate self as spanheap;

@@ -1,4 +1,8 @@
 //! [`Trace`]: how the collector finds the pointers of a type.
+//!
+//! # Safety
+//! Nothing unsafe is done here; the trait is unsafe to implement. Its six promises are what marking
+//! relies on: a pointer that is not reported is an object that is freed while it is in use.
 
 use spanheap_core::span::layout::Shape;
 pub use spanheap_core::span::tracer::Tracer;

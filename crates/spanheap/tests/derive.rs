@@ -4,6 +4,9 @@
 //! The pointers here are numbers: [`Edge`] implements `Trace` by hand and reports its number. So
 //! these tests need no heap, and say of an implementation exactly what the collector would see of
 //! it.
+//!
+//! # Safety
+//! [`Edge`] holds no pointer, and no value here ever lies in a heap.
 #![allow(dead_code, reason = "fields of test types are read by their trace functions only")]
 
 use std::cell::Cell;

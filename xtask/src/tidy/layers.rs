@@ -14,10 +14,10 @@ use super::{Finding, Source, Tree};
 use std::collections::BTreeSet;
 
 /// Where the layered crate lies.
-const CORE: &str = "crates/spanheap-core/src/";
+pub(super) const CORE: &str = "crates/spanheap-core/src/";
 
 /// The layers, bottom up: a module uses the ones before it.
-const LAYERS: [&str; 15] = [
+pub(super) const LAYERS: [&str; 15] = [
     "fatal", "addr", "error", "bitmap", "sync", "os", "offheap", "pages", "span", "heap",
     "collect", "mutator", "arena", "observe", "api",
 ];
@@ -167,7 +167,7 @@ fn is_cfg_test(token: &Token) -> bool {
 
 /// The number of tokens of the item that `tokens` starts with, if its first attribute makes it test
 /// code.
-fn test_item(tokens: &[Token]) -> Option<usize> {
+pub(super) fn test_item(tokens: &[Token]) -> Option<usize> {
     match tokens {
         [hash, attribute, ..] if hash.is_punct('#') && is_cfg_test(attribute) => {}
         _ => return None,

@@ -16,17 +16,24 @@
 //! | every file opens with an essay | `essay.rs` |
 //! | nothing unfinished, no paths of somebody's machine | `marks.rs` |
 //! | documents name files that exist | `paths.rs` |
+//! | tables in documents that repeat what the code says | `tables.rs` |
+//! | the inventory of unsafe code is up to date | `inventory.rs` |
 
 mod essay;
+mod inventory;
 mod layers;
 mod lengths;
 mod manifests;
 mod marks;
 mod paths;
 mod safety;
+mod tables;
 mod tokens;
 mod tree;
 
+pub(crate) use inventory::{
+    DOCUMENT as INVENTORY_DOCUMENT, replace as replace_inventory, table as unsafe_inventory,
+};
 pub(crate) use tree::{Source, Tree};
 
 use std::fmt;
@@ -63,15 +70,17 @@ pub(crate) fn check(root: &Path) -> io::Result<Vec<Finding>> {
 
 /// Applies every rule to a tree.
 fn check_tree(tree: &Tree) -> Vec<Finding> {
-    let rules: [fn(&Tree) -> Vec<Finding>; 8] = [
+    let rules: [fn(&Tree) -> Vec<Finding>; 10] = [
         tokens::check,
         essay::check,
+        inventory::check,
         layers::check,
         lengths::check,
         manifests::check,
         marks::check,
         paths::check,
         safety::check,
+        tables::check,
     ];
     let mut findings: Vec<Finding> = rules.iter().flat_map(|rule| rule(tree)).collect();
     findings.sort();

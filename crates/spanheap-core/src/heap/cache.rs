@@ -24,7 +24,7 @@
 //!
 //! A closure may outlive its cycle. Then the heap's generation is ahead of the closure's, and a span that
 //! it gets now has been swept for the new one: its runs are not black, which is right, since nothing is
-//! being marked. Hence the test in [`Tint::is_black`].
+//! being marked. Hence the test in `Tint::is_black`.
 //!
 //! # Locking
 //! None: the owner alone uses its caches while it is inside a closure; see `collect::registry` for who

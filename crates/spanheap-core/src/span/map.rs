@@ -2,8 +2,7 @@
 //!
 //! One process-wide flat table with an entry for every 64 MiB of user address space: 2^21 pointers, 16
 //! MiB of zero pages of which a program touches as many as it has heaps. A lookup is a shift and a load.
-//! Beside the class tables of each heap this is the only thing that heaps share, and the only static
-//! of the crate.
+//! This is the only thing that heaps share, and the only static of the crate that ever changes.
 //!
 //! # Invariants
 //! - M1. An entry goes from null to an arena once while the arena's heap lives, and back to null when the

@@ -1,4 +1,7 @@
 //! Shapes and edges of the types of the standard library, with a pointer that is a number.
+//!
+//! # Safety
+//! The stand-in for a pointer implements `Trace` by hand. It is never followed and never allocated.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet, LinkedList, VecDeque};
