@@ -129,8 +129,9 @@ impl Heap {
     /// Runs a complete collection cycle and waits for it, unless the calling thread is inside a closure
     /// of this heap: then the cycle is only requested, and the result says so.
     ///
-    /// An object that nobody could reach when `collect` was called is freed when it returns
-    /// [`Collected::Complete`]. Destructors run later, on the drop thread.
+    /// An object that nobody could reach when `collect` was called is no longer retained when it returns
+    /// [`Collected::Complete`]. Its memory can be used again at once, or, if the object lies where a thread
+    /// allocates that is inside a closure, after the next cycle. Destructors run later, on the drop thread.
     pub fn collect(&self) -> Collected {
         if attach::is_inside(&self.core) {
             self.core.request_cycle();
@@ -193,8 +194,9 @@ impl HeapBuilder {
         self
     }
 
-    /// Bytes of memory that the heap will not exceed, its own records included. An allocation that would
-    /// exceed them is refused: `try_alloc` returns an error, `alloc` panics.
+    /// Bytes of ready memory above which no pages are taken for objects any more: `try_alloc` returns an
+    /// error, `alloc` panics. The heap's own records count, but they are not refused anything, so they may
+    /// exceed the limit by a few percent.
     pub fn memory_limit(mut self, bytes: usize) -> HeapBuilder {
         self.options.policy.limit = Some(Bytes::new(bytes));
         self

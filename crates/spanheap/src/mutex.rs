@@ -107,7 +107,8 @@ impl<'gc, T: Trace> GcMutex<'gc, T> {
     #[cold]
     fn shade_contents(&self, mc: &Mutator<'_>) {
         let mut sink = Shade { mc };
-        let mut tracer = Tracer::new(&mut sink, Reader::Everything);
+        // SAFETY: the lock is held, so the contents are this thread's alone, and so are containers in them.
+        let mut tracer = unsafe { Tracer::new(&mut sink, Reader::Everything) };
         // SAFETY: L1: the lock is held by this thread.
         unsafe { &*self.value.get() }.trace(&mut tracer);
     }

@@ -53,7 +53,7 @@ pub struct Stats {
 
 impl Stats {
     pub(crate) fn of(heap: &CoreHeap) -> Stats {
-        let core = CoreStats::of(heap.collector());
+        let core = CoreStats::of(heap);
         Stats {
             cycles: core.cycles,
             live_bytes: core.marked.get(),

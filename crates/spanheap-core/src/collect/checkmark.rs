@@ -118,7 +118,8 @@ impl Check<'_> {
             Layout::Traced(trace) => {
                 // SAFETY: the object is reachable, so it is initialised.
                 let count = unsafe { info.count(object) };
-                let mut tracer = Tracer::new(self, Reader::Everything);
+                // SAFETY: nobody is inside, so everything is ours.
+                let mut tracer = unsafe { Tracer::new(self, Reader::Everything) };
                 // SAFETY: the layout says that the function is for objects like this one.
                 unsafe { trace(object.as_ptr(), count, &mut tracer) };
             }

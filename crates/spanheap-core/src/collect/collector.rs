@@ -25,7 +25,6 @@ use crate::heap::central::Config;
 use crate::heap::{Central, OutOfMemory};
 use crate::os::barrier::ProcessBarrier;
 use crate::os::{Os, OsError};
-use crate::span::Generation;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Lock, Rank};
 use std::sync::Arc;
@@ -157,11 +156,6 @@ impl Collector {
         &self.central
     }
 
-    /// The options that the heap was made with.
-    pub fn options(&self) -> &Options {
-        &self.options
-    }
-
     /// The root table.
     pub fn roots(&self) -> &RootTable {
         &self.roots
@@ -249,16 +243,15 @@ impl Collector {
         }
         let collector = self.clone();
         let run = move || {
+            // Before the first destructor: it may drop the last handle of this heap.
+            collector.threads.lock()[1] = Some(std::thread::current().id());
             let central = &collector.central;
             while let Some(batch) = central.drops().wait_and_run_batch() {
                 central.finish_drops(batch);
             }
         };
         match std::thread::Builder::new().name("spanheap-drop".into()).spawn(run) {
-            Ok(handle) => {
-                self.threads.lock()[1] = Some(handle.thread().id());
-                *thread = Some(handle);
-            }
+            Ok(handle) => *thread = Some(handle),
             // Without a thread the destructors run here. Slower, but nothing is owed for ever.
             Err(_) => while self.central.run_drops() {},
         }
@@ -303,11 +296,6 @@ impl Collector {
         for class in self.central.classes().iter() {
             while self.central.sweep_one(class) {}
         }
-    }
-
-    /// The generation that a finished `cycle` begins.
-    pub(super) fn generation_of(cycle: u32) -> Generation {
-        Generation::new(cycle)
     }
 
     /// The error for a request that no heap could meet.

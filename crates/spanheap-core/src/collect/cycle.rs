@@ -13,12 +13,14 @@
 
 use super::checkmark;
 use super::collector::{Collector, CycleReport};
-use super::mark::{Marker, retain_everything};
+use super::control::Wish;
+use super::mark::Marker;
 use super::page_queue::PageQueue;
 use super::phase::{Phase, PhaseWord};
 use crate::addr::PAGE_BYTES;
 use crate::addr::{Bytes, PageCount};
 use crate::os::clock::thread_cpu_time;
+use crate::span::Generation;
 use std::time::Duration;
 
 /// How long the collector sleeps at most before it looks again whether somebody has left. A mutator that
@@ -51,8 +53,12 @@ impl Collector {
         let taken_now = self.central.taken();
         let since_snapshot = Bytes::new(taken_now.wrapping_sub(taken_at_snapshot));
         let allocated = Bytes::new(taken_now.wrapping_sub(taken_before)).min_if_negative();
-        let retained = report.marked.bytes + since_snapshot.min_if_negative();
-        self.central.begin_generation(Self::generation_of(cycle), retained, taken_now);
+        let all = report.retained_everything;
+        let retained = match all {
+            true => self.central.live(),
+            false => report.marked.bytes + since_snapshot.min_if_negative(),
+        };
+        self.central.begin_generation(Generation::new(cycle), retained, taken_now, all);
         self.publish(PhaseWord::new(Phase::Idle, cycle));
         self.control.set_gate(false);
 
@@ -77,15 +83,11 @@ impl Collector {
                 break;
             }
         }
-        let broken = marker.is_broken() || self.grey.is_lossy();
-        let mut report =
-            CycleReport { marked: marker.marked(), rounds, retained_everything: broken };
-        if broken {
-            report.marked = retain_everything(&self.central, cycle);
-        } else if self.options.checkmark {
+        let retained_everything = marker.is_broken() || self.grey.is_lossy();
+        if self.options.checkmark && !retained_everything {
             self.verify(cycle);
         }
-        report
+        CycleReport { marked: marker.marked(), rounds, retained_everything }
     }
 
     /// Marks and scans until there is nothing left that can be seen.
@@ -97,6 +99,10 @@ impl Collector {
                 marker.want_rescan();
             }
             if !marker.drain() {
+                if self.control.wish() == Wish::Shutdown {
+                    marker.give_up();
+                    return;
+                }
                 // Somebody holds the lock of a container. Look again when there was time to give it up.
                 self.central.alarm().sleep(Some(RETRY));
                 marker.retry_aside();

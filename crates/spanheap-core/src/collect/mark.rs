@@ -14,6 +14,8 @@
 //! - The page queue is full: the page is not queued, and a rescan looks for it at the end.
 //! - A trace function panics: the cycle retains everything (see [`Marker::is_broken`]), and the next one
 //!   tries again. Nothing is lost, and the panic stays on the collector's thread.
+//! - The heap is dropped while a container is locked: nobody will give the lock up, so its guard has been
+//!   forgotten. The cycle ends like one that is broken.
 //! - A pointer does not lie in this heap: it is ignored. The safe API cannot make one.
 //!
 //! # Invariants
@@ -120,6 +122,12 @@ impl<'a> Marker<'a> {
         core::mem::take(&mut self.found)
     }
 
+    /// Gives marking up.
+    pub fn give_up(&mut self) {
+        self.broken = true;
+        self.aside_len = 0;
+    }
+
     /// Asks for a rescan.
     pub fn want_rescan(&mut self) {
         self.rescan = true;
@@ -185,20 +193,21 @@ impl<'a> Marker<'a> {
         }
     }
 
-    /// Scans every page that has a marked object which is not scanned.
+    /// Scans every page that has a marked object which is not scanned. Such a page belongs to a span that
+    /// stays; no record of any other span is looked at, for these may come and go.
     fn scan_differing_pages(&mut self) {
         let central = self.central;
-        let table = self.table;
-        central.pages().for_each_span(|span| {
-            for (page, marks) in bits::lines(span.info(), table) {
-                let scanned = bits::line(Table::Scanned, page);
-                let differs = |(m, s): (&crate::sync::atomic::AtomicU64, _)| {
-                    let s: &crate::sync::atomic::AtomicU64 = s;
-                    m.load(Ordering::SeqCst) & !s.load(Ordering::SeqCst) != 0
-                };
-                if marks.iter().zip(scanned).any(differs) {
-                    self.scan_page(page);
-                }
+        central.pages().for_each_page(central.os(), |arena, page| {
+            // SAFETY: the page has been grown (A1).
+            let marks = unsafe { arena.line(self.table, page) };
+            // SAFETY: as above.
+            let scanned = unsafe { arena.line(Table::Scanned, page) };
+            let differs = (0..PAGE_BITMAP_WORDS).any(|word| {
+                let marked = marks[word].load(Ordering::SeqCst);
+                marked & !scanned[word].load(Ordering::SeqCst) != 0
+            });
+            if differs {
+                self.scan_page(arena.page_base(page));
             }
         });
     }
@@ -281,7 +290,8 @@ impl<'a> Marker<'a> {
             let mut locked = 0;
             for_each_object(info, page, todo, |object| {
                 let reader = Reader::Collector(self.cycle);
-                let mut tracer = Tracer::new(self, reader);
+                // SAFETY: this is the collector, and `cycle` is the running one.
+                let mut tracer = unsafe { Tracer::new(self, reader) };
                 // SAFETY: the object is marked, so it is initialised and stays.
                 let count = unsafe { info.count(object) };
                 // SAFETY: the span's layout says that the function is for objects like this one.
@@ -324,25 +334,4 @@ fn for_each_object(info: &Info, page: Addr, todo: &Todo, mut visit: impl FnMut(A
             visit(info.object_at(page + Bytes::new(granule)));
         });
     }
-}
-
-/// Marks everything that is allocated, for a cycle that could not find out what is reachable. Returns
-/// what that retains.
-pub fn retain_everything(central: &Central, cycle: u32) -> Marked {
-    let marks = Generation::new(cycle);
-    let mut retained = Marked::default();
-    central.pages().for_each_span(|span| {
-        let info = span.info();
-        for (page, marked) in bits::lines(info, marks.table()) {
-            let allocated = bits::line(span.generation().table(), page);
-            for (mark, allocated) in marked.iter().zip(allocated) {
-                let all = allocated.load(Ordering::SeqCst);
-                let before = mark.fetch_or(all, Ordering::SeqCst);
-                let objects = (before | all).count_ones();
-                retained.objects += u64::from(objects);
-                retained.bytes += Bytes::new(objects as usize * info.slot);
-            }
-        }
-    });
-    retained
 }

@@ -51,19 +51,20 @@
 //! | [`pacer`] | when to begin: numbers in, numbers out |
 //! | [`checkmark`] | verification by a second mark |
 
-pub mod buffer;
-pub mod checkmark;
-pub mod collector;
-pub mod control;
-pub mod cycle;
-pub mod grey;
-pub mod mark;
+pub(crate) mod buffer;
+pub(crate) mod checkmark;
+pub(crate) mod collector;
+pub(crate) mod control;
+pub(crate) mod cycle;
+pub(crate) mod grey;
+pub(crate) mod mark;
 pub mod pacer;
-pub mod page_queue;
+pub(crate) mod page_queue;
 pub mod phase;
-pub mod registry;
+pub(crate) mod registry;
 pub mod roots;
 
-pub use collector::{Collector, CycleReport, Options};
+pub(crate) use collector::Collector;
+pub use collector::{CycleReport, Options};
 pub use pacer::Policy;
 pub use phase::{Phase, PhaseWord};

@@ -39,7 +39,7 @@ use super::class::{Class, ClassKey};
 use super::error::OutOfMemory;
 use super::stall::Cause;
 use crate::addr::{Addr, Bytes};
-use crate::os::Category;
+use crate::os::{Category, OsError};
 use crate::span::bits::{self, Run};
 use crate::span::layout::FLAT_SHAPES;
 use crate::span::size_class::{CLASS_COUNT, SizeClass};
@@ -369,7 +369,7 @@ impl SpanCache {
         if link.get().is_none() {
             let layout = core::alloc::Layout::new::<Block>();
             let memory = central.memory().alloc(central.os(), layout, Category::Metadata);
-            let refused = |e| central.out_of_memory(Bytes::ZERO, super::Refused::System(e));
+            let refused = |error: OsError| central.out_of_memory(Bytes::ZERO, error.into());
             link.set(Some(memory.map_err(refused)?.cast()));
         }
         // SAFETY: zeroed persistent memory, valid as a block, never freed before the heap.

@@ -21,11 +21,11 @@ use super::drops::{Batch, DropQueue};
 use super::error::OutOfMemory;
 use super::page_heap::{PageHeap, Refused, Request};
 use super::stall::Stalls;
-use super::sweep::{Swept, sweep};
+use super::sweep::{How, Swept, sweep};
 use crate::addr::{Bytes, PAGE_BYTES};
 use crate::offheap::Persistent;
 use crate::os::{Os, OsError};
-use crate::span::{Generation, OwnedSpan, map};
+use crate::span::{Generation, OwnedSpan, Span, map};
 use crate::sync::Alarm;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -51,6 +51,9 @@ pub struct Central {
     drops: DropQueue,
     poison: bool,
     generation: AtomicU32,
+    /// Whether the sweep for this generation retains everything. Constant while there is a span to sweep for
+    /// it.
+    retain: AtomicBool,
     /// Bytes of objects that the last cycle retained.
     retained: AtomicUsize,
     /// Bytes of runs taken since `retained` was written; wraps below zero when old runs come back.
@@ -79,6 +82,7 @@ impl Central {
             drops: DropQueue::new(),
             poison: config.poison,
             generation: AtomicU32::new(0),
+            retain: AtomicBool::new(false),
             retained: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
             total: AtomicU64::new(0),
@@ -126,8 +130,16 @@ impl Central {
     }
 
     /// Begins a generation: every span is unswept from here on, and `retained` bytes are live, besides
-    /// those taken since `taken_before` was read.
-    pub fn begin_generation(&self, generation: Generation, retained: Bytes, taken_before: usize) {
+    /// those taken since `taken_before` was read. `retain_all`: the sweep frees nothing, because the marks
+    /// are not to be trusted.
+    pub fn begin_generation(
+        &self,
+        generation: Generation,
+        retained: Bytes,
+        taken_before: usize,
+        retain_all: bool,
+    ) {
+        self.retain.store(retain_all, Ordering::Relaxed);
         self.retained.store(retained.get(), Ordering::Relaxed);
         self.taken.fetch_sub(taken_before, Ordering::Relaxed);
         self.generation.store(generation.get(), Ordering::Release);
@@ -199,7 +211,7 @@ impl Central {
     ) -> Result<&'static Class, OutOfMemory> {
         self.classes
             .find_or_make(key, type_name, &self.os, &self.memory)
-            .map_err(|error| self.out_of_memory(Bytes::ZERO, Refused::System(error)))
+            .map_err(|error| self.out_of_memory(Bytes::ZERO, error.into()))
     }
 
     /// A swept span of `class` with at least one free slot.
@@ -255,7 +267,7 @@ impl Central {
         span: OwnedSpan,
         generation: Generation,
     ) -> Option<OwnedSpan> {
-        match sweep(span, generation, &self.drops, self.poison) {
+        match sweep(span, &self.drops, self.how(generation)) {
             Swept::Empty(span) | Swept::Partial(span) => return Some(span),
             Swept::Full(span) => class.put(span, generation, false),
             Swept::Dropping => {}
@@ -263,10 +275,14 @@ impl Central {
         None
     }
 
+    fn how(&self, generation: Generation) -> How {
+        How { generation, retain: self.retain.load(Ordering::Relaxed), poison: self.poison }
+    }
+
     /// Sweeps one span of `class`; false when none is left.
     pub fn sweep_one(&self, class: &Class) -> bool {
         let Some((span, generation)) = class.take_unswept(self.generation()) else { return false };
-        match sweep(span, generation, &self.drops, self.poison) {
+        match sweep(span, &self.drops, self.how(generation)) {
             Swept::Empty(span) => self.pages.free_span(span),
             Swept::Partial(span) => class.put(span, generation, true),
             Swept::Full(span) => class.put(span, generation, false),
@@ -283,13 +299,16 @@ impl Central {
     /// Runs the destructors of everything that is left, for the end of a heap.
     ///
     /// # Safety
-    /// No mutator is attached and nobody uses the heap's objects any more.
+    /// No mutator is attached, no thread but the caller frees spans, and nobody uses the heap's objects any
+    /// more.
     pub unsafe fn drop_everything(&self) {
-        self.pages.for_each_span(|span| {
+        let drop_all = |span: &Span| {
             // SAFETY: the caller's promise; with all caches given back, allocation bits stand at
             // initialised objects only.
             unsafe { self.drops.drop_all(span) };
-        });
+        };
+        // SAFETY: without mutators, and with the drop thread gone, spans do not change.
+        unsafe { self.pages.for_each_span(drop_all) };
     }
 
     /// Frees what a batch of destructors has emptied; false when there was no batch.
@@ -314,7 +333,7 @@ impl Central {
             Refused::TooLarge => {
                 return OutOfMemory { requested, live: self.live(), limit: None };
             }
-            Refused::System(_) => None,
+            Refused::System => None,
         };
         OutOfMemory { requested, live: self.live(), limit }
     }

@@ -12,7 +12,8 @@
 //! # Invariants
 //! - D1. A set drops bit means: dead, initialised, destructor owed, slot allocated. Bits are set by a
 //!   sweep and cleared by the drop thread, both under the queue's lock; so a destructor runs once.
-//! - D2. A span with drops bits is in the queue, or the drop thread is at work on it.
+//! - D2. A span with drops bits is in the queue, or the drop thread is at work on it. Either way its
+//!   `in_drop_queue` is set, so it is never in the queue twice, and never given out while it is in it.
 //! - D3. A span that the queue owns is in no list, so no sweep meets it again.
 //!
 //! # Locking
@@ -74,7 +75,7 @@ impl DropQueue {
     }
 
     /// Sweeps a span whose class drops values: see the rules in [`super::sweep`].
-    pub(super) fn sweep(&self, mut span: OwnedSpan, generation: Generation) -> Swept {
+    pub(super) fn sweep(&self, mut span: OwnedSpan, generation: Generation, retain: bool) -> Swept {
         let info = *span.info();
         let (allocated, marked) = (span.span().generation().table(), generation.table());
         let mut state = self.state.lock();
@@ -84,8 +85,10 @@ impl DropQueue {
             let (scanned, drops) =
                 (bits::line(Table::Scanned, page), bits::line(Table::Drops, page));
             for index in 0..marks.len() {
-                let mark = marks[index].load(Ordering::Acquire);
-                let dead = old[index].load(Ordering::Acquire) & !mark;
+                let allocated = old[index].load(Ordering::Acquire);
+                let retained = if retain { allocated } else { 0 };
+                let mark = marks[index].load(Ordering::Acquire) | retained;
+                let dead = allocated & !mark;
                 let pending = drops[index].load(Ordering::Relaxed) | dead;
                 live += (mark & !pending).count_ones() as usize;
                 owed += pending.count_ones() as usize;
@@ -101,6 +104,13 @@ impl DropQueue {
         }
         self.enqueue(&mut state, span.span());
         if live == 0 {
+            // No sweep will meet the span again, and after the next cycle its allocation bits stand where
+            // marks are made. They must not look like objects that somebody forgot to scan.
+            for (page, pending) in bits::lines(&info, Table::Drops) {
+                for (scanned, pending) in bits::line(Table::Scanned, page).iter().zip(pending) {
+                    scanned.store(pending.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
+            }
             span.span().owned_by_drop_queue.store(true, Ordering::Relaxed);
             let _owned_by_the_queue = span.into_raw();
             return Swept::Dropping;
@@ -147,7 +157,6 @@ impl DropQueue {
         // SAFETY: span records outlive the queue (P3).
         let span = unsafe { first.as_ref() };
         state.first = span.next_drop.take();
-        span.in_drop_queue.store(false, Ordering::Relaxed);
         if state.first.is_none() {
             self.has_work.store(false, Ordering::Release);
         }
@@ -171,6 +180,7 @@ impl DropQueue {
             bits::clear(Table::Drops, object);
             bits::clear(span.generation().table(), object);
         }
+        span.in_drop_queue.store(false, Ordering::Relaxed);
         if bits::count(&info, Table::Drops) > 0 {
             self.enqueue(&mut state, span);
         } else if span.owned_by_drop_queue.load(Ordering::Relaxed) {

@@ -13,15 +13,15 @@
 //! This layer knows generations and colours, and nothing of phases, grace periods or roots: those belong
 //! to `collect`, which calls down into this layer and is never called by it.
 
-pub mod cache;
-pub mod central;
-pub mod class;
-pub mod drops;
+pub(crate) mod cache;
+pub(crate) mod central;
+pub(crate) mod class;
+pub(crate) mod drops;
 pub mod error;
-pub mod page_heap;
+pub(crate) mod page_heap;
 pub mod stall;
-pub mod sweep;
+pub(crate) mod sweep;
 
-pub use central::{Central, Config};
+pub(crate) use central::Central;
 pub use error::OutOfMemory;
-pub use page_heap::Refused;
+pub(crate) use page_heap::Refused;

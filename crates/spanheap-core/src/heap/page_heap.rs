@@ -46,13 +46,14 @@ pub enum Refused {
     Limit,
     /// The request cannot be met by any heap.
     TooLarge,
-    /// The system refused.
-    System(OsError),
+    /// The system refused. Why is not kept: an allocation's result is on the fast path, and it is always
+    /// want of memory, of address space or of mappings.
+    System,
 }
 
 impl From<OsError> for Refused {
-    fn from(error: OsError) -> Refused {
-        Refused::System(error)
+    fn from(_: OsError) -> Refused {
+        Refused::System
     }
 }
 
@@ -187,7 +188,7 @@ impl PageHeap {
         } else if self.limit.is_some_and(over) {
             Err(Refused::Limit)
         } else {
-            os.used(range, prepared).map_err(Refused::System)
+            os.used(range, prepared).map_err(Refused::from)
         };
         if let Err(refused) = done {
             // The run may mix ready and prepared pages, and who is who is forgotten; so all of them
@@ -268,7 +269,7 @@ impl PageHeap {
             return Err(error.into());
         }
         let records = match map::can_hold(range.end().arena()) {
-            true => self.make_records(os, memory, range).map_err(Refused::System),
+            true => self.make_records(os, memory, range).map_err(Refused::from),
             false => Err(Refused::TooLarge),
         };
         if let Err(refused) = records {
@@ -328,9 +329,22 @@ impl PageHeap {
         })
     }
 
-    /// Calls `visit` with the record of each span in use. Spans may come and go meanwhile unless the
-    /// caller prevents it.
-    pub fn for_each_span(&self, mut visit: impl FnMut(&Span)) {
+    /// Calls `visit` with each page that has been grown, in use or free, and its arena. Pages may change
+    /// hands meanwhile.
+    pub fn for_each_page(&self, os: &Os, mut visit: impl FnMut(&HeapArena, usize)) {
+        let unit_pages = table_unit(os).get() / PAGE_BYTES;
+        for arena in self.arenas() {
+            // Complete units only; what is grown later holds nothing that was there at the call.
+            let units = arena.table_steps() / (TABLES * 2);
+            (0..(units * unit_pages).min(ARENA_PAGES)).for_each(|page| visit(arena, page));
+        }
+    }
+
+    /// Calls `visit` with the record of each span in use.
+    ///
+    /// # Safety
+    /// Nobody allocates or frees a span meanwhile.
+    pub unsafe fn for_each_span(&self, mut visit: impl FnMut(&Span)) {
         for arena in self.arenas() {
             let mut page = 0;
             while page < ARENA_PAGES {
@@ -351,11 +365,6 @@ impl PageHeap {
                 }
             }
         }
-    }
-
-    /// Checks the page allocator's invariants; panics when one does not hold.
-    pub fn check(&self) {
-        self.inner.lock().pages.check_invariants();
     }
 
     /// Returns everything to the system.

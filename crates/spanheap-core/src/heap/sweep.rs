@@ -12,6 +12,9 @@
 //!   allocated := 0; scanned := 0; generation := g   from here on `marked` is what is allocated
 //! ```
 //!
+//! A cycle that could not finish marking *retains everything*: then `marked |= allocated` comes first. It
+//! is done here, span by span, because only the owner of a span knows which of its slots hold objects.
+//!
 //! The caller owns the span; what to do with it afterwards is the caller's, too: the outcome says what
 //! it is good for.
 //!
@@ -35,19 +38,29 @@ pub enum Swept {
     Dropping,
 }
 
-/// Sweeps a span for `generation`. Freed slots are filled with a pattern when `poison` is set.
-pub fn sweep(
-    mut span: OwnedSpan,
-    generation: Generation,
-    drops: &DropQueue,
-    poison: bool,
-) -> Swept {
+/// How to sweep.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// The generation to sweep for.
+    pub generation: Generation,
+    /// Whether everything that is allocated stays.
+    pub retain: bool,
+    /// Whether freed slots are filled with a pattern.
+    pub poison: bool,
+}
+
+/// Sweeps a span.
+pub fn sweep(mut span: OwnedSpan, drops: &DropQueue, how: How) -> Swept {
+    let How { generation, retain, poison } = how;
     let info = *span.info();
     let old = span.span().generation();
     debug_assert!(old.next() == generation, "a span missed a sweep: {old:?} -> {generation:?}");
     let (allocated, marked) = (old.table(), generation.table());
     if info.drop.is_some() {
-        return drops.sweep(span, generation);
+        return drops.sweep(span, generation, retain);
+    }
+    if retain {
+        retain_allocated(&span, allocated, marked);
     }
     if poison {
         poison_dead(&span, allocated, marked);
@@ -75,6 +88,15 @@ pub(super) fn sorted(span: OwnedSpan, allocated: usize) -> Swept {
         0 => Swept::Empty(span),
         n if n < span.info().slots => Swept::Partial(span),
         _ => Swept::Full(span),
+    }
+}
+
+/// Marks what is allocated.
+fn retain_allocated(span: &OwnedSpan, allocated: Table, marked: Table) {
+    for (page, marks) in bits::lines(span.info(), marked) {
+        for (mark, allocated) in marks.iter().zip(bits::line(allocated, page)) {
+            mark.fetch_or(allocated.load(Ordering::Acquire), Ordering::AcqRel);
+        }
     }
 }
 

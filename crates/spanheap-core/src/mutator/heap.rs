@@ -96,7 +96,7 @@ impl Heap {
     }
 
     /// The collector, for statistics.
-    pub fn collector(&self) -> &Collector {
+    pub(crate) fn collector(&self) -> &Collector {
         &self.collector
     }
 }

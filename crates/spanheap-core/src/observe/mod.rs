@@ -1,8 +1,8 @@
 //! Statistics: a snapshot of what a heap holds and what its collector has done.
 
 use crate::addr::Bytes;
-use crate::collect::Collector;
 use crate::heap::stall::Cause;
+use crate::mutator::Heap;
 use crate::os::Category;
 use std::time::Duration;
 
@@ -60,8 +60,9 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// A snapshot of the heap of `collector`.
-    pub fn of(collector: &Collector) -> Stats {
+    /// A snapshot of `heap`.
+    pub fn of(heap: &Heap) -> Stats {
+        let collector = heap.collector();
         let central = collector.central();
         let last = collector.last_cycle();
         let accounting = central.os().accounting();

@@ -29,7 +29,7 @@
 pub mod arena;
 pub(crate) mod bits;
 pub mod layout;
-pub mod map;
+pub(crate) mod map;
 pub mod size_class;
 pub mod tracer;
 

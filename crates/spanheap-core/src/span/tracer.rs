@@ -3,6 +3,10 @@
 //! The same function serves three readers: the collector, which marks what is reported; a mutator that
 //! is about to change a locked container, which buffers it; and checkmark mode, which compares. They
 //! differ in the [`EdgeSink`] and in the [`Reader`] that the tracer names.
+//!
+//! # Safety
+//! Making a tracer is the caller's promise about who he is; nothing unsafe is done with it here.
+#![allow(unsafe_code)]
 
 use crate::addr::Addr;
 
@@ -37,7 +41,11 @@ pub struct Tracer<'a> {
 
 impl<'a> Tracer<'a> {
     /// A tracer that writes to `sink`.
-    pub fn new(sink: &'a mut dyn EdgeSink, reader: Reader) -> Tracer<'a> {
+    ///
+    /// # Safety
+    /// The tracer is used by whom `reader` names: the collector in the cycle that runs now; or one who has
+    /// everything that he traces to himself, since containers are read without their lock for him.
+    pub unsafe fn new(sink: &'a mut dyn EdgeSink, reader: Reader) -> Tracer<'a> {
         Tracer { sink, reader, deferred: false }
     }
 

@@ -23,12 +23,8 @@ pub enum Rank {
     SpanSet,
     /// The queue of spans that hold dead values.
     DropQueue,
-    /// The drop bits of one span.
-    SpanDrops,
     /// The page allocator and the list of arenas.
     PageHeap,
-    /// The process-wide arena map (taken to change it, never to read it).
-    ArenaMap,
     /// The manager's own records.
     OffHeap,
     /// What is known of the last cycle, and of the heap's threads.

@@ -48,7 +48,9 @@ impl EdgeSink for Recorder {
 
 fn edges<T: Trace + ?Sized>(value: &T) -> Vec<usize> {
     let mut recorder = Recorder::default();
-    value.trace(&mut Tracer::new(&mut recorder, Reader::Everything));
+    // SAFETY: the value is this function's own.
+    let mut tracer = unsafe { Tracer::new(&mut recorder, Reader::Everything) };
+    value.trace(&mut tracer);
     recorder.0
 }
 
