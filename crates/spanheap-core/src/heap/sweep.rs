@@ -91,3 +91,6 @@ fn poison_dead(span: &OwnedSpan, allocated: Table, marked: Table) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests;
