@@ -143,7 +143,18 @@ impl DropQueue {
     }
 
     fn run_batch_of(&self, mut state: Guard<'_, State>) -> Batch {
-        let Some(first) = state.first else { return Batch::Idle };
+        match self.take_first(&mut state) {
+            None => Batch::Idle,
+            Some(span) => {
+                drop(state);
+                self.run_batch_in(span)
+            }
+        }
+    }
+
+    /// Takes the first span out of the queue.
+    fn take_first(&self, state: &mut State) -> Option<NonNull<Span>> {
+        let first = state.first?;
         // SAFETY: span records outlive the queue (P3).
         let span = unsafe { first.as_ref() };
         state.first = span.next_drop.take();
@@ -151,8 +162,13 @@ impl DropQueue {
         if state.first.is_none() {
             self.has_work.store(false, Ordering::Release);
         }
-        drop(state);
+        Some(first)
+    }
 
+    /// Runs destructors of values in a span that has left the queue. A sweep may put it back in meanwhile.
+    fn run_batch_in(&self, first: NonNull<Span>) -> Batch {
+        // SAFETY: P3.
+        let span = unsafe { first.as_ref() };
         let info = *span.info();
         let mut batch = [Addr::NULL; BATCH];
         let mut len = 0;
@@ -171,9 +187,13 @@ impl DropQueue {
             bits::clear(Table::Drops, object);
             bits::clear(span.generation().table(), object);
         }
+        // If a sweep has met the span after it left the queue and before the batch was chosen, what it
+        // added has been dropped, too, and the queue names the span again. It is given up when it leaves.
+        let waits_again = span.in_drop_queue.load(Ordering::Relaxed);
+        let is_owned = span.owned_by_drop_queue.load(Ordering::Relaxed);
         if bits::count(&info, Table::Drops) > 0 {
             self.enqueue(&mut state, span);
-        } else if span.owned_by_drop_queue.load(Ordering::Relaxed) {
+        } else if is_owned && !waits_again {
             // SAFETY: the queue owns the span and gives it up here (D3).
             return Batch::Emptied(unsafe { OwnedSpan::from_raw(first) });
         }
@@ -224,3 +244,6 @@ pub enum Batch {
     /// Values have been dropped, and the span that held them is empty.
     Emptied(OwnedSpan),
 }
+
+#[cfg(test)]
+mod tests;
