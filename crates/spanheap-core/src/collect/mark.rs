@@ -346,3 +346,6 @@ pub fn retain_everything(central: &Central, cycle: u32) -> Marked {
     });
     retained
 }
+
+#[cfg(test)]
+mod tests;
