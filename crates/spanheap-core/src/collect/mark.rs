@@ -326,22 +326,32 @@ fn for_each_object(info: &Info, page: Addr, todo: &Todo, mut visit: impl FnMut(A
     }
 }
 
-/// Marks everything that is allocated, for a cycle that could not find out what is reachable. Returns
+/// Marks everything that is allocated and not dead already, for a cycle that could not find out what is reachable. Returns
 /// what that retains.
 pub fn retain_everything(central: &Central, cycle: u32) -> Marked {
     let marks = Generation::new(cycle);
     let mut retained = Marked::default();
     central.pages().for_each_span(|span| {
         let info = span.info();
-        for (page, marked) in bits::lines(info, marks.table()) {
-            let allocated = bits::line(span.generation().table(), page);
-            for (mark, allocated) in marked.iter().zip(allocated) {
-                let all = allocated.load(Ordering::SeqCst);
-                let before = mark.fetch_or(all, Ordering::SeqCst);
-                let objects = (before | all).count_ones();
-                retained.objects += u64::from(objects);
-                retained.bytes += Bytes::new(objects as usize * info.slot);
+        let mut retain = || {
+            for (page, marked) in bits::lines(info, marks.table()) {
+                let allocated = bits::line(span.generation().table(), page);
+                let dead = bits::line(Table::Drops, page);
+                for (word, mark) in marked.iter().enumerate() {
+                    let dead = dead[word].load(Ordering::SeqCst);
+                    let all = allocated[word].load(Ordering::SeqCst) & !dead;
+                    let before = mark.fetch_or(all, Ordering::SeqCst);
+                    let objects = (before | all).count_ones();
+                    retained.objects += u64::from(objects);
+                    retained.bytes += Bytes::new(objects as usize * info.slot);
+                }
             }
+        };
+        match info.drop {
+            // A value that waits for its destructor must stay unmarked: it would be alive again after the
+            // sweep if the destructor ran before, and be dropped a second time.
+            Some(_) => central.drops().hold(retain),
+            None => retain(),
         }
     });
     retained

@@ -73,6 +73,12 @@ impl DropQueue {
         self.has_work.load(Ordering::Acquire)
     }
 
+    /// Calls `look` while no drops bit changes, and no allocation bit of a dead value.
+    pub fn hold(&self, look: impl FnOnce()) {
+        let _nobody_writes_drops_bits = self.state.lock();
+        look();
+    }
+
     /// Sweeps a span whose class drops values: see the rules in [`super::sweep`].
     pub(super) fn sweep(&self, mut span: OwnedSpan, generation: Generation) -> Swept {
         let info = *span.info();

@@ -25,6 +25,7 @@ thread_local! {
     static LOCKED: RefCell<BTreeSet<usize>> = const { RefCell::new(BTreeSet::new()) };
     /// The trace function of this object panics.
     static EXPLOSIVE: Cell<usize> = const { Cell::new(0) };
+    static DROPPED: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The layout of a traced value: a count, and as many pointers as it says.
@@ -47,6 +48,10 @@ unsafe fn trace_counted(object: *const u8, count: usize, tracer: &mut Tracer<'_>
     }
 }
 
+unsafe fn note_drop(object: *mut u8, _: usize) {
+    DROPPED.with_borrow_mut(|dropped| dropped.push(object as usize));
+}
+
 const fn ty(words: usize, shape: Shape, drop: Option<DropFn>) -> TypeInfo {
     TypeInfo::new(|| "test", words * WORD_BYTES, WORD_BYTES, shape, trace_counted, drop)
 }
@@ -58,6 +63,7 @@ static ELEMENT: TypeInfo = ty(3, Shape::Words(0b010), None);
 static TRACED: TypeInfo = ty(9, Shape::Opaque, None);
 static BIG_TRACED: TypeInfo = ty(5000, Shape::Opaque, None);
 static BYTES: TypeInfo = ty(5, Shape::NoScan, None);
+static DROPPING: TypeInfo = ty(4, Shape::NoScan, Some(note_drop));
 
 /// A heap without a collector, and the graph in it.
 struct World {
@@ -330,6 +336,34 @@ fn when_a_trace_function_panics_everything_is_retained() {
         queue.release(world.central.os());
     }
     EXPLOSIVE.set(0);
+    world.release();
+}
+
+#[test]
+fn retaining_everything_does_not_bring_the_dead_back() {
+    let mut world = World::new();
+    let objects: Vec<_> = (0..20).map(|_| world.make(&DROPPING, 0).0).collect();
+    world.cache.give_back_all(&world.central, world.tint());
+    // A cycle finds half of them dead; their destructors do not run yet.
+    let mut queue = queue_of(world.central.os(), 2048);
+    let mut marker = Marker::new(&world.central, &mut queue, world.cycle());
+    objects[..10].iter().for_each(|&object| marker.mark(object));
+    assert!(marker.drain());
+    world.end_cycle();
+    // The next one retains everything, and the destructors run before it sweeps.
+    retain_everything(&world.central, world.cycle());
+    while world.central.run_drops() {}
+    world.end_cycle();
+    assert_eq!(world.allocated(), objects[..10].iter().copied().collect());
+    // The one after it finds all of them dead.
+    world.end_cycle();
+    while world.central.run_drops() {}
+    let mut dropped = DROPPED.take();
+    dropped.sort_unstable();
+    let mut expected: Vec<_> = objects.iter().map(|object| object.get()).collect();
+    expected.sort_unstable();
+    assert_eq!(dropped, expected, "each value is dropped once");
+    queue.release(world.central.os());
     world.release();
 }
 
