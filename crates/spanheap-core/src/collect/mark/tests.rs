@@ -303,6 +303,34 @@ fn objects_behind_locks_are_traced_when_the_locks_are_free() {
 }
 
 #[test]
+fn more_locked_pages_than_can_be_put_aside_do_not_keep_the_worker_busy() {
+    let mut random = Random::new(0xa51d);
+    let mut world = World::new();
+    // Large objects, so each has pages for itself.
+    let containers: Vec<_> =
+        (0..ASIDE + 50).map(|_| world.add_traced(&BIG_TRACED, 3, &mut random)).collect();
+    world.cache.give_back_all(&world.central, world.tint());
+    LOCKED.set(containers.iter().map(|container| container.get()).collect());
+    let mut queue = queue_of(world.central.os(), 2048);
+    let mut marker = Marker::new(&world.central, &mut queue, world.cycle());
+    containers.iter().for_each(|&container| marker.mark(container));
+    // The locks stay taken, and the worker comes back to say so, each time.
+    for _ in 0..3 {
+        assert!(!marker.drain());
+        assert_eq!(marker.marked().objects, 0);
+        marker.retry_aside();
+    }
+    LOCKED.take();
+    while !marker.drain() {
+        marker.retry_aside();
+    }
+    assert_eq!(marker.marked().objects, containers.len() as u64);
+    queue.release(world.central.os());
+    assert_eq!(world.marks().0, containers.into_iter().collect());
+    world.release();
+}
+
+#[test]
 fn when_a_trace_function_panics_everything_is_retained() {
     let mut random = Random::new(0xb00);
     let mut world = World::new();
