@@ -16,7 +16,7 @@ use spanheap_core::collect::{Options, Policy};
 use spanheap_core::mutator::{Heap, Mutator};
 use spanheap_core::observe::Stats;
 use spanheap_core::os::{Os, SimOs};
-use spanheap_core::span::{EdgeSink, Shape, Tracer, TypeInfo, map};
+use spanheap_core::span::{EdgeSink, Layout, Shape, Tracer, TypeInfo, map};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,8 +36,17 @@ const REGISTERS: usize = 8;
 #[repr(C)]
 struct Registers([AtomicUsize; REGISTERS]);
 
+/// An element of a slice with a pointer, in a type that has to be dropped.
+#[repr(C)]
+struct Entry {
+    pointer: AtomicUsize,
+    data: usize,
+}
+
 /// Reports nothing: no type of the machine is opaque.
 unsafe fn trace_nothing(_: *const u8, _: usize, _: &mut Tracer<'_>) {}
+
+unsafe fn drop_entries(_: *mut u8, _: usize) {}
 
 static CONS: TypeInfo = TypeInfo::new(
     || "cons",
@@ -56,6 +65,14 @@ static REGISTER_FILE: TypeInfo = TypeInfo::new(
     None,
 );
 static TEXT: TypeInfo = TypeInfo::new(|| "text", 1, 1, Shape::NoScan, trace_nothing, None);
+static ENTRY: TypeInfo = TypeInfo::new(
+    || "entry",
+    size_of::<Entry>(),
+    align_of::<Entry>(),
+    Shape::Words(0b1),
+    trace_nothing,
+    Some(drop_entries),
+);
 
 struct Random(u64);
 
@@ -390,4 +407,52 @@ fn a_tracer_leaves_out_null_pointers() {
     tracer.edge(Addr::new(16));
     assert!(!tracer.is_deferred());
     assert_eq!(sink.0, 1);
+}
+
+/// Makes a slice of `len` entries that all point to `target`. A closure is open.
+fn entries(mutator: &Mutator, len: usize, target: usize) -> Addr {
+    // SAFETY: a closure is open; the counter is written below.
+    let slot = unsafe { mutator.alloc_slice(&ENTRY, len) }.expect("memory");
+    let counter = slot.counter.expect("values that are dropped are counted");
+    // What the collector could take for elements behind the last one.
+    let used = slot.start.as_ptr() as usize + len * size_of::<Entry>();
+    for word in (used..counter.as_ptr() as usize).step_by(size_of::<usize>()) {
+        // SAFETY: the word lies in the slot.
+        let found = unsafe { Addr::new(word).as_ptr::<usize>().read() };
+        assert_eq!(found, 0, "a word behind the last element, which the collector reads");
+    }
+    for index in 0..len {
+        let entry = Entry { pointer: AtomicUsize::new(target), data: index };
+        // SAFETY: the slot has room for `len` entries.
+        unsafe { slot.start.cast::<Entry>().add(index).write(entry) };
+    }
+    // SAFETY: a word of the slot.
+    unsafe { counter.write(len) };
+    // SAFETY: all elements are initialised.
+    unsafe { mutator.publish(slot.start) };
+    Addr::of(slot.start.as_ptr())
+}
+
+#[test]
+fn a_counted_slice_with_pointers_is_clean_behind_its_last_element() {
+    let heap = Heap::new(Os::native(), Options::default()).expect("memory");
+    let mutator = heap.attach();
+    assert!(matches!(ENTRY.slice_layout(), Layout::Words { mask: 1, period: 2 }));
+    // 54 and 50 entries need slots of the same size.
+    let mut made = 0;
+    for len in [54, 50] {
+        mutator.enter();
+        let target = new_file(&mutator);
+        for _ in 0..200 {
+            entries(&mutator, len, target.object().get());
+            made += len as u64;
+        }
+        mutator.leave();
+        drop(target);
+        // The slots are free when the drop thread has been there.
+        while Stats::of(heap.collector()).dropped < made {
+            heap.collect();
+            std::thread::yield_now();
+        }
+    }
 }
