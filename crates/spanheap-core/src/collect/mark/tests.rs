@@ -28,6 +28,11 @@ thread_local! {
     static DROPPED: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Word `index` of the object at `at`.
+fn word_of(at: Addr, index: usize) -> *mut usize {
+    (at + Bytes::new(index * WORD_BYTES)).as_ptr()
+}
+
 /// The layout of a traced value: a count, and as many pointers as it says.
 unsafe fn trace_counted(object: *const u8, count: usize, tracer: &mut Tracer<'_>) {
     assert_eq!(count, 1);
@@ -39,12 +44,12 @@ unsafe fn trace_counted(object: *const u8, count: usize, tracer: &mut Tracer<'_>
         tracer.defer();
         return;
     }
-    let words = object.cast::<usize>();
     // SAFETY: a traced object of the test begins with its count.
-    let edges = unsafe { words.read() };
+    let edges = unsafe { object.cast::<usize>().read() };
     for index in 1..=edges {
         // SAFETY: so many words follow.
-        tracer.edge(Addr::new(unsafe { words.add(index).read() }));
+        let edge = unsafe { word_of(Addr::of(object), index).read() };
+        tracer.edge(Addr::new(edge));
     }
 }
 
@@ -106,7 +111,7 @@ impl World {
         };
         for word in 0..bytes / WORD_BYTES {
             // SAFETY: the slot is ours and has that many bytes. No word of a pointer mask keeps this value.
-            unsafe { at.as_ptr::<usize>().add(word).write(0x1001 + word) };
+            unsafe { word_of(at, word).write(0x1001 + word) };
         }
         (at, bytes)
     }
@@ -117,7 +122,7 @@ impl World {
         for word in words {
             let target = if self.objects.is_empty() { Addr::NULL } else { self.target(random) };
             // SAFETY: the callers name words of the object.
-            unsafe { at.as_ptr::<usize>().add(word).write(target.get()) };
+            unsafe { word_of(at, word).write(target.get()) };
             edges.extend((!target.is_null()).then_some(target));
         }
         self.objects.push(at);
@@ -402,7 +407,7 @@ fn a_pointer_into_another_heap_is_ignored() {
     let (b, _) = theirs.make(&PAIR, 0);
     for word in 0..2 {
         // SAFETY: both objects have two words.
-        unsafe { a.as_ptr::<usize>().add(word).write(b.get()) };
+        unsafe { word_of(a, word).write(b.get()) };
     }
     let mut queue = queue_of(ours.central.os(), 2048);
     let mut marker = Marker::new(&ours.central, &mut queue, ours.cycle());
