@@ -36,3 +36,6 @@ pub mod os;
 pub mod pages;
 pub mod span;
 pub mod sync;
+
+#[cfg(test)]
+mod tests;

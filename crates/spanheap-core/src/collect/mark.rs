@@ -63,6 +63,8 @@ pub struct Marker<'a> {
     broken: bool,
     aside: [Addr; ASIDE],
     aside_len: usize,
+    /// Whether more pages than that were to be put aside: then a rescan comes when they are tried again.
+    aside_overflows: bool,
 }
 
 /// Sets the mark bit of the object at `target` in the table of its heap, numbered `heap`. `None`: the
@@ -104,6 +106,7 @@ impl<'a> Marker<'a> {
             broken: false,
             aside: [Addr::NULL; ASIDE],
             aside_len: 0,
+            aside_overflows: false,
         }
     }
 
@@ -168,11 +171,12 @@ impl<'a> Marker<'a> {
             }
             self.scan_differing_pages();
         }
-        self.aside_len == 0
+        self.aside_len == 0 && !self.aside_overflows
     }
 
     /// Queues the pages that were put aside.
     pub fn retry_aside(&mut self) {
+        self.rescan |= core::mem::take(&mut self.aside_overflows);
         for index in 0..core::mem::take(&mut self.aside_len) {
             let page = self.aside[index];
             // SAFETY: the page holds objects of this heap.
@@ -189,7 +193,7 @@ impl<'a> Marker<'a> {
                 *place = page;
                 self.aside_len += 1;
             }
-            None => self.rescan = true,
+            None => self.aside_overflows = true,
         }
     }
 
@@ -335,3 +339,6 @@ fn for_each_object(info: &Info, page: Addr, todo: &Todo, mut visit: impl FnMut(A
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

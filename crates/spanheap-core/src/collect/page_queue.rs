@@ -33,6 +33,15 @@ impl PageQueue {
         PageQueue { ring: Addr::NULL, capacity: 0, head: 0, tail: 0 }
     }
 
+    /// A queue with room for `entries`, a power of two, that is smaller than any that marking makes.
+    #[cfg(test)]
+    pub(super) fn tiny(os: &Os, entries: usize) -> PageQueue {
+        assert!(entries.is_power_of_two() && entries < SMALLEST);
+        let bytes = Self::bytes(entries).checked_align_up(os.page_size().get()).expect("small");
+        let ring = os.alloc(bytes, Category::MarkQueue).expect("memory");
+        PageQueue { ring, capacity: entries, head: 0, tail: 0 }
+    }
+
     /// Makes room for `pages` entries if the system allows it. The queue is empty.
     pub fn prepare(&mut self, os: &Os, pages: PageCount) {
         debug_assert!(self.is_empty());

@@ -252,3 +252,6 @@ impl Default for Registry {
         Registry::new()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -229,7 +229,10 @@ impl SpanCache {
         }
         match ty.size_class {
             Some(_) => self.alloc_mapped(central, ty, tint),
-            None => alloc_large(central, &ClassKey::of(ty), ty, Bytes::new(ty.size), tint),
+            None => {
+                let size = Bytes::new(ty.size);
+                alloc_large(central, &ClassKey::of(ty), ty, size, tint).map(|(addr, _)| addr)
+            }
         }
     }
 
@@ -272,10 +275,7 @@ impl SpanCache {
         let size_class = SizeClass::for_layout(bytes, ty.align);
         let key = ClassKey::of_slice(ty, size_class);
         let Some(size_class) = size_class else {
-            let addr = alloc_large(central, &key, ty, bytes, tint)?;
-            // An allocation that succeeded has a size that can be rounded up.
-            let pages = bytes.checked_pages().unwrap_or_default();
-            return Ok((addr, pages.bytes()));
+            return alloc_large(central, &key, ty, bytes, tint);
         };
         if ty.shape == crate::span::Shape::NoScan && ty.drop.is_none() {
             if bytes.get() < TINY_BYTES && ty.align <= TINY_BYTES {
@@ -448,14 +448,15 @@ static TINY_BLOCK: TypeInfo = TypeInfo::new(
 /// None is needed; the type demands the word.
 unsafe fn trace_nothing(_: *const u8, _: usize, _: &mut crate::span::Tracer<'_>) {}
 
-/// A span for one large object, black if the tint says so, and in its class' list at once.
+/// A span for one large object, black if the tint says so, and in its class' list at once. Returns the
+/// object's place and how many bytes it has.
 fn alloc_large(
     central: &Central,
     key: &ClassKey,
     ty: &'static TypeInfo,
     bytes: Bytes,
     tint: Tint,
-) -> Result<Addr, OutOfMemory> {
+) -> Result<(Addr, Bytes), OutOfMemory> {
     let class = central.class(key, ty.name)?;
     let span = central.acquire_large(class, bytes, ty.align)?;
     let info: Info = *span.info();
@@ -463,7 +464,11 @@ fn alloc_large(
     for table in tables_of(span.span(), tint).into_iter().flatten() {
         bits::set_run(&info, table, whole);
     }
-    central.count_taken(Bytes::new(info.slot));
+    let bytes = Bytes::new(info.slot);
+    central.count_taken(bytes);
     central.put_back(class, span, false);
-    Ok(info.base)
+    Ok((info.base, bytes))
 }
+
+#[cfg(test)]
+mod tests;

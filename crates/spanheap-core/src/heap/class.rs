@@ -273,3 +273,6 @@ unsafe impl Send for ClassTable {}
 unsafe impl Sync for ClassTable {}
 // SAFETY: the raw links of a class are written before it is published and never change.
 unsafe impl Sync for Class {}
+
+#[cfg(test)]
+mod tests;

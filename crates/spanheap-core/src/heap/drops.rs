@@ -153,15 +153,31 @@ impl DropQueue {
     }
 
     fn run_batch_of(&self, mut state: Guard<'_, State>) -> Batch {
-        let Some(first) = state.first else { return Batch::Idle };
+        match self.take_first(&mut state) {
+            None => Batch::Idle,
+            Some(span) => {
+                drop(state);
+                self.run_batch_in(span)
+            }
+        }
+    }
+
+    /// Takes the first span out of the queue.
+    fn take_first(&self, state: &mut State) -> Option<NonNull<Span>> {
+        let first = state.first?;
         // SAFETY: span records outlive the queue (P3).
         let span = unsafe { first.as_ref() };
         state.first = span.next_drop.take();
         if state.first.is_none() {
             self.has_work.store(false, Ordering::Release);
         }
-        drop(state);
+        Some(first)
+    }
 
+    /// Runs destructors of values in a span that was taken out of the queue. A sweep may add some meanwhile.
+    fn run_batch_in(&self, first: NonNull<Span>) -> Batch {
+        // SAFETY: P3.
+        let span = unsafe { first.as_ref() };
         let info = *span.info();
         let mut batch = [Addr::NULL; BATCH];
         let mut len = 0;
@@ -180,6 +196,7 @@ impl DropQueue {
             bits::clear(Table::Drops, object);
             bits::clear(span.generation().table(), object);
         }
+        // Only now: a sweep that has met the span meanwhile must not have put it back in.
         span.in_drop_queue.store(false, Ordering::Relaxed);
         if bits::count(&info, Table::Drops) > 0 {
             self.enqueue(&mut state, span);
@@ -234,3 +251,6 @@ pub enum Batch {
     /// Values have been dropped, and the span that held them is empty.
     Emptied(OwnedSpan),
 }
+
+#[cfg(test)]
+mod tests;

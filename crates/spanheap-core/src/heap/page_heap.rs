@@ -268,22 +268,25 @@ impl PageHeap {
             os.release(range, Category::Heap, Bytes::ZERO, Bytes::ZERO);
             return Err(error.into());
         }
+        // What is left of the old reservation becomes free pages. It may be mapped in part by now, so it
+        // is not given up when that is refused: nobody would account for it in the end.
+        let rest = match adjoins {
+            true => Bytes::ZERO,
+            false => inner.growth.bytes(),
+        };
         let records = match map::can_hold(range.end().arena()) {
-            true => self.make_records(os, memory, range).map_err(Refused::from),
+            true if rest == Bytes::ZERO => Ok(()),
+            true => extend(inner, os, rest).map_err(Refused::from),
             false => Err(Refused::TooLarge),
         };
+        let records =
+            records.and_then(|()| self.make_records(os, memory, range).map_err(Refused::from));
         if let Err(refused) = records {
             os.release(range, Category::Heap, needed, Bytes::ZERO);
             return Err(refused);
         }
         let mut first = inner.growth.base();
         if !adjoins {
-            // What is left of the old reservation becomes free pages. If even that is refused it stays
-            // unused address space until the heap is dropped.
-            if !inner.growth.is_empty() {
-                let rest = inner.growth.bytes();
-                let _ = extend(inner, os, rest);
-            }
             first = base;
             inner.ready_to = base;
         }
@@ -365,6 +368,12 @@ impl PageHeap {
                 }
             }
         }
+    }
+
+    /// Checks the page allocator's invariants; panics when one does not hold.
+    #[cfg(test)]
+    fn check(&self) {
+        self.inner.lock().pages.check_invariants();
     }
 
     /// Returns everything to the system.
@@ -507,3 +516,6 @@ fn set_page_map(range: AddrRange, span: *mut Span) {
         page = page + PageCount::new(1);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,3 +113,6 @@ fn poison_dead(span: &OwnedSpan, allocated: Table, marked: Table) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

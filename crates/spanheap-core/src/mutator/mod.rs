@@ -220,16 +220,17 @@ impl Mutator {
         let (slot, bytes) =
             self.record.caches().alloc_slice(central, ty, Bytes::new(wanted), self.tint.get())?;
         let end = slot + bytes;
+        if let Layout::Words { .. } = ty.slice_layout() {
+            let rest = slot + Bytes::new(used);
+            // SAFETY: the rest of the slot is ours.
+            unsafe { rest.as_ptr::<u8>().write_bytes(0, end.bytes_since(rest).get()) };
+        }
         let mut counter = None;
         if counted {
             let trailer = (end - Bytes::new(WORD_BYTES)).as_ptr::<usize>();
             // SAFETY: the slot is ours, a multiple of 8 bytes long, and has room for the trailer.
             unsafe { trailer.write(0) };
             counter = NonNull::new(trailer);
-        } else if let Layout::Words { .. } = ty.slice_layout() {
-            let rest = slot + Bytes::new(used);
-            // SAFETY: the rest of the slot is ours.
-            unsafe { rest.as_ptr::<u8>().write_bytes(0, end.bytes_since(rest).get()) };
         }
         // SAFETY: objects do not lie at address 0.
         let start = unsafe { NonNull::new_unchecked(slot.as_ptr()) };

@@ -1,4 +1,9 @@
-//! Statistics: a snapshot of what a heap holds and what its collector has done.
+//! Statistics: a snapshot of what a heap holds and what its collector has done, and a walk over all spans to
+//! check it by.
+
+mod walk;
+
+pub use walk::Walk;
 
 use crate::addr::Bytes;
 use crate::heap::stall::Cause;

@@ -215,3 +215,6 @@ pub(crate) unsafe fn fill_slot(info: &Info, slot: Addr, value: u8) {
     // SAFETY: the slot lies in the span, and the caller vouches for the rest.
     unsafe { slot.as_ptr::<u8>().write_bytes(value, info.slot) };
 }
+
+#[cfg(test)]
+mod tests;

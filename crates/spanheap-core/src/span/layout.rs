@@ -231,38 +231,4 @@ const fn flat_index(class: SizeClass, shape: Shape, drops: bool) -> u16 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_add_up_to_a_mask() {
-        let shape = Shape::NoScan
-            .with(0, Shape::NoScan)
-            .with(8, Shape::Words(1))
-            .with(16, Shape::Words(0b101));
-        assert_eq!(shape, Shape::Words(0b10110));
-        assert_eq!(shape.with(40, Shape::Opaque), Shape::Opaque);
-    }
-
-    #[test]
-    fn a_pointer_behind_the_64th_word_is_opaque() {
-        assert_eq!(Shape::NoScan.with(63 * 8, Shape::Words(1)), Shape::Words(1 << 63));
-        assert_eq!(Shape::NoScan.with(64 * 8, Shape::Words(1)), Shape::Opaque);
-        assert_eq!(Shape::NoScan.with(63 * 8, Shape::Words(2)), Shape::Opaque);
-        assert_eq!(Shape::NoScan.with(12, Shape::Words(1)), Shape::Opaque);
-    }
-
-    #[test]
-    fn arrays_repeat_the_shape_of_their_elements() {
-        assert_eq!(Shape::Words(1).array(8, 4), Shape::Words(0b1111));
-        assert_eq!(Shape::Words(0b10).array(16, 3), Shape::Words(0b101010));
-        assert_eq!(Shape::Words(1).array(8, 65), Shape::Opaque);
-        assert_eq!(Shape::NoScan.array(8, 10_000_000), Shape::NoScan);
-    }
-
-    #[test]
-    fn a_variant_with_a_pointer_makes_an_enum_opaque() {
-        assert_eq!(Shape::NoScan.maybe(Shape::NoScan), Shape::NoScan);
-        assert_eq!(Shape::NoScan.maybe(Shape::Words(1)), Shape::Opaque);
-    }
-}
+mod tests;

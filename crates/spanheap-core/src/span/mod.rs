@@ -278,3 +278,6 @@ impl SpanList {
         self.last = self.last.or(Some(last));
     }
 }
+
+#[cfg(test)]
+mod tests;
