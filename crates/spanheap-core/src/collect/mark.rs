@@ -29,12 +29,12 @@
 
 use super::page_queue::PageQueue;
 use crate::addr::{Addr, Bytes, PAGE_BITMAP_WORDS, WORD_BYTES};
+use crate::fatal::contain;
 use crate::heap::Central;
 use crate::span::{
     EdgeSink, Generation, HeapArena, Info, Layout, Reader, Table, TraceFn, Tracer, bits, map,
 };
 use crate::sync::atomic::{AtomicUsize, Ordering};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How many pages with locked containers can be put aside before a rescan is called for.
 const ASIDE: usize = 256;
@@ -277,7 +277,7 @@ impl<'a> Marker<'a> {
 
     /// Objects whose type knows where its pointers are.
     fn scan_traced(&mut self, info: &Info, page: Addr, todo: &Todo, trace: TraceFn) {
-        let run = AssertUnwindSafe(|| {
+        let run = || {
             let mut locked = 0;
             for_each_object(info, page, todo, |object| {
                 let reader = Reader::Collector(self.cycle);
@@ -292,15 +292,15 @@ impl<'a> Marker<'a> {
                 }
             });
             locked
-        });
-        match catch_unwind(run) {
-            Ok(0) => {}
-            Ok(locked) => {
+        };
+        match contain(run) {
+            Some(0) => {}
+            Some(locked) => {
                 self.marked.objects -= locked;
                 self.marked.bytes -= Bytes::new(locked as usize * info.slot);
                 self.put_aside(page);
             }
-            Err(_) => self.broken = true,
+            None => self.broken = true,
         }
     }
 }

@@ -24,11 +24,11 @@
 
 use super::sweep::{Swept, sorted};
 use crate::addr::Addr;
+use crate::fatal::contain;
 use crate::span::{Generation, OwnedSpan, Span, Table, bits};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Condition, Guard, Lock, Rank};
 use core::ptr::NonNull;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How many values are dropped between two looks at the lock.
 const BATCH: usize = 64;
@@ -187,8 +187,8 @@ impl DropQueue {
         // SAFETY: by D1 the object is initialised.
         let count = unsafe { info.count(object) };
         // SAFETY: by D1 the values are dead and their destructor has not run; no `Gc` to them is left.
-        let run = AssertUnwindSafe(|| unsafe { drop(object.as_ptr(), count) });
-        if catch_unwind(run).is_err() {
+        let run = || unsafe { drop(object.as_ptr(), count) };
+        if contain(run).is_none() {
             self.panics.fetch_add(1, Ordering::Relaxed);
         }
         self.dropped.fetch_add(count as u64, Ordering::Relaxed);
