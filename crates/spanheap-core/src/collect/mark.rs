@@ -36,7 +36,8 @@ use crate::span::{
 };
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many pages with locked containers can be put aside before a rescan is called for.
+/// How many pages with locked containers can be put aside; the others are looked for when it is time to try
+/// again.
 const ASIDE: usize = 256;
 
 /// What a cycle has marked so far.
@@ -61,6 +62,8 @@ pub struct Marker<'a> {
     broken: bool,
     aside: [Addr; ASIDE],
     aside_len: usize,
+    /// Whether there were more.
+    aside_overflow: bool,
 }
 
 /// Sets the mark bit of the object at `target` in the table of its heap, numbered `heap`. `None`: the
@@ -102,6 +105,7 @@ impl<'a> Marker<'a> {
             broken: false,
             aside: [Addr::NULL; ASIDE],
             aside_len: 0,
+            aside_overflow: false,
         }
     }
 
@@ -160,11 +164,12 @@ impl<'a> Marker<'a> {
             }
             self.scan_differing_pages();
         }
-        self.aside_len == 0
+        self.aside_len == 0 && !self.aside_overflow
     }
 
     /// Queues the pages that were put aside.
     pub fn retry_aside(&mut self) {
+        self.rescan |= core::mem::take(&mut self.aside_overflow);
         for index in 0..core::mem::take(&mut self.aside_len) {
             let page = self.aside[index];
             // SAFETY: the page holds objects of this heap.
@@ -181,7 +186,8 @@ impl<'a> Marker<'a> {
                 *place = page;
                 self.aside_len += 1;
             }
-            None => self.rescan = true,
+            // Not a rescan now: it would find the same locks taken, and ask for the next one.
+            None => self.aside_overflow = true,
         }
     }
 

@@ -10,10 +10,12 @@
 //! after the last destructor.
 //!
 //! # Invariants
-//! - D1. A set drops bit means: dead, initialised, destructor owed, slot allocated. Bits are set by a
+//! - D1. A set drops bit means: dead, initialised, destructor owed, slot not free. Bits are set by a
 //!   sweep and cleared by the drop thread, both under the queue's lock; so a destructor runs once.
 //! - D2. A span with drops bits is in the queue, or the drop thread is at work on it.
-//! - D3. A span that the queue owns is in no list, so no sweep meets it again.
+//! - D3. A span that the queue owns is in no list, so no sweep meets it again. Its allocation bits are
+//!   clear: every other cycle uses the same table for its marks, and a rescan of that cycle would take dead
+//!   values for marked ones and follow their pointers.
 //!
 //! # Locking
 //! [`Rank::DropQueue`]; not held while a destructor runs.
@@ -101,6 +103,7 @@ impl DropQueue {
         }
         self.enqueue(&mut state, span.span());
         if live == 0 {
+            bits::clear_all(&info, marked);
             span.span().owned_by_drop_queue.store(true, Ordering::Relaxed);
             let _owned_by_the_queue = span.into_raw();
             return Swept::Dropping;
