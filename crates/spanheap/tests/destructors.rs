@@ -124,7 +124,7 @@ fn values_that_wait_for_their_destructor_are_never_scanned() {
         for own in &containers {
             scope.spawn(|| lock_all(&heap, own, &done));
         }
-        for cycle in 0..10 {
+        for cycle in 0..30 {
             assert_eq!(heap.collect(), Collected::Complete);
             let live = heap.stats().live_objects;
             if live != (THREADS * (1 + 2 * CONTAINERS)) as u64 {
