@@ -34,7 +34,7 @@ use crate::heap::Central;
 use crate::span::{
     EdgeSink, Generation, HeapArena, Info, Layout, Reader, Table, TraceFn, Tracer, bits, map,
 };
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// How many pages with locked containers can be put aside; the others are looked for when it is time to try
 /// again.
@@ -195,16 +195,13 @@ impl<'a> Marker<'a> {
     fn scan_differing_pages(&mut self) {
         let central = self.central;
         let table = self.table;
-        central.pages().for_each_span(|span| {
-            for (page, marks) in bits::lines(span.info(), table) {
-                let scanned = bits::line(Table::Scanned, page);
-                let differs = |(m, s): (&crate::sync::atomic::AtomicU64, _)| {
-                    let s: &crate::sync::atomic::AtomicU64 = s;
-                    m.load(Ordering::SeqCst) & !s.load(Ordering::SeqCst) != 0
-                };
-                if marks.iter().zip(scanned).any(differs) {
-                    self.scan_page(page);
-                }
+        central.pages().for_each_page(|page| {
+            let (marks, scanned) = (bits::line(table, page), bits::line(Table::Scanned, page));
+            let differs = |(m, s): (&AtomicU64, &AtomicU64)| {
+                m.load(Ordering::SeqCst) & !s.load(Ordering::SeqCst) != 0
+            };
+            if marks.iter().zip(scanned).any(differs) {
+                self.scan_page(page);
             }
         });
     }
@@ -334,21 +331,90 @@ fn for_each_object(info: &Info, page: Addr, todo: &Todo, mut visit: impl FnMut(A
 
 /// Marks everything that is allocated, for a cycle that could not find out what is reachable. Returns
 /// what that retains.
+///
+/// Values that wait for their destructor are not retained: it may have run before the span is swept, and a
+/// mark that nobody takes back would make the value die once more.
 pub fn retain_everything(central: &Central, cycle: u32) -> Marked {
-    let marks = Generation::new(cycle);
+    // Every span has been swept for the cycle before, or was made since.
+    let (allocated, marks) = (Generation::new(cycle.wrapping_sub(1)), Generation::new(cycle));
     let mut retained = Marked::default();
-    central.pages().for_each_span(|span| {
-        let info = span.info();
-        for (page, marked) in bits::lines(info, marks.table()) {
-            let allocated = bits::line(span.generation().table(), page);
-            for (mark, allocated) in marked.iter().zip(allocated) {
-                let all = allocated.load(Ordering::SeqCst);
-                let before = mark.fetch_or(all, Ordering::SeqCst);
-                let objects = (before | all).count_ones();
-                retained.objects += u64::from(objects);
-                retained.bytes += Bytes::new(objects as usize * info.slot);
-            }
+    let mut retain = |page| {
+        let mut objects = 0;
+        let owed = bits::line(Table::Drops, page);
+        let (allocated, marks) =
+            (bits::line(allocated.table(), page), bits::line(marks.table(), page));
+        for index in 0..PAGE_BITMAP_WORDS {
+            let dead = owed[index].load(Ordering::SeqCst);
+            let all = allocated[index].load(Ordering::SeqCst) & !dead;
+            let before = marks[index].fetch_or(all, Ordering::SeqCst);
+            objects += (before | all).count_ones();
         }
-    });
+        if objects > 0 {
+            // SAFETY: the page holds objects of this heap.
+            let arena = unsafe { &*map::find(page) };
+            // SAFETY: P3. A span with other than dead objects is not freed before marking ends.
+            let span = unsafe { arena.span(page.page_in_arena()).as_ref() };
+            let slot = span.map_or(0, |span| span.info().slot);
+            retained.objects += u64::from(objects);
+            retained.bytes += Bytes::new(objects as usize * slot);
+        }
+    };
+    central.drops().settled(|| central.pages().for_each_page(&mut retain));
     retained
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heap::cache::{SpanCache, Tint};
+    use crate::heap::central::Config;
+    use crate::os::Os;
+    use crate::span::{Shape, TypeInfo};
+
+    static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+    /// # Safety
+    /// None is needed; the type demands the word.
+    unsafe fn count_drop(_: *mut u8, count: usize) {
+        DROPPED.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// # Safety
+    /// As above.
+    unsafe fn trace_nothing(_: *const u8, _: usize, _: &mut Tracer<'_>) {}
+
+    static MORTAL: TypeInfo =
+        TypeInfo::new(|| "mortal", 32, 8, Shape::NoScan, trace_nothing, Some(count_drop));
+
+    /// Ends `cycle`, and sweeps.
+    fn finish(central: &Central, cycle: u32) {
+        central.begin_generation(Generation::new(cycle), Bytes::ZERO, central.taken());
+        for class in central.classes().iter() {
+            while central.sweep_one(class) {}
+        }
+    }
+
+    #[test]
+    fn a_value_that_dies_in_a_cycle_that_retains_everything_dies_once() {
+        let central = Central::new(Os::native(), Config::default()).unwrap();
+        let caches = SpanCache::new();
+        let tint = Tint { black: false, generation: Generation::FIRST };
+        let _dead = caches.alloc(&central, &MORTAL, tint).unwrap();
+        let live = caches.alloc(&central, &MORTAL, tint).unwrap();
+        caches.give_back_all(&central, tint);
+
+        mark_directly(central.number(), 1, live);
+        finish(&central, 1);
+        let retained = retain_everything(&central, 2);
+        assert_eq!((retained.objects, retained.bytes.get()), (1, 32));
+        // The destructor is done before the span is swept.
+        assert!(central.run_drops());
+        finish(&central, 2);
+        mark_directly(central.number(), 3, live);
+        finish(&central, 3);
+        while central.run_drops() {}
+        assert_eq!(DROPPED.load(Ordering::Relaxed), 1);
+        // SAFETY: nobody uses the heap any more.
+        unsafe { central.release() };
+    }
 }

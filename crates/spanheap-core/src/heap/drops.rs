@@ -120,6 +120,13 @@ impl DropQueue {
         }
     }
 
+    /// Calls `run` while no destructor is taken off the books: every slot whose destructor has not run, or
+    /// has run just now, has its drops bit.
+    pub fn settled<R>(&self, run: impl FnOnce() -> R) -> R {
+        let _locked = self.state.lock();
+        run()
+    }
+
     /// Runs the destructors of one batch of values. What is returned says whether anything was done and
     /// gives out a span that is empty now, for the caller to free.
     pub fn run_batch(&self) -> Batch {

@@ -328,8 +328,17 @@ impl PageHeap {
         })
     }
 
-    /// Calls `visit` with the record of each span in use. Spans may come and go meanwhile unless the
-    /// caller prevents it.
+    /// Calls `visit` with each page that belongs to a span. Spans may come and go meanwhile: their records
+    /// are not looked at.
+    pub fn for_each_page(&self, mut visit: impl FnMut(Addr)) {
+        for arena in self.arenas() {
+            let pages = (0..ARENA_PAGES).filter(|&page| !arena.span(page).is_null());
+            pages.for_each(|page| visit(arena.page_base(page)));
+        }
+    }
+
+    /// Calls `visit` with the record of each span in use. No span may come or go meanwhile, since its
+    /// record could be used again while it is read.
     pub fn for_each_span(&self, mut visit: impl FnMut(&Span)) {
         for arena in self.arenas() {
             let mut page = 0;
