@@ -249,16 +249,15 @@ impl Collector {
         }
         let collector = self.clone();
         let run = move || {
+            // Before the first destructor, which may drop the last handle of the heap.
+            collector.threads.lock()[1] = Some(std::thread::current().id());
             let central = &collector.central;
             while let Some(batch) = central.drops().wait_and_run_batch() {
                 central.finish_drops(batch);
             }
         };
         match std::thread::Builder::new().name("spanheap-drop".into()).spawn(run) {
-            Ok(handle) => {
-                self.threads.lock()[1] = Some(handle.thread().id());
-                *thread = Some(handle);
-            }
+            Ok(handle) => *thread = Some(handle),
             // Without a thread the destructors run here. Slower, but nothing is owed for ever.
             Err(_) => while self.central.run_drops() {},
         }
