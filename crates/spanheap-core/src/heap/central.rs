@@ -237,7 +237,9 @@ impl Central {
         align: usize,
     ) -> Result<OwnedSpan, OutOfMemory> {
         let refused = |refused| self.out_of_memory(size, refused);
-        let pages = size.checked_pages().ok_or(Refused::TooLarge).map_err(refused)?;
+        // An empty value can be large, too: by its alignment.
+        let pages = size.max(Bytes::new(1)).checked_pages();
+        let pages = pages.ok_or(Refused::TooLarge).map_err(refused)?;
         let request = Request {
             pages,
             align: Bytes::new(align.max(PAGE_BYTES)),
