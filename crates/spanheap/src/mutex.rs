@@ -33,7 +33,7 @@ use std::time::Instant;
 /// wherever it likes.
 ///
 /// The lock is not reentrant. A guard that is forgotten (`mem::forget`) keeps the container locked for
-/// ever, and no cycle can be completed after that.
+/// ever, and no cycle can be completed after that until the heap is dropped.
 ///
 /// The lifetime is the brand of the closure, as in `GcCell`: a container of one heap cannot be locked with
 /// the mutator of another, which knows nothing of the first one's collector.

@@ -300,6 +300,21 @@ fn a_locked_container_delays_only_the_end_of_the_cycle() {
     });
 }
 
+/// The container stays locked for ever, so no cycle can end, but the heap can.
+#[test]
+fn a_forgotten_guard_does_not_outlast_its_heap() {
+    let heap = Heap::builder().collect_continuously(true).build().unwrap();
+    type Bag<'gc> = GcMutex<'gc, Vec<Gc<'gc, Node<'gc>>>>;
+    let _bag: Root<Rootable![Bag<'_>]> = heap.enter(|mc| {
+        let bag = mc.alloc(GcMutex::new(vec![mc.alloc(Node { key: 1, next: GcCell::new(None) })]));
+        std::mem::forget(bag.lock(mc));
+        mc.root(bag)
+    });
+    // Long enough for a cycle to reach the container; if none has, the test is passed all the more.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    drop(heap);
+}
+
 /// Nested closures on one thread and one heap: only the outermost exit counts.
 #[test]
 fn only_the_outermost_exit_counts_as_leaving() {

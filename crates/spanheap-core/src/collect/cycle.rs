@@ -13,6 +13,7 @@
 
 use super::checkmark;
 use super::collector::{Collector, CycleReport};
+use super::control::Wish;
 use super::mark::{Marker, retain_everything};
 use super::page_queue::PageQueue;
 use super::phase::{Phase, PhaseWord};
@@ -97,6 +98,11 @@ impl Collector {
                 marker.want_rescan();
             }
             if !marker.drain() {
+                if self.control.wish() == Wish::Shutdown {
+                    // No closure is open, so this lock's guard was forgotten and will never be dropped.
+                    marker.abandon_aside();
+                    return;
+                }
                 // Somebody holds the lock of a container. Look again when he had time to give it up.
                 self.sleep_until_leave(RETRY);
                 marker.retry_aside();

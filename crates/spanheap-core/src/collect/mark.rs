@@ -114,7 +114,8 @@ impl<'a> Marker<'a> {
         self.marked
     }
 
-    /// Whether a trace function has panicked: then what is marked says nothing.
+    /// Whether a trace function has panicked, or a container was never free: then what is marked says
+    /// nothing.
     pub fn is_broken(&self) -> bool {
         self.broken
     }
@@ -178,6 +179,11 @@ impl<'a> Marker<'a> {
                 self.push(arena, page.page_in_arena());
             }
         }
+    }
+
+    /// Gives up what was put aside. The cycle has to retain everything then.
+    pub fn abandon_aside(&mut self) {
+        (self.aside_len, self.aside_overflow, self.broken) = (0, false, true);
     }
 
     fn put_aside(&mut self, page: Addr) {
