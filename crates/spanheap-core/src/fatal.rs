@@ -1,10 +1,11 @@
-//! The end of a process whose heap is broken.
+//! The end of a process whose heap is broken; and panics of the user's that must not end a thread of ours.
 //!
 //! Corruption is not an error that a caller could handle: unwinding would run destructors over a heap
 //! that cannot be trusted. [`fatal`] writes what is known and aborts. It does not allocate.
 
 use core::fmt;
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Reports corruption on standard error, in lines that start with `spanheap:`, and aborts.
 #[cold]
@@ -17,4 +18,19 @@ pub fn fatal(what: fmt::Arguments<'_>) -> ! {
          wrote through a stale pointer, or a bug in spanheap. Checkmark mode names the first bad edge."
     );
     std::process::abort()
+}
+
+/// Calls code of the user's, a destructor or a trace function; `None` when it has panicked.
+///
+/// What it panicked with is dropped here, and that is the user's code too. If it panics in turn, the second
+/// payload is leaked: somewhere there has to be an end.
+pub(crate) fn contain<R>(run: impl FnOnce() -> R) -> Option<R> {
+    let payload = match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => return Some(result),
+        Err(payload) => payload,
+    };
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        core::mem::forget(second);
+    }
+    None
 }

@@ -69,7 +69,8 @@ impl ExtractDead for Vec<Entry> {
     }
 }
 
-/// Whether the calling thread is inside a closure of `heap`.
+/// Whether the calling thread is, or may be, inside a closure of `heap`. A thread that is ending and has no
+/// thread-locals any more cannot tell, and whoever asks must not make it wait for itself.
 pub(crate) fn is_inside(heap: &Arc<CoreHeap>) -> bool {
     ATTACHED
         .try_with(|list| {
@@ -77,5 +78,5 @@ pub(crate) fn is_inside(heap: &Arc<CoreHeap>) -> bool {
             let entry = list.iter().find(|entry| entry.number == heap.number());
             entry.is_some_and(|entry| entry.mutator.is_inside())
         })
-        .unwrap_or(false)
+        .unwrap_or(true)
 }

@@ -68,7 +68,9 @@ impl<'gc, T> GcWord<'gc> for Option<Gc<'gc, T>> {
 #[repr(transparent)]
 pub struct GcCell<'gc, W> {
     word: AtomicUsize,
-    _holds: PhantomData<W>,
+    /// Invariant in `W`: what is put in through one type is taken out through the same. With a cell that
+    /// could be viewed as one of a wider type, a pointer of that type could be smuggled in.
+    _holds: PhantomData<fn(W) -> W>,
     _brand: Invariant<'gc>,
 }
 

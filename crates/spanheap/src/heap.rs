@@ -50,7 +50,8 @@ pub enum Collected {
     /// A cycle that began after the call is complete.
     Complete,
     /// The calling thread is inside a closure of this heap, and a cycle cannot be completed before it
-    /// has left; so a cycle was requested and will begin.
+    /// has left; so a cycle was requested and will begin. (Late in the end of a thread, in the destructor of
+    /// a thread-local, this is the answer outside of closures, too.)
     Requested,
 }
 

@@ -17,10 +17,11 @@
 use crate::gc::Invariant;
 use crate::mutator::Mutator;
 use crate::trace::{Trace, Tracer};
-use core::cell::{Cell, UnsafeCell};
+use core::cell::UnsafeCell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicU32, Ordering};
 use spanheap_core::addr::Addr;
 use spanheap_core::mutator::ContainerBarrier;
 use spanheap_core::span::layout::Shape;
@@ -32,14 +33,14 @@ use std::time::Instant;
 /// wherever it likes.
 ///
 /// The lock is not reentrant. A guard that is forgotten (`mem::forget`) keeps the container locked for
-/// ever, and no cycle can be completed after that.
+/// ever, and no cycle can be completed after that until the heap is dropped.
 ///
 /// The lifetime is the brand of the closure, as in `GcCell`: a container of one heap cannot be locked with
 /// the mutator of another, which knows nothing of the first one's collector.
 pub struct GcMutex<'gc, T> {
     lock: RawLock,
-    /// The last cycle that has scanned the contents; written under the lock.
-    scanned: Cell<u32>,
+    /// The last cycle that has scanned the contents; written under the lock, when that is done.
+    scanned: AtomicU32,
     _brand: Invariant<'gc>,
     value: UnsafeCell<T>,
 }
@@ -52,7 +53,7 @@ unsafe impl<T: Send> Send for GcMutex<'_, T> {}
 impl<'gc, T: Trace> GcMutex<'gc, T> {
     /// A free container with `value` in it.
     pub const fn new(value: T) -> GcMutex<'gc, T> {
-        let (lock, scanned) = (RawLock::new(), Cell::new(0));
+        let (lock, scanned) = (RawLock::new(), AtomicU32::new(0));
         GcMutex { lock, scanned, _brand: PhantomData, value: UnsafeCell::new(value) }
     }
 
@@ -95,9 +96,9 @@ impl<'gc, T: Trace> GcMutex<'gc, T> {
             ContainerBarrier::None => {}
             ContainerBarrier::Shade => self.shade_contents(mc),
             ContainerBarrier::ShadeOnce(cycle) => {
-                if self.scanned.get() != cycle {
+                if self.scanned.load(Ordering::Relaxed) != cycle {
                     self.shade_contents(mc);
-                    self.scanned.set(cycle);
+                    self.scanned.store(cycle, Ordering::Release);
                 }
             }
         }
@@ -140,17 +141,20 @@ unsafe impl<T: Trace> Trace for GcMutex<'_, T> {
             unsafe { &*self.value.get() }.trace(tracer);
             return;
         };
+        // Whoever has scanned it for this cycle may hold the lock as often and as long as he likes. Acquire:
+        // what he has buffered is found when he leaves his closure at the latest.
+        if self.scanned.load(Ordering::Acquire) == cycle {
+            return;
+        }
         if !self.lock.try_lock() {
             tracer.defer();
             return;
         }
         // The guard gives the lock up even if the contents' trace function panics.
         let guard = GcMutexGuard { mutex: self };
-        if self.scanned.get() != cycle {
-            guard.trace(tracer);
-            if !tracer.is_deferred() {
-                self.scanned.set(cycle);
-            }
+        guard.trace(tracer);
+        if !tracer.is_deferred() {
+            self.scanned.store(cycle, Ordering::Release);
         }
     }
 }

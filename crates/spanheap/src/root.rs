@@ -71,7 +71,9 @@ impl RootedPointer {
 pub struct Root<R: for<'a> Rootable<'a>> {
     record: Arc<RootRecord>,
     pointer: RootedPointer,
-    _type: PhantomData<fn() -> R>,
+    /// Invariant in `R`: two types of which one is a subtype of the other may still name different objects,
+    /// and the pointer is that of exactly one of them.
+    _type: PhantomData<fn(R) -> R>,
 }
 
 // SAFETY: a root gives out a `Gc` to any thread of the heap, and every object of a heap is `Send + Sync`

@@ -152,6 +152,44 @@ fn a_thread_local_destructor_may_enter() {
     assert_eq!(heap.stats().live_objects, 0);
 }
 
+/// The same, after everything that this crate keeps in the thread is gone: closures, nested ones, and a
+/// collection that must not wait for its own thread.
+#[test]
+fn a_thread_local_that_outlives_the_attachment_may_enter() {
+    struct AtExit(RefCell<Option<(Heap, mpsc::Sender<Collected>)>>);
+    impl Drop for AtExit {
+        fn drop(&mut self) {
+            if let Some((heap, sender)) = self.0.take() {
+                let list = extend(&heap, None, 0..3).unwrap();
+                let answer = heap.enter(|mc| {
+                    assert_eq!(heap.enter(|inner| list.get(inner).key), list.get(mc).key);
+                    heap.collect()
+                });
+                sender.send(answer).unwrap();
+            }
+        }
+    }
+    thread_local!(static AT_EXIT: AtExit = const { AtExit(RefCell::new(None)) });
+
+    let heap = Heap::new();
+    let (sender, receiver) = mpsc::channel();
+    for late in [true, false] {
+        let (heap, sender) = (heap.clone(), sender.clone());
+        std::thread::spawn(move || {
+            if !late {
+                heap.enter(|_| ());
+            }
+            AT_EXIT.with(|at_exit| *at_exit.0.borrow_mut() = Some((heap.clone(), sender)));
+            heap.enter(|_| ());
+        })
+        .join()
+        .unwrap();
+    }
+    assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [Collected::Requested; 2]);
+    assert_eq!(heap.collect(), Collected::Complete);
+    assert_eq!(heap.stats().live_objects, 0);
+}
+
 /// The promise of the protocol: a closure that does not end delays no other thread. The other thread allocates
 /// far more than the goal, mutates, makes roots and drops them, all while the closure is open; what the
 /// test waits for are events of that thread and never the time.
@@ -298,6 +336,21 @@ fn a_locked_container_delays_only_the_end_of_the_cycle() {
         let keys = bag.get(mc).lock(mc).iter().map(|node| node.key).collect::<Vec<_>>();
         assert_eq!(keys, (0..200).collect::<Vec<_>>());
     });
+}
+
+/// The container stays locked for ever, so no cycle can end, but the heap can.
+#[test]
+fn a_forgotten_guard_does_not_outlast_its_heap() {
+    let heap = Heap::builder().collect_continuously(true).build().unwrap();
+    type Bag<'gc> = GcMutex<'gc, Vec<Gc<'gc, Node<'gc>>>>;
+    let _bag: Root<Rootable![Bag<'_>]> = heap.enter(|mc| {
+        let bag = mc.alloc(GcMutex::new(vec![mc.alloc(Node { key: 1, next: GcCell::new(None) })]));
+        std::mem::forget(bag.lock(mc));
+        mc.root(bag)
+    });
+    // Long enough for a cycle to reach the container; if none has, the test is passed all the more.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    drop(heap);
 }
 
 /// Nested closures on one thread and one heap: only the outermost exit counts.

@@ -218,6 +218,13 @@ fn sizes_and_alignments_are_honoured() {
                 #[derive(Trace)]
                 #[repr(align($align))]
                 struct Aligned(u8);
+                #[derive(Trace)]
+                #[repr(align($align))]
+                struct Empty;
+                // A value without a size is at an address of its own kind all the same.
+                assert_eq!(mc.alloc(Empty).as_ptr() as usize & ($align - 1), 0);
+                let none = mc.alloc_slice((0..0).map(Aligned));
+                assert_eq!(none.as_ptr().cast::<u8>() as usize & ($align - 1), 0);
                 for n in 0..3 {
                     let object = mc.alloc(Aligned(n));
                     assert_eq!(object.as_ptr() as usize & ($align - 1), 0, "alignment {}", $align);

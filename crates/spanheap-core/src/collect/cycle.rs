@@ -100,7 +100,8 @@ impl Collector {
             }
             if !marker.drain() {
                 if self.control.wish() == Wish::Shutdown {
-                    marker.give_up();
+                    // No closure is open, so this lock's guard was forgotten and will never be dropped.
+                    marker.abandon_aside();
                     return;
                 }
                 // Somebody holds the lock of a container. Look again when there was time to give it up.

@@ -31,14 +31,15 @@
 
 use super::page_queue::PageQueue;
 use crate::addr::{Addr, Bytes, PAGE_BITMAP_WORDS, WORD_BYTES};
+use crate::fatal::contain;
 use crate::heap::Central;
 use crate::span::{
     EdgeSink, Generation, HeapArena, Info, Layout, Reader, Table, TraceFn, Tracer, bits, map,
 };
-use crate::sync::atomic::{AtomicUsize, Ordering};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// How many pages with locked containers can be put aside before a rescan is called for.
+/// How many pages with locked containers can be put aside; the others are looked for when it is time to try
+/// again.
 const ASIDE: usize = 256;
 
 /// What a cycle has marked so far.
@@ -115,7 +116,8 @@ impl<'a> Marker<'a> {
         self.marked
     }
 
-    /// Whether a trace function has panicked: then what is marked says nothing.
+    /// Whether a trace function has panicked, or a container was never free: then what is marked says
+    /// nothing.
     pub fn is_broken(&self) -> bool {
         self.broken
     }
@@ -123,12 +125,6 @@ impl<'a> Marker<'a> {
     /// Whether an object has been marked since the last call.
     pub fn take_found(&mut self) -> bool {
         core::mem::take(&mut self.found)
-    }
-
-    /// Gives marking up.
-    pub fn give_up(&mut self) {
-        self.broken = true;
-        self.aside_len = 0;
     }
 
     /// Asks for a rescan.
@@ -187,12 +183,18 @@ impl<'a> Marker<'a> {
         }
     }
 
+    /// Gives up what was put aside. The cycle has to retain everything then.
+    pub fn abandon_aside(&mut self) {
+        (self.aside_len, self.aside_overflows, self.broken) = (0, false, true);
+    }
+
     fn put_aside(&mut self, page: Addr) {
         match self.aside.get_mut(self.aside_len) {
             Some(place) => {
                 *place = page;
                 self.aside_len += 1;
             }
+            // Not a rescan now: it would find the same locks taken, and ask for the next one.
             None => self.aside_overflows = true,
         }
     }
@@ -201,17 +203,14 @@ impl<'a> Marker<'a> {
     /// stays; no record of any other span is looked at, for these may come and go.
     fn scan_differing_pages(&mut self) {
         let central = self.central;
-        central.pages().for_each_page(central.os(), |arena, page| {
-            // SAFETY: the page has been grown (A1).
-            let marks = unsafe { arena.line(self.table, page) };
-            // SAFETY: as above.
-            let scanned = unsafe { arena.line(Table::Scanned, page) };
-            let differs = (0..PAGE_BITMAP_WORDS).any(|word| {
-                let marked = marks[word].load(Ordering::SeqCst);
-                marked & !scanned[word].load(Ordering::SeqCst) != 0
-            });
-            if differs {
-                self.scan_page(arena.page_base(page));
+        let table = self.table;
+        central.pages().for_each_page(|page| {
+            let (marks, scanned) = (bits::line(table, page), bits::line(Table::Scanned, page));
+            let differs = |(m, s): (&AtomicU64, &AtomicU64)| {
+                m.load(Ordering::SeqCst) & !s.load(Ordering::SeqCst) != 0
+            };
+            if marks.iter().zip(scanned).any(differs) {
+                self.scan_page(page);
             }
         });
     }
@@ -290,7 +289,7 @@ impl<'a> Marker<'a> {
 
     /// Objects whose type knows where its pointers are.
     fn scan_traced(&mut self, info: &Info, page: Addr, todo: &Todo, trace: TraceFn) {
-        let run = AssertUnwindSafe(|| {
+        let run = || {
             let mut locked = 0;
             for_each_object(info, page, todo, |object| {
                 let reader = Reader::Collector(self.cycle);
@@ -306,15 +305,15 @@ impl<'a> Marker<'a> {
                 }
             });
             locked
-        });
-        match catch_unwind(run) {
-            Ok(0) => {}
-            Ok(locked) => {
+        };
+        match contain(run) {
+            Some(0) => {}
+            Some(locked) => {
                 self.marked.objects -= locked;
                 self.marked.bytes -= Bytes::new(locked as usize * info.slot);
                 self.put_aside(page);
             }
-            Err(_) => self.broken = true,
+            None => self.broken = true,
         }
     }
 }

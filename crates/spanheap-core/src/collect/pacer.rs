@@ -56,7 +56,10 @@ impl Policy {
     pub fn plan(&self, last: Measured) -> Plan {
         let retained = last.retained.get();
         let by_percent = self.percent.map(|percent| {
-            let share = |bytes: usize| (bytes as u128 * u128::from(percent) / 100) as usize;
+            let share = |bytes: usize| {
+                let share = bytes as u128 * u128::from(percent) / 100;
+                usize::try_from(share).unwrap_or(usize::MAX)
+            };
             share(MIN_GOAL).max(retained.saturating_add(share(retained)))
         });
         let by_limit = self.limit.map(|limit| {
@@ -105,6 +108,11 @@ mod tests {
     fn without_percent_and_limit_nothing_triggers() {
         let policy = Policy { percent: None, limit: None };
         assert_eq!(policy.plan(Measured::default()), Plan::NEVER);
+    }
+
+    #[test]
+    fn a_share_beyond_all_addresses_is_the_largest_goal() {
+        assert_eq!(plan(u32::MAX, 1 << 44, 0).goal, Bytes::new(usize::MAX));
     }
 
     #[test]

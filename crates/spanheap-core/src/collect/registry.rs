@@ -80,11 +80,14 @@ impl MutatorRecord {
     }
 
     /// Publishes "inside". The caller reads the phase next, with the light barrier between.
+    ///
+    /// A release store, because the collector may see this counter and never the one of the exit before it;
+    /// it concludes from either that the closure before is over, and uses what that has done.
     #[inline]
     pub fn publish_inside(&self) {
         let state = self.state.load(Ordering::Relaxed);
         debug_assert!(state % 2 == 0, "a mutator entered twice");
-        self.state.store(state + 1, Ordering::Relaxed);
+        self.state.store(state + 1, Ordering::Release);
     }
 
     /// Publishes "outside": everything that the closure did happens before whoever sees this.

@@ -10,11 +10,13 @@
 //! after the last destructor.
 //!
 //! # Invariants
-//! - D1. A set drops bit means: dead, initialised, destructor owed, slot allocated. Bits are set by a
+//! - D1. A set drops bit means: dead, initialised, destructor owed, slot not free. Bits are set by a
 //!   sweep and cleared by the drop thread, both under the queue's lock; so a destructor runs once.
 //! - D2. A span with drops bits is in the queue, or the drop thread is at work on it. Either way its
 //!   `in_drop_queue` is set, so it is never in the queue twice, and never given out while it is in it.
-//! - D3. A span that the queue owns is in no list, so no sweep meets it again.
+//! - D3. A span that the queue owns is in no list, so no sweep meets it again. Its allocation bits are
+//!   clear: every other cycle uses the same table for its marks, and a rescan of that cycle would take dead
+//!   values for marked ones and follow their pointers.
 //!
 //! # Locking
 //! [`Rank::DropQueue`]; not held while a destructor runs.
@@ -25,11 +27,11 @@
 
 use super::sweep::{Swept, sorted};
 use crate::addr::Addr;
+use crate::fatal::contain;
 use crate::span::{Generation, OwnedSpan, Span, Table, bits};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Condition, Guard, Lock, Rank};
 use core::ptr::NonNull;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How many values are dropped between two looks at the lock.
 const BATCH: usize = 64;
@@ -104,13 +106,7 @@ impl DropQueue {
         }
         self.enqueue(&mut state, span.span());
         if live == 0 {
-            // No sweep will meet the span again, and after the next cycle its allocation bits stand where
-            // marks are made. They must not look like objects that somebody forgot to scan.
-            for (page, pending) in bits::lines(&info, Table::Drops) {
-                for (scanned, pending) in bits::line(Table::Scanned, page).iter().zip(pending) {
-                    scanned.store(pending.load(Ordering::Relaxed), Ordering::Relaxed);
-                }
-            }
+            bits::clear_all(&info, marked);
             span.span().owned_by_drop_queue.store(true, Ordering::Relaxed);
             let _owned_by_the_queue = span.into_raw();
             return Swept::Dropping;
@@ -214,8 +210,8 @@ impl DropQueue {
         // SAFETY: by D1 the object is initialised.
         let count = unsafe { info.count(object) };
         // SAFETY: by D1 the values are dead and their destructor has not run; no `Gc` to them is left.
-        let run = AssertUnwindSafe(|| unsafe { drop(object.as_ptr(), count) });
-        if catch_unwind(run).is_err() {
+        let run = || unsafe { drop(object.as_ptr(), count) };
+        if contain(run).is_none() {
             self.panics.fetch_add(1, Ordering::Relaxed);
         }
         self.dropped.fetch_add(count as u64, Ordering::Relaxed);

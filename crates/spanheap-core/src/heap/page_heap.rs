@@ -332,14 +332,12 @@ impl PageHeap {
         })
     }
 
-    /// Calls `visit` with each page that has been grown, in use or free, and its arena. Pages may change
-    /// hands meanwhile.
-    pub fn for_each_page(&self, os: &Os, mut visit: impl FnMut(&HeapArena, usize)) {
-        let unit_pages = table_unit(os).get() / PAGE_BYTES;
+    /// Calls `visit` with each page that belongs to a span. Spans may come and go meanwhile: their records
+    /// are not looked at.
+    pub fn for_each_page(&self, mut visit: impl FnMut(Addr)) {
         for arena in self.arenas() {
-            // Complete units only; what is grown later holds nothing that was there at the call.
-            let units = arena.table_steps() / (TABLES * 2);
-            (0..(units * unit_pages).min(ARENA_PAGES)).for_each(|page| visit(arena, page));
+            let pages = (0..ARENA_PAGES).filter(|&page| !arena.span(page).is_null());
+            pages.for_each(|page| visit(arena.page_base(page)));
         }
     }
 

@@ -46,8 +46,9 @@ impl Shape {
             (Shape::Opaque, _) | (_, Shape::Opaque) => Shape::Opaque,
             (Shape::NoScan, Shape::Words(_)) => Shape::Words(0).with(offset, field),
             (Shape::Words(mine), Shape::Words(mask)) => {
-                let word = (offset / WORD_BYTES) as u32;
-                if offset % WORD_BYTES != 0 || word > mask.leading_zeros() || word >= 64 {
+                let word = offset / WORD_BYTES;
+                let room = mask.leading_zeros() as usize;
+                if offset % WORD_BYTES != 0 || word > room || word >= 64 {
                     Shape::Opaque
                 } else {
                     Shape::Words(mine | mask << word)
@@ -198,7 +199,9 @@ impl TypeInfo {
     pub const fn slice_layout(&self) -> Layout {
         match self.shape {
             Shape::NoScan => Layout::NoScan,
-            Shape::Words(mask) if self.size % WORD_BYTES == 0 => {
+            Shape::Words(mask)
+                if self.size % WORD_BYTES == 0 && self.size / WORD_BYTES <= u32::MAX as usize =>
+            {
                 Layout::Words { mask, period: (self.size / WORD_BYTES) as u32 }
             }
             _ => Layout::Traced(self.trace),

@@ -178,7 +178,7 @@ impl World {
         seen
     }
 
-    fn set_in(&self, table: impl Fn(&crate::span::Span) -> Table) -> (BTreeSet<Addr>, usize) {
+    fn set_in(&self, table: impl Fn(&Span) -> Table) -> (BTreeSet<Addr>, usize) {
         let (mut objects, mut bytes) = (BTreeSet::new(), 0);
         let visit = |span: &Span| {
             bits::for_each_set(span.info(), table(span), |object| {

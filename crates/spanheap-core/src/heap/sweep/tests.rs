@@ -155,7 +155,9 @@ impl Subject {
                 drops.push(object);
             }
         }
-        assert_eq!(self.bits(self.generation.table()), allocated);
+        // When nothing lives, the queue owns the span, and its dead values have no allocation bits (D3).
+        let owned = self.live() == 0 && !drops.is_empty();
+        assert_eq!(self.bits(self.generation.table()), if owned { Vec::new() } else { allocated });
         assert_eq!(self.bits(self.generation.next().table()), []);
         assert_eq!(self.bits(Table::Scanned), []);
         assert_eq!(self.bits(Table::Drops), drops);

@@ -20,6 +20,7 @@ fn a_pointer_behind_the_64th_word_is_opaque() {
     assert_eq!(Shape::NoScan.with(64 * 8, Shape::Words(1)), Shape::Opaque);
     assert_eq!(Shape::NoScan.with(63 * 8, Shape::Words(2)), Shape::Opaque);
     assert_eq!(Shape::NoScan.with(12, Shape::Words(1)), Shape::Opaque);
+    assert_eq!(Shape::NoScan.with(8 << 32, Shape::Words(1)), Shape::Opaque);
 }
 
 #[test]
