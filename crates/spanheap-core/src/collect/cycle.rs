@@ -17,8 +17,7 @@ use super::control::Wish;
 use super::mark::Marker;
 use super::page_queue::PageQueue;
 use super::phase::{Phase, PhaseWord};
-use crate::addr::PAGE_BYTES;
-use crate::addr::{Bytes, PageCount};
+use crate::addr::{Bytes, PAGE_BYTES, PageCount};
 use crate::os::clock::thread_cpu_time;
 use crate::span::Generation;
 use std::time::Duration;
@@ -51,12 +50,11 @@ impl Collector {
         let report = self.mark(cycle, queue);
 
         let taken_now = self.central.taken();
-        let since_snapshot = Bytes::new(taken_now.wrapping_sub(taken_at_snapshot));
-        let allocated = Bytes::new(taken_now.wrapping_sub(taken_before)).min_if_negative();
+        let allocated = taken_between(taken_before, taken_now);
         let all = report.retained_everything;
         let retained = match all {
             true => self.central.live(),
-            false => report.marked.bytes + since_snapshot.min_if_negative(),
+            false => report.marked.bytes + taken_between(taken_at_snapshot, taken_now),
         };
         self.central.begin_generation(Generation::new(cycle), retained, taken_now, all);
         self.publish(PhaseWord::new(Phase::Idle, cycle));
@@ -159,13 +157,8 @@ impl Collector {
     }
 }
 
-/// Counters of taken bytes may step back when old runs are returned.
-trait Clamp {
-    fn min_if_negative(self) -> Self;
-}
-
-impl Clamp for Bytes {
-    fn min_if_negative(self) -> Bytes {
-        if (self.get() as isize) < 0 { Bytes::ZERO } else { self }
-    }
+/// Bytes taken between two readings of the counter, which may step back when old runs are returned.
+fn taken_between(before: usize, after: usize) -> Bytes {
+    let difference = after.wrapping_sub(before) as isize;
+    Bytes::new(difference.max(0).unsigned_abs())
 }

@@ -13,6 +13,7 @@ use crate::collect::{Collector, Options};
 use crate::fatal::fatal;
 use crate::os::{Os, OsError};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -61,7 +62,7 @@ impl Heap {
         let collector = heap.collector.clone();
         let thread = std::thread::Builder::new()
             .name("spanheap-gc".into())
-            .spawn(move || collector.run())
+            .spawn(move || run_or_die(&collector))
             .map_err(NewHeapError::Thread)?;
         heap.thread = Some(thread);
         Ok(heap)
@@ -119,6 +120,14 @@ impl Drop for Heap {
     }
 }
 
+/// The collector thread. User code that panics is contained further down; a panic that gets here is a bug, and
+/// a heap without its collector could neither be trusted nor dropped.
+fn run_or_die(collector: &Arc<Collector>) {
+    if catch_unwind(AssertUnwindSafe(|| collector.run())).is_err() {
+        fatal(format_args!("the collector thread has panicked"));
+    }
+}
+
 /// What is left to do when a heap is dropped.
 struct End {
     collector: Arc<Collector>,
@@ -129,9 +138,8 @@ impl End {
     fn run(self) {
         match self.thread {
             Some(thread) => {
-                if thread.join().is_err() {
-                    fatal(format_args!("the collector thread has panicked"));
-                }
+                // It does not end by a panic: see `run_or_die`.
+                let _ = thread.join();
             }
             // The thread never ran; there is nothing to wind up but memory.
             None => self.collector.registry().close(self.collector.central()),
