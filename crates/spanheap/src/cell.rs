@@ -6,7 +6,8 @@
 //!
 //! # Safety
 //! - C1. The word is null or a `Gc` of the closure that looks, by the brand: whoever stored it had the
-//!   object that holds the cell, and so the same heap.
+//!   object that holds the cell, and so the same heap. It was stored as the type that it is loaded as,
+//!   since the cell is invariant in `W`.
 #![allow(unsafe_code)]
 
 use crate::gc::{Gc, Invariant};

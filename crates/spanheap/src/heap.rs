@@ -133,6 +133,10 @@ impl Heap {
     /// An object that nobody could reach when `collect` was called is no longer retained when it returns
     /// [`Collected::Complete`]. Its memory can be used again at once, or, if the object lies where a thread
     /// allocates that is inside a closure, after the next cycle. Destructors run later, on the drop thread.
+    ///
+    /// The call waits for every closure of the heap that is open, so nothing inside of one may wait for the
+    /// call. Two threads that are each in a closure of one heap and collect the other heap wait for ever,
+    /// and so does a closure that waits for a scoped thread which collects its heap.
     pub fn collect(&self) -> Collected {
         if attach::is_inside(&self.core) {
             self.core.request_cycle();
@@ -183,7 +187,8 @@ pub struct HeapBuilder {
 
 impl HeapBuilder {
     /// How much the heap may grow, in percent of what the last cycle retained, before the next one is
-    /// complete. 100 if nothing is said: twice the live heap, and 4 MiB at least.
+    /// complete. 100 if nothing is said: twice the live heap, and 4 MiB at least. With 0 the goal is always
+    /// reached: one cycle follows the other without pause.
     pub fn gc_percent(mut self, percent: u32) -> HeapBuilder {
         self.options.policy.percent = Some(percent);
         self
@@ -196,8 +201,8 @@ impl HeapBuilder {
     }
 
     /// Bytes of ready memory above which no pages are taken for objects any more: `try_alloc` returns an
-    /// error, `alloc` panics. The heap's own records count, but they are not refused anything, so they may
-    /// exceed the limit by a few percent.
+    /// error, `alloc` panics. It is compared when pages are taken and at no other time: the heap's own
+    /// records count, but they are not refused anything, so they may exceed the limit by a few percent.
     pub fn memory_limit(mut self, bytes: usize) -> HeapBuilder {
         self.options.policy.limit = Some(Bytes::new(bytes));
         self

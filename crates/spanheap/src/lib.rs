@@ -56,7 +56,8 @@
 //!   closures nest, on one heap or on several; the collector sees the outermost.
 //! - A panic in a closure leaves it and is passed on.
 //! - [`Heap::collect`] waits for a complete cycle outside of closures. Inside one of the same heap it only
-//!   requests one, and its result says which of the two it was.
+//!   requests one, and its result says which of the two it was. Two threads that wait from inside closures
+//!   for a cycle of each other's heap wait for ever.
 //!
 //! # What may live in a heap
 //! A type that is [`Trace`], `Send` and `Sync`: the collector has to find its pointers, other threads may
@@ -91,7 +92,8 @@
 //! - [`GcCell`] is one atomic word and holds a `Gc<T>` or an `Option<Gc<T>>`. Outside of a cycle setting
 //!   it is a plain store.
 //! - [`GcMutex`] is a lock around anything that is `Trace`, such as a `HashMap` of `Gc`s. The collector
-//!   only tries the lock. While a cycle runs, taking it may cost a walk over the contents.
+//!   only tries the lock. While a cycle runs, taking it may cost a walk over the contents. A guard that is
+//!   forgotten (`mem::forget`) keeps cycles from completing until the heap is dropped.
 //!
 //! ```
 //! # use spanheap::{Gc, GcMutex, Heap, Trace};
@@ -119,7 +121,8 @@
 //!
 //! # Destructors
 //! Values that need dropping are dropped after a cycle has found them dead: on a thread of the heap's own,
-//! in any order, some time later, each once, and at the latest when the heap is dropped. A panic in a
+//! in any order, some time later, each once, and at the latest when the heap is dropped. Their memory
+//! is free after that, so a destructor that blocks holds up those behind it. A panic in a
 //! destructor is counted and otherwise ignored. What a destructor could see through a `Gc` may be gone,
 //! so a type that may hold one has no `Drop`:
 //!
@@ -149,7 +152,8 @@
 //! A cycle begins by itself so as to end when the heap has grown by [`HeapBuilder::gc_percent`] (100) of
 //! what the last one retained. [`HeapBuilder::memory_limit`] bounds the memory that is ready for use, the
 //! heap's own tables included; it is compared when objects need more pages, and makes cycles begin
-//! earlier. What values own elsewhere, such as the elements of a `Vec`, is counted by neither. A limit or a system that gives no more is an error value of [`Mutator::try_alloc`], and a panic of
+//! earlier. What values own elsewhere, such as the elements of a `Vec`, is counted by neither. A limit or a
+//! system that gives no more is an error value of [`Mutator::try_alloc`], and a panic of
 //! [`Mutator::alloc`]. Nothing has changed then, and the heap goes on. Inside a closure nobody waits for
 //! the collector, so the way on leads outside:
 //!

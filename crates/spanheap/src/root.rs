@@ -9,7 +9,8 @@
 //!
 //! # Safety
 //! - O1. The pointer in a root is that of the object in its record, with the metadata of the type that it
-//!   had. While the record is held, the object is retained.
+//!   had, which is the one that `R` names: a root is invariant in `R`. While the record is held, the
+//!   object is retained.
 #![allow(unsafe_code)]
 
 use crate::gc::Gc;

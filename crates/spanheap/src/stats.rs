@@ -31,17 +31,17 @@ pub struct Stats {
     /// CPU time of the collector thread.
     pub gc_cpu: Duration,
     /// The longest time that a thread was held up by the heap: by the slow path of an allocation, a change
-    /// of phase, a container that was locked.
+    /// of phase, a container that was locked, a full buffer of its write barrier.
     pub longest_stall: Duration,
     /// What it was held up by.
     pub longest_stall_cause: &'static str,
-    /// Values whose destructor has run on the drop thread.
+    /// Values whose destructor has run.
     pub dropped: u64,
     /// Destructors that have panicked.
     pub drop_panics: u64,
     /// Objects that checkmark mode has verified, over all cycles.
     pub verified_objects: u64,
-    /// Cycles in a row that could not find out what is live and retained everything: 0 or 1.
+    /// Whether the last complete cycle could not find out what is live, and retained everything.
     pub retained_everything: bool,
     /// Threads that are attached.
     pub threads: usize,

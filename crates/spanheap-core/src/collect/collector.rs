@@ -4,8 +4,9 @@
 //!
 //! # Threads
 //! - The **collector thread** sleeps until the alarm rings: the trigger was reached, somebody asked, or the
-//!   heap is being dropped. It runs cycles and sweeps.
-//! - The **drop thread** runs destructors. It is started when the first one is owed.
+//!   heap is being dropped. It runs cycles and sweeps, and what is left to do at the end of the heap.
+//! - The **drop thread** runs destructors. The collector starts it at the end of the first cycle after which
+//!   one is owed. If the system gives no thread, the collector runs what is owed itself, after each cycle.
 //!
 //! # Safety
 //! The destructors of what is left at the end of a heap run when no mutator can enter any more.

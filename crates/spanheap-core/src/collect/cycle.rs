@@ -9,7 +9,10 @@
 //!   begin the generation; publish IDLE; sweep
 //! ```
 //!
-//! The argument for it is in the essay of [`super`]. Nobody but this thread waits.
+//! If marking could not be finished, the generation begins as one whose sweeps retain everything.
+//!
+//! The argument for it is in the essay of [`super`]. Nobody but this thread waits for a grace period; the
+//! end of a heap cuts short only the waiting for locks of containers, since no closure is open then.
 
 use super::checkmark;
 use super::collector::{Collector, CycleReport};

@@ -11,7 +11,10 @@
 //! aside: its scanned bit is cleared again and its page comes back later.
 //!
 //! # What may go wrong, and what happens then
-//! - The page queue is full: the page is not queued, and a rescan looks for it at the end.
+//! - The page queue is full: the page is not queued, and a rescan looks for it at the end. It goes over all
+//!   pages of spans, and reads the record of a span only where it has found something to scan.
+//! - More pages hold locked containers than can be put aside: a rescan looks for the others when those are
+//!   tried again.
 //! - A trace function panics: the cycle retains everything (see [`Marker::is_broken`]), and the next one
 //!   tries again. Nothing is lost, and the panic stays on the collector's thread.
 //! - The heap is dropped while a container is locked: nobody will give the lock up, so its guard has been
@@ -20,7 +23,7 @@
 //!
 //! # Invariants
 //! - T1. Objects with their mark bit set and their scanned bit clear lie in queued pages, in pages put
-//!   aside, or a rescan is due.
+//!   aside, or a rescan is due, now or when what was put aside is tried again.
 //! - T2. The words of an object that the collector reads are written atomically after the object was
 //!   published (GcCell), or not at all.
 //!

@@ -30,13 +30,18 @@
 //!
 //! # Termination
 //! With nothing grey left, the collector notes who is inside and waits until each has left. If since
-//! the note anything was found that had not been marked, the round was dirty and is repeated. A clean round
-//! proves marking complete.
+//! the note anything was found that had not been marked, or somebody has marked an object on the spot for
+//! want of memory, the round was dirty and is repeated. A clean round proves marking complete.
+//!
+//! A cycle that cannot get there, because a trace function panics, a pointer was lost before marks were
+//! clean, or the heap is dropped while a container is locked, *retains everything*: its sweeps mark first
+//! what is allocated. Values that were dead before stay dead, and the next cycle begins afresh.
 //!
 //! # Containers under a lock
 //! The collector reads one only while it holds its lock, which it only tries. A closure of an arming
 //! phase buffers all pointers of a container each time that it locks it. A closure of the marking phase
-//! does so unless the container was scanned in this cycle already, and then counts as its scanner.
+//! does so unless the container was scanned in this cycle already, and then counts as its scanner: the
+//! collector passes over the container, locked or not.
 //!
 //! # The files
 //! | file | what |

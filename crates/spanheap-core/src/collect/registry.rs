@@ -17,7 +17,8 @@
 //! An owner publishes "inside" and then reads the phase; the collector publishes the phase and then reads
 //! the counters. Between the two stands, on both sides, the process barrier: light (free where the
 //! kernel helps) in the mutator, heavy in the collector. So either the collector sees "inside", or
-//! the mutator sees the new phase. Leaving is a release store, and the collector's read acquires it.
+//! the mutator sees the new phase. Leaving is a release store, and so is entering again, which may be all
+//! that the collector gets to see of it; the collector's reads acquire both.
 //!
 //! # Locking
 //! [`Rank::Mutators`] for the list; [`Rank::MutatorCache`] in each record.

@@ -14,8 +14,8 @@
 //! # Colour
 //! While marking runs, new objects are *black*: marked and never scanned. Blackness is a property of the
 //! run: when a mutator whose closure began in the marking phase takes a run, the run's slots get mark and
-//! scanned bits at once, and the mark bits of the slots that were not used are cleared when the run is
-//! given back. So the fast path is the same in every phase.
+//! scanned bits at once, and the allocation and mark bits of the slots that were not used are cleared when
+//! the run is given back. So the fast path is the same in every phase.
 //!
 //! The *scanned* bits of unused slots stay until the span is swept: were they cleared while a worker
 //! looks at the page, it could have read the mark before and miss the scanned bit after, and would follow

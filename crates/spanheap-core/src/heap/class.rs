@@ -5,7 +5,8 @@
 //! walk down a hash chain without a lock; making one takes the table's lock.
 //!
 //! # The lists
-//! Every span of a class that no mutator holds is in one of three lists:
+//! Every span of a class is in one of three lists, unless a mutator has it, somebody sweeps it just now, or
+//! the drop queue owns it:
 //!
 //! | list | holds |
 //! |---|---|

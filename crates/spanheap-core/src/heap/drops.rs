@@ -6,8 +6,8 @@
 //!
 //! A dead value keeps its slot and has a bit in the drops table. Its span is in this queue, and at the
 //! same time where any other span is: in a list of its class or in a mutator's cache, because its live
-//! objects go on living. When nothing in a span is alive any more, the queue becomes its owner and frees it
-//! after the last destructor.
+//! objects go on living. When nothing in a span is alive any more, the queue becomes its owner, and gives it
+//! out to be freed after the last destructor.
 //!
 //! # Invariants
 //! - D1. A set drops bit means: dead, initialised, destructor owed, slot not free. Bits are set by a

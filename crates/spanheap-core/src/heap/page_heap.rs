@@ -9,7 +9,8 @@
 //! of its own, so that a growth which stopped half way is simply taken up again.
 //!
 //! **Readiness.** New pages are *prepared*, and the page allocator calls them scavenged; pages become
-//! ready, and count toward the limit, when a span takes them.
+//! ready, and count toward the limit, when a span takes them. (Where physical pages are larger than ours,
+//! whole chunks become ready when the heap grows.) The limit is compared in these places only.
 //!
 //! # Invariants
 //! - H1. The bytes that the operating-system layer counts as ready for [`Category::Heap`] are the grown
@@ -17,8 +18,10 @@
 //! - H2. The lines of free pages are zero in all side tables (A2).
 //!
 //! # Locking
-//! [`Rank::PageHeap`] around everything here; arena records and span records come from the persistent
-//! memory, whose lock is lower in the table.
+//! [`Rank::PageHeap`] around the page allocator, the pool of span records and growth; arena records and span
+//! records come from the persistent memory, whose lock is further down in the table. The page map and
+//! the bits of a span are written by its owner, without it. Arenas and pages are walked without it, too:
+//! arenas only come, until the heap is released.
 //!
 //! # Safety
 //! Arena records are made here and live until [`PageHeap::release`].

@@ -90,7 +90,7 @@ impl Heap {
     }
 
     /// Asks for a cycle and waits until it is complete. The calling thread must not be inside a closure
-    /// of this heap: it would wait for itself.
+    /// of this heap: it would wait for itself. It must not be what such a closure waits for, either.
     pub fn collect(&self) {
         let ticket = self.collector.request();
         self.collector.control().wait(ticket);

@@ -127,7 +127,8 @@ pub struct Span {
     next: Cell<Option<NonNull<Span>>>,
     /// The next span of the drop queue; protected by the drop queue's lock.
     pub(crate) next_drop: Cell<Option<NonNull<Span>>>,
-    /// Whether the span is in the drop queue; protected by the drop queue's lock.
+    /// Whether the span is in the drop queue or the drop thread is at work on it (D2 in [`crate::heap`]'s
+    /// drop queue); protected by the drop queue's lock.
     pub(crate) in_drop_queue: AtomicBool,
     /// Whether the drop queue owns the span, which holds nothing but dead values.
     pub(crate) owned_by_drop_queue: AtomicBool,

@@ -7,8 +7,8 @@
 //! | `owned` | values that own memory elsewhere: `Box` and the collections |
 //! | `cells` | `Cell`, `RefCell`, `Mutex` and friends, for contents without pointers only; `Arc` |
 //!
-//! `Rc` is missing on purpose: an object may be dropped on another thread. Put it in a leaf field
-//! of an object that stays on one thread, if there is such a heap.
+//! `Rc` is missing on purpose: an object is dropped on another thread than the one that made it, and any
+//! thread of the heap may reach it. Use `Arc`.
 
 mod cells;
 mod inline;
