@@ -14,7 +14,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use spanheap_core::addr::{Addr, AddrRange, Bytes};
-use spanheap_core::os::{Category, Os, SimOs};
+use spanheap_core::os::{Category, Os, OsError, SimOs};
 
 const SEED: u64 = 0x05_2026;
 
@@ -91,6 +91,34 @@ struct Page {
     category: Category,
     /// The first word, where it is defined.
     word: Option<u64>,
+}
+
+// The operations under the contract of ranges, with the promise of this file.
+
+fn map(os: &Os, range: AddrRange, category: Category) -> Result<(), OsError> {
+    // SAFETY: the model passes runs of pages that it has got from this system and not released (O1),
+    // and looks at a page only while it is Ready (O2).
+    unsafe { os.map(range, category) }
+}
+
+fn used(os: &Os, range: AddrRange, prepared: Bytes) -> Result<(), OsError> {
+    // SAFETY: as above.
+    unsafe { os.used(range, prepared) }
+}
+
+fn unused(os: &Os, range: AddrRange, ready: Bytes) {
+    // SAFETY: as above.
+    unsafe { os.unused(range, ready) };
+}
+
+fn fault(os: &Os, range: AddrRange, category: Category, ready: Bytes) -> Result<(), OsError> {
+    // SAFETY: as above.
+    unsafe { os.fault(range, category, ready) }
+}
+
+fn release(os: &Os, range: AddrRange, category: Category, mapped: Bytes, ready: Bytes) {
+    // SAFETY: as above.
+    unsafe { os.release(range, category, mapped, ready) };
 }
 
 struct Model {
@@ -179,7 +207,7 @@ impl Model {
     fn map(&mut self, step: &Step) {
         let category = Category::ALL[step.category];
         let Some(run) = self.run(step, |page| page.state == State::Reserved) else { return };
-        if self.os.map(self.range(run), category).is_ok() {
+        if map(&self.os, self.range(run), category).is_ok() {
             self.pages(run).fill(Page { state: State::Prepared, category, word: Some(0) });
         }
     }
@@ -187,7 +215,7 @@ impl Model {
     fn used(&mut self, step: &Step) {
         let Some(run) = self.run(step, is_mapped) else { return };
         let prepared = self.bytes_in(run, State::Prepared);
-        if self.os.used(self.range(run), prepared).is_ok() {
+        if used(&self.os, self.range(run), prepared).is_ok() {
             self.pages(run).iter_mut().for_each(|page| page.state = State::Ready);
         }
     }
@@ -195,7 +223,7 @@ impl Model {
     fn unused(&mut self, step: &Step) {
         let Some(run) = self.run(step, is_mapped) else { return };
         let ready = self.bytes_in(run, State::Ready);
-        self.os.unused(self.range(run), ready);
+        unused(&self.os, self.range(run), ready);
         let after = self.os.zero_after_unused().then_some(0);
         for page in self.pages(run).iter_mut().filter(|page| page.state == State::Ready) {
             (page.state, page.word) = (State::Prepared, after);
@@ -207,7 +235,7 @@ impl Model {
         let legal = |page: &Page| is_mapped(page) && page.category == category;
         let Some(run) = self.run(step, legal) else { return };
         let ready = self.bytes_in(run, State::Ready);
-        if self.os.fault(self.range(run), category, ready).is_ok() {
+        if fault(&self.os, self.range(run), category, ready).is_ok() {
             self.pages(run).iter_mut().for_each(|page| page.state = State::Reserved);
         }
     }
@@ -222,7 +250,7 @@ impl Model {
         let Some(run) = self.run(step, legal) else { return false };
         let ready = self.bytes_in(run, State::Ready);
         let mapped = self.bytes_in(run, State::Prepared) + ready;
-        self.os.release(self.range(run), category, mapped, ready);
+        release(&self.os, self.range(run), category, mapped, ready);
         self.pages(run).iter_mut().for_each(|page| page.state = State::None);
         true
     }

@@ -12,21 +12,49 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 use spanheap_core::addr::{Addr, AddrRange, Bytes};
-use spanheap_core::os::{Category, Os};
+use spanheap_core::os::{Category, Os, OsError};
 
 const VARIABLE: &str = "SPANHEAP_TEST_TOUCH";
+
+// The operations under the contract of ranges, with the promise of this file.
+
+fn map(os: &Os, range: AddrRange, category: Category) -> Result<(), OsError> {
+    // SAFETY: the tests pass ranges that they have got from this system and own alone (O1), and use
+    // nothing of what they give up (O2).
+    unsafe { os.map(range, category) }
+}
+
+fn used(os: &Os, range: AddrRange, prepared: Bytes) -> Result<(), OsError> {
+    // SAFETY: as above.
+    unsafe { os.used(range, prepared) }
+}
+
+fn unused(os: &Os, range: AddrRange, ready: Bytes) {
+    // SAFETY: as above.
+    unsafe { os.unused(range, ready) };
+}
+
+fn fault(os: &Os, range: AddrRange, category: Category, ready: Bytes) -> Result<(), OsError> {
+    // SAFETY: as above.
+    unsafe { os.fault(range, category, ready) }
+}
+
+fn release(os: &Os, range: AddrRange, category: Category, mapped: Bytes, ready: Bytes) {
+    // SAFETY: as above.
+    unsafe { os.release(range, category, mapped, ready) };
+}
 
 /// A Ready range of `pages` pages, made step by step.
 fn ready_range(os: &Os, pages: usize) -> AddrRange {
     let bytes = Bytes::new(pages * os.page_size().get());
     let range = AddrRange::at(os.reserve(None, bytes).unwrap(), bytes);
-    os.map(range, Category::Heap).unwrap();
-    os.used(range, bytes).unwrap();
+    map(os, range, Category::Heap).unwrap();
+    used(os, range, bytes).unwrap();
     range
 }
 
 fn release_ready(os: &Os, range: AddrRange) {
-    os.release(range, Category::Heap, range.bytes(), range.bytes());
+    release(os, range, Category::Heap, range.bytes(), range.bytes());
     assert_eq!(os.accounting().reserved(), Bytes::ZERO);
     assert_eq!(os.accounting().mapped_total(), Bytes::ZERO);
     assert_eq!(os.accounting().ready(), Bytes::ZERO);
@@ -73,10 +101,10 @@ fn unused_memory_leaves_and_comes_back_as_zeros() {
     assert_eq!(resident_pages(&os, range), 8);
     let page = os.page_size();
     let part = AddrRange::at(range.base() + page + page, page + page + page);
-    os.unused(part, part.bytes());
+    unused(&os, part, part.bytes());
     assert_eq!(resident_pages(&os, range), 5);
     assert_eq!(os.accounting().ready(), range.bytes() - part.bytes());
-    os.used(range, part.bytes()).unwrap();
+    used(&os, range, part.bytes()).unwrap();
     let ones = bytes_of(range).iter().filter(|&&byte| byte == 1).count();
     let zeros = bytes_of(range).iter().filter(|&&byte| byte == 0).count();
     assert_eq!((ones, zeros), (5 * page.get(), 3 * page.get()));
@@ -88,12 +116,12 @@ fn faulted_memory_is_gone_and_comes_back_as_zeros() {
     let os = Os::native();
     let range = ready_range(&os, 4);
     bytes_of(range).fill(1);
-    os.fault(range, Category::Heap, range.bytes()).unwrap();
+    fault(&os, range, Category::Heap, range.bytes()).unwrap();
     assert_eq!(resident_pages(&os, range), 0);
     assert_eq!(os.accounting().mapped_total(), Bytes::ZERO);
     assert_eq!(os.accounting().reserved(), range.bytes());
-    os.map(range, Category::Heap).unwrap();
-    os.used(range, range.bytes()).unwrap();
+    map(&os, range, Category::Heap).unwrap();
+    used(&os, range, range.bytes()).unwrap();
     assert!(bytes_of(range).iter().all(|&byte| byte == 0));
     release_ready(&os, range);
 }
@@ -114,7 +142,7 @@ fn a_hint_is_taken_when_free_and_never_lands_on_foreign_memory() {
     assert!(!AddrRange::at(third, bytes).contains(inside));
     assert!(foreign.iter().all(|&byte| byte == 0x5a));
     for base in [first, second, third] {
-        os.release(AddrRange::at(base, bytes), Category::Heap, Bytes::ZERO, Bytes::ZERO);
+        release(&os, AddrRange::at(base, bytes), Category::Heap, Bytes::ZERO, Bytes::ZERO);
     }
     assert_eq!(os.accounting().reserved(), Bytes::ZERO);
 }
@@ -131,8 +159,8 @@ fn an_aligned_reservation_keeps_exactly_what_was_asked_for() {
             assert!(base.is_aligned(1 << shift));
             assert_eq!(os.accounting().reserved(), bytes);
             let range = AddrRange::at(base, bytes);
-            os.map(range, Category::Heap).unwrap();
-            os.used(range, bytes).unwrap();
+            map(&os, range, Category::Heap).unwrap();
+            used(&os, range, bytes).unwrap();
             bytes_of(range)[0] = 1;
             bytes_of(range)[bytes.get() - 1] = 1;
             release_ready(&os, range);
@@ -178,8 +206,8 @@ fn a_huge_page_hint_changes_flags_and_nothing_else() {
     let align = Bytes::new(huge.get().max(4 << 20));
     let bytes = Bytes::new(2 * align.get());
     let range = AddrRange::at(os.reserve_aligned(None, bytes, align).unwrap(), bytes);
-    os.map(range, Category::Heap).unwrap();
-    os.used(range, bytes).unwrap();
+    map(&os, range, Category::Heap).unwrap();
+    used(&os, range, bytes).unwrap();
     bytes_of(range)[77] = 7;
     for (wanted, flag) in [(true, " hg "), (false, " nh ")] {
         os.hint_huge(range, wanted);
@@ -196,7 +224,7 @@ fn a_huge_page_hint_changes_flags_and_nothing_else() {
 #[should_panic(expected = "does not consist of whole pages")]
 fn a_range_of_part_of_a_page_is_a_panic() {
     let os = Os::native();
-    os.unused(AddrRange::at(Addr::new(0x1000_0010), os.page_size()), Bytes::ZERO);
+    unused(&os, AddrRange::at(Addr::new(0x1000_0010), os.page_size()), Bytes::ZERO);
 }
 
 #[test]
@@ -229,15 +257,15 @@ fn touch_memory_of_the_named_kind() {
     let (page, bytes) = (os.page_size(), Bytes::new(4 * os.page_size().get()));
     let range = AddrRange::at(os.reserve(None, bytes).unwrap(), bytes);
     let half = AddrRange::at(range.base(), page + page);
-    os.map(half, Category::Heap).unwrap();
-    os.used(half, half.bytes()).unwrap();
+    map(&os, half, Category::Heap).unwrap();
+    used(&os, half, half.bytes()).unwrap();
     bytes_of(half).fill(1);
     let target = match kind.as_str() {
         "ready" => half.base(),
         "reserved" => range.base() + page + page + page,
         "behind" => half.end(),
         "faulted" => {
-            os.fault(half, Category::Heap, half.bytes()).unwrap();
+            fault(&os, half, Category::Heap, half.bytes()).unwrap();
             half.base()
         }
         other => panic!("unknown kind {other}"),

@@ -2,13 +2,13 @@
 //!
 //! # Safety
 //! Reads and writes bytes of simulated pages, whose backing memory is there in every shadow state
-//! but None.
+//! but None. Breaks the contract of ranges only where the simulation panics before it does anything.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use spanheap_core::addr::{Addr, AddrRange, Bytes};
-use spanheap_core::os::{Category, Operation, Os, SimOs, sim};
+use spanheap_core::os::{Category, Operation, Os, OsError, SimOs, sim};
 
 const PAGE: Bytes = Bytes::new(16384);
 
@@ -21,13 +21,42 @@ fn pages(count: usize) -> Bytes {
     Bytes::new(count * PAGE.get())
 }
 
+// The operations under the contract of ranges, with the promise of this file.
+
+fn map(os: &Os, range: AddrRange, category: Category) -> Result<(), OsError> {
+    // SAFETY: ranges of this system that the test owns alone (O1), or that the simulation panics on
+    // before it changes anything. Nothing refers to what a test gives up (O2); `byte_at` looks at the
+    // backing memory, and says why it may.
+    unsafe { os.map(range, category) }
+}
+
+fn used(os: &Os, range: AddrRange, prepared: Bytes) -> Result<(), OsError> {
+    // SAFETY: as above.
+    unsafe { os.used(range, prepared) }
+}
+
+fn unused(os: &Os, range: AddrRange, ready: Bytes) {
+    // SAFETY: as above.
+    unsafe { os.unused(range, ready) };
+}
+
+fn fault(os: &Os, range: AddrRange, category: Category, ready: Bytes) -> Result<(), OsError> {
+    // SAFETY: as above.
+    unsafe { os.fault(range, category, ready) }
+}
+
+fn release(os: &Os, range: AddrRange, category: Category, mapped: Bytes, ready: Bytes) {
+    // SAFETY: as above.
+    unsafe { os.release(range, category, mapped, ready) };
+}
+
 /// Four pages: None (given back), Reserved, Prepared, Ready.
 fn one_of_each(os: &Os) -> [AddrRange; 4] {
     let base = os.reserve(None, pages(4)).unwrap();
     let page = |i: usize| AddrRange::at(base + pages(i), PAGE);
-    os.release(page(0), Category::Heap, Bytes::ZERO, Bytes::ZERO);
-    os.map(AddrRange::at(base + pages(2), pages(2)), Category::Heap).unwrap();
-    os.used(page(3), PAGE).unwrap();
+    release(os, page(0), Category::Heap, Bytes::ZERO, Bytes::ZERO);
+    map(os, AddrRange::at(base + pages(2), pages(2)), Category::Heap).unwrap();
+    used(os, page(3), PAGE).unwrap();
     [page(0), page(1), page(2), page(3)]
 }
 
@@ -41,15 +70,15 @@ fn panic_of(act: impl FnOnce()) -> Option<String> {
 fn every_transition_is_legal_from_exactly_the_states_of_the_diagram() {
     type Act = fn(&Os, AddrRange, Bytes, Bytes);
     let acts: [(&str, Act, [bool; 4]); 6] = [
-        ("map", |os, r, _, _| os.map(r, Category::Roots).unwrap(), [false, true, false, false]),
-        ("used", |os, r, m, y| os.used(r, m - y).unwrap(), [false, false, true, true]),
-        ("unused", |os, r, _, y| os.unused(r, y), [false, false, true, true]),
+        ("map", |os, r, _, _| map(os, r, Category::Roots).unwrap(), [false, true, false, false]),
+        ("used", |os, r, m, y| used(os, r, m - y).unwrap(), [false, false, true, true]),
+        ("unused", |os, r, _, y| unused(os, r, y), [false, false, true, true]),
         (
             "fault",
-            |os, r, _, y| os.fault(r, Category::Heap, y).unwrap(),
+            |os, r, _, y| fault(os, r, Category::Heap, y).unwrap(),
             [false, false, true, true],
         ),
-        ("release", |os, r, m, y| os.release(r, Category::Heap, m, y), [false, true, true, true]),
+        ("release", |os, r, m, y| release(os, r, Category::Heap, m, y), [false, true, true, true]),
         ("hint_huge", |os, r, _, _| os.hint_huge(r, true), [false, true, true, true]),
     ];
     let states = ["None", "Reserved", "Prepared", "Ready"];
@@ -83,17 +112,17 @@ fn wrong_counts_and_categories_are_panics() {
         let text = panic_of(act).expect(part);
         assert!(text.contains(part), "{text}");
     };
-    expect(&|| os.used(both, pages(2)).unwrap(), "16 KiB are Prepared, the caller said 32 KiB");
-    expect(&|| os.unused(both, pages(0)), "16 KiB are Ready, the caller said 0 B");
-    expect(&|| os.fault(both, Category::Roots, PAGE).unwrap(), "Prepared (heap)");
-    expect(&|| os.release(all, Category::Heap, PAGE, PAGE), "32 KiB are mapped");
-    expect(&|| os.release(all, Category::Heap, pages(2), pages(2)), "16 KiB are Ready");
+    expect(&|| used(&os, both, pages(2)).unwrap(), "16 KiB are Prepared, the caller said 32 KiB");
+    expect(&|| unused(&os, both, pages(0)), "16 KiB are Ready, the caller said 0 B");
+    expect(&|| fault(&os, both, Category::Roots, PAGE).unwrap(), "Prepared (heap)");
+    expect(&|| release(&os, all, Category::Heap, PAGE, PAGE), "32 KiB are mapped");
+    expect(&|| release(&os, all, Category::Heap, pages(2), pages(2)), "16 KiB are Ready");
     let beyond = AddrRange::at(ready.base(), pages(2));
-    expect(&|| os.unused(beyond, PAGE), "state None");
+    expect(&|| unused(&os, beyond, PAGE), "state None");
     let foreign = AddrRange::at(Addr::new(PAGE.get()), PAGE);
-    expect(&|| os.unused(foreign, Bytes::ZERO), "state None");
+    expect(&|| unused(&os, foreign, Bytes::ZERO), "state None");
     // None of it did anything.
-    os.release(all, Category::Heap, pages(2), PAGE);
+    release(&os, all, Category::Heap, pages(2), PAGE);
     assert_eq!(os.accounting().reserved(), Bytes::ZERO);
 }
 
@@ -103,18 +132,18 @@ fn scenario(os: &Os) -> Result<(), Operation> {
     let none = Bytes::ZERO;
     let mut state = (none, none);
     let outcome = (|| {
-        os.map(range, Category::Heap)?;
+        map(os, range, Category::Heap)?;
         state.0 = pages(2);
-        os.used(range, pages(2))?;
+        used(os, range, pages(2))?;
         state.1 = pages(2);
         let other = AddrRange::at(os.alloc(PAGE, Category::Roots)?, PAGE);
-        os.release(other, Category::Roots, PAGE, PAGE);
-        os.fault(range, Category::Heap, pages(2))?;
+        release(os, other, Category::Roots, PAGE, PAGE);
+        fault(os, range, Category::Heap, pages(2))?;
         state = (none, none);
         Ok(())
     })();
-    os.release(range, Category::Heap, state.0, state.1);
-    outcome.map_err(|error: spanheap_core::os::OsError| error.op())
+    release(os, range, Category::Heap, state.0, state.1);
+    outcome.map_err(|error: OsError| error.op())
 }
 
 #[test]
@@ -160,19 +189,19 @@ fn the_budget_bounds_ready_bytes() {
     let sim = SimOs::builder().page_size(PAGE).budget(pages(3)).build();
     let os = Os::simulated(sim.clone());
     let range = AddrRange::at(os.reserve(None, pages(4)).unwrap(), pages(4));
-    os.map(range, Category::Heap).unwrap();
-    assert_eq!(os.used(range, pages(4)).unwrap_err().op(), Operation::Used);
+    map(&os, range, Category::Heap).unwrap();
+    assert_eq!(used(&os, range, pages(4)).unwrap_err().op(), Operation::Used);
     let half = AddrRange::at(range.base(), pages(2));
-    os.used(half, pages(2)).unwrap();
+    used(&os, half, pages(2)).unwrap();
     assert!(os.alloc(pages(2), Category::Heap).is_err());
     let other = AddrRange::at(os.alloc(PAGE, Category::Heap).unwrap(), PAGE);
-    os.used(half, Bytes::ZERO).expect("nothing more becomes Ready");
+    used(&os, half, Bytes::ZERO).expect("nothing more becomes Ready");
     sim.set_budget(Some(pages(2)));
-    os.unused(half, pages(2));
+    unused(&os, half, pages(2));
     assert_eq!(sim.ready(), PAGE);
-    assert!(os.used(half, pages(2)).is_err());
-    os.release(other, Category::Heap, PAGE, PAGE);
-    os.used(half, pages(2)).unwrap();
+    assert!(used(&os, half, pages(2)).is_err());
+    release(&os, other, Category::Heap, PAGE, PAGE);
+    used(&os, half, pages(2)).unwrap();
     assert_eq!(os.accounting().ready(), pages(2));
 }
 
@@ -181,12 +210,12 @@ fn a_range_that_is_not_taken_back_is_counted_as_leaked() {
     let sim = SimOs::builder().page_size(PAGE).fail_release(1).build();
     let os = Os::simulated(sim.clone());
     let kept = AddrRange::at(os.alloc(pages(2), Category::Heap).unwrap(), pages(2));
-    os.release(kept, Category::Heap, pages(2), pages(2));
+    release(&os, kept, Category::Heap, pages(2), pages(2));
     assert_eq!(os.accounting().leaked(), pages(2));
     assert_eq!(os.accounting().reserved(), Bytes::ZERO);
     assert_eq!(os.accounting().mapped_total(), Bytes::ZERO);
     assert_eq!(os.accounting().ready(), Bytes::ZERO);
-    assert!(panic_of(|| os.unused(kept, Bytes::ZERO)).unwrap().contains("Leaked"));
+    assert!(panic_of(|| unused(&os, kept, Bytes::ZERO)).unwrap().contains("Leaked"));
     sim.assert_all_released();
 }
 
@@ -211,24 +240,24 @@ fn forfeited_contents_are_lost_and_mapped_memory_is_zero() {
     let (os, _sim) = start();
     let range = AddrRange::at(os.reserve(None, pages(2)).unwrap(), pages(2));
     let last = range.end() - Bytes::new(1);
-    os.map(range, Category::Heap).unwrap();
+    map(&os, range, Category::Heap).unwrap();
     let mut seen = Vec::new();
     for _ in 0..32 {
-        os.used(range, pages(2)).unwrap();
+        used(&os, range, pages(2)).unwrap();
         // SAFETY: the page is Ready and ours.
         unsafe { last.as_ptr::<u8>().write(1) };
-        os.unused(range, pages(2));
+        unused(&os, range, pages(2));
         seen.push(byte_at(last));
     }
     seen.sort_unstable();
     seen.dedup();
     assert_eq!(seen, [0, sim::UNUSED_JUNK], "both happen");
 
-    os.used(range, pages(2)).unwrap();
-    os.fault(range, Category::Heap, pages(2)).unwrap();
+    used(&os, range, pages(2)).unwrap();
+    fault(&os, range, Category::Heap, pages(2)).unwrap();
     assert_eq!(byte_at(last), sim::FAULT_JUNK);
-    os.map(range, Category::Heap).unwrap();
-    os.used(range, pages(2)).unwrap();
+    map(&os, range, Category::Heap).unwrap();
+    used(&os, range, pages(2)).unwrap();
     assert_eq!(byte_at(last), 0);
 }
 
@@ -241,8 +270,8 @@ fn a_system_that_promises_zeros_keeps_the_promise() {
     for _ in 0..32 {
         // SAFETY: the page is Ready and ours.
         unsafe { range.base().as_ptr::<u8>().write(1) };
-        os.unused(range, PAGE);
-        os.used(range, PAGE).unwrap();
+        unused(&os, range, PAGE);
+        used(&os, range, PAGE).unwrap();
         assert_eq!(byte_at(range.base()), 0);
     }
 }
@@ -259,8 +288,8 @@ fn a_contiguous_block_honours_hints_and_fills_from_below() {
     assert!(elsewhere >= first + pages(64) || elsewhere + pages(64) <= first);
     // One range may cover reservations that follow each other.
     let three = AddrRange::at(first, pages(12));
-    os.map(three, Category::Heap).unwrap();
-    os.release(three, Category::Heap, pages(12), Bytes::ZERO);
+    map(&os, three, Category::Heap).unwrap();
+    release(&os, three, Category::Heap, pages(12), Bytes::ZERO);
     assert_eq!(os.reserve(None, pages(12)), Ok(first));
 }
 
@@ -275,13 +304,13 @@ fn threads_use_it_at_once() {
             s.spawn(move || {
                 for i in 0..200u64 {
                     let range = AddrRange::at(os.reserve(None, bytes).unwrap(), bytes);
-                    os.map(range, category).unwrap();
-                    os.used(range, bytes).unwrap();
+                    map(os, range, category).unwrap();
+                    used(os, range, bytes).unwrap();
                     let word = range.base().as_ptr::<u64>();
                     // SAFETY: the range is Ready and this thread's own.
                     let old = unsafe { word.replace(i) };
                     assert_eq!(old, 0);
-                    os.release(range, category, bytes, bytes);
+                    release(os, range, category, bytes, bytes);
                 }
             });
         }

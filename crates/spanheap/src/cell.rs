@@ -133,6 +133,8 @@ unsafe impl<W> Trace for GcCell<'_, W> {
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {
-        tracer.edge(Addr::new(self.word.load(Ordering::Acquire)));
+        let target = Addr::new(self.word.load(Ordering::Acquire));
+        // SAFETY: E1, E2: the word holds null or a `Gc` of the closure's heap, where the cell is too.
+        unsafe { tracer.edge(target) };
     }
 }

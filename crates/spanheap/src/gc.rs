@@ -167,6 +167,7 @@ unsafe impl<T: ?Sized> Trace for Gc<'_, T> {
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {
-        tracer.edge(self.addr());
+        // SAFETY: E1, E2: a `Gc` is the address of an object, in the one heap of its brand.
+        unsafe { tracer.edge(self.addr()) };
     }
 }

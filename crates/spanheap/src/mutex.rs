@@ -122,7 +122,9 @@ struct Shade<'a, 'gc> {
 
 impl EdgeSink for Shade<'_, '_> {
     fn edge(&mut self, target: Addr) {
-        self.mc.core().shade(target);
+        // SAFETY: S1: the contents' own `Gc`s (E1), and the container is in the heap of this mutator, by
+        // its brand. S2: the closure has locked the container, and so holds what is in it.
+        unsafe { self.mc.core().shade(target) };
     }
 }
 
@@ -190,7 +192,9 @@ impl<T> DerefMut for GcMutexGuard<'_, '_, T> {
 
 impl<T> Drop for GcMutexGuard<'_, '_, T> {
     fn drop(&mut self) {
-        self.mutex.lock.unlock();
+        // SAFETY: N1: guards are made by whoever has just taken the lock, and dropped once. N2: what
+        // borrows the contents borrows the guard.
+        unsafe { self.mutex.lock.unlock() };
     }
 }
 

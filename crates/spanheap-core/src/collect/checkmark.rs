@@ -87,8 +87,11 @@ pub fn release(central: &Central) {
         let table = arena.check_table();
         if !table.is_null() {
             let range = crate::addr::AddrRange::at(table, Bytes::new(TABLE_BYTES));
-            central.os().release(range, Category::SideTables, range.bytes(), range.bytes());
             arena.set_check_table(Addr::NULL);
+            let (os, bytes) = (central.os(), range.bytes());
+            // SAFETY: O1: `prepare` got the table from this `os`, and the arena has forgotten it. O2:
+            // only a check uses it, and none runs while the heap is taken down.
+            unsafe { os.release(range, Category::SideTables, bytes, bytes) };
         }
     }
 }

@@ -95,7 +95,10 @@ impl PageQueue {
         if self.capacity != 0 {
             let bytes = Self::bytes(self.capacity);
             let bytes = bytes.checked_align_up(os.page_size().get()).unwrap_or(bytes);
-            os.release(AddrRange::at(self.ring, bytes), Category::MarkQueue, bytes, bytes);
+            let range = AddrRange::at(self.ring, bytes);
+            // SAFETY: O1: the ring came from the heap's one `Os`, which every call is given. O2: only
+            // this queue uses the ring, and it forgets it below.
+            unsafe { os.release(range, Category::MarkQueue, bytes, bytes) };
         }
         *self = PageQueue::new();
     }

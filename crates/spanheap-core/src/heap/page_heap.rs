@@ -191,12 +191,16 @@ impl PageHeap {
         } else if self.limit.is_some_and(over) {
             Err(Refused::Limit)
         } else {
-            os.used(range, prepared).map_err(Refused::from)
+            // SAFETY: O1: grown pages are this heap's, and the page allocator has given this run to
+            // nobody else.
+            unsafe { os.used(range, prepared) }.map_err(Refused::from)
         };
         if let Err(refused) = done {
             // The run may mix ready and prepared pages, and who is who is forgotten; so all of them
             // are given back to the system, and H1 holds again.
-            os.unused(range, n.bytes() - prepared);
+            //
+            // SAFETY: O1: as above. O2: no span has been made of the run.
+            unsafe { os.unused(range, n.bytes() - prepared) };
             inner.pages.free(run.base, n);
             inner.pages.set_scavenged(run.base, n);
             return Err(refused);
@@ -266,9 +270,12 @@ impl PageHeap {
             true => map_up_to(inner, os, inner.growth.end()),
             false => Ok(()),
         };
-        let mapped = mapped.and_then(|()| os.map(AddrRange::at(base, needed), Category::Heap));
+        let front = AddrRange::at(base, needed);
+        // SAFETY: O1, O2: the range was reserved above, and nobody else knows it.
+        let mapped = mapped.and_then(|()| unsafe { os.map(front, Category::Heap) });
         if let Err(error) = mapped {
-            os.release(range, Category::Heap, Bytes::ZERO, Bytes::ZERO);
+            // SAFETY: as above.
+            unsafe { os.release(range, Category::Heap, Bytes::ZERO, Bytes::ZERO) };
             return Err(error.into());
         }
         // What is left of the old reservation becomes free pages. It may be mapped in part by now, so it
@@ -285,7 +292,8 @@ impl PageHeap {
         let records =
             records.and_then(|()| self.make_records(os, memory, range).map_err(Refused::from));
         if let Err(refused) = records {
-            os.release(range, Category::Heap, needed, Bytes::ZERO);
+            // SAFETY: as above: no arena has been published for it.
+            unsafe { os.release(range, Category::Heap, needed, Bytes::ZERO) };
             return Err(refused);
         }
         let mut first = inner.growth.base();
@@ -306,7 +314,8 @@ impl PageHeap {
         let tables = os.reserve(None, tables)?;
         let records = memory.alloc(os, layout, Category::Metadata).inspect_err(|_| {
             let range = AddrRange::at(tables, Bytes::new(TABLES * TABLE_BYTES * arenas));
-            os.release(range, Category::SideTables, Bytes::ZERO, Bytes::ZERO);
+            // SAFETY: O1, O2: the range was reserved above, and nobody else knows it.
+            unsafe { os.release(range, Category::SideTables, Bytes::ZERO, Bytes::ZERO) };
         })?;
         let records = records.cast::<HeapArena>();
         for index in 0..arenas {
@@ -380,7 +389,8 @@ impl PageHeap {
     /// Returns everything to the system.
     ///
     /// # Safety
-    /// Nobody uses the heap's memory, its spans or its arenas any more.
+    /// Nobody uses the heap's memory, its spans or its arenas any more. `os` is the one that every other
+    /// call was given.
     pub unsafe fn release(&self, os: &Os) {
         let newest = self.newest.swap(core::ptr::null_mut(), Ordering::AcqRel);
         let mut inner = self.inner.lock();
@@ -393,10 +403,13 @@ impl PageHeap {
             let (arena_mapped, arena_ready) = inner.account(record);
             mapped += arena_mapped;
             ready += arena_ready;
-            inner.release_tables(os, record);
+            // SAFETY: the caller's promise; the map has forgotten the arena.
+            unsafe { inner.release_tables(os, record) };
             if record.reserved() != Bytes::ZERO {
                 let range = AddrRange::at(record.base(), record.reserved());
-                os.release(range, Category::Heap, mapped, ready);
+                // SAFETY: O1: the reservation was made for this arena and the next ones, of which the
+                // last has been retracted. O2: the caller's promise.
+                unsafe { os.release(range, Category::Heap, mapped, ready) };
                 (mapped, ready) = (Bytes::ZERO, Bytes::ZERO);
             }
             arena = NonNull::new(record.previous().cast_mut());
@@ -434,11 +447,15 @@ impl Inner {
     }
 
     /// Returns the side tables of an arena to the system.
-    fn release_tables(&self, os: &Os, arena: &HeapArena) {
+    ///
+    /// # Safety
+    /// Nobody uses the tables any more, and this is done once. `os` is the one that made them.
+    unsafe fn release_tables(&self, os: &Os, arena: &HeapArena) {
         let part = table_bytes_for(table_unit(os)).get();
         let mapped = Bytes::new(arena.table_steps().div_ceil(2) * part);
         let ready = Bytes::new(arena.table_steps() / 2 * part);
-        os.release(arena.tables(), Category::SideTables, mapped, ready);
+        // SAFETY: O1: `make_records` reserved the tables for this arena. O2: the caller's promise.
+        unsafe { os.release(arena.tables(), Category::SideTables, mapped, ready) };
     }
 }
 
@@ -446,7 +463,9 @@ impl Inner {
 fn map_up_to(inner: &mut Inner, os: &Os, end: Addr) -> Result<(), OsError> {
     let from = inner.mapped_to.max(inner.growth.base());
     if from < end {
-        os.map(AddrRange::new(from, end), Category::Heap)?;
+        // SAFETY: O1: the growth range is a reservation of this heap, changed under its lock. O2: it
+        // is not in the page allocator yet, so nothing is in it.
+        unsafe { os.map(AddrRange::new(from, end), Category::Heap) }?;
         inner.mapped_to = end;
     }
     Ok(())
@@ -469,7 +488,8 @@ fn extend(inner: &mut Inner, os: &Os, bytes: Bytes) -> Result<(), OsError> {
     let from = inner.ready_to.max(part.base());
     if whole_chunks && from < part.end() {
         let new = AddrRange::new(from, part.end());
-        os.used(new, new.bytes())?;
+        // SAFETY: O1: the growth range is a reservation of this heap, changed under its lock.
+        unsafe { os.used(new, new.bytes()) }?;
         inner.ready_to = part.end();
     }
     inner.pages.grow(os, part)?;
@@ -499,8 +519,11 @@ fn ready_tables(os: &Os, base: Addr, bytes: Bytes) -> Result<(), OsError> {
         let part = AddrRange::at(base + Bytes::new(step / (TABLES * 2) * unit.get()), unit);
         let range = arena.table_range(ALL_TABLES[step / 2 % TABLES], part);
         match step % 2 {
-            0 => os.map(range, Category::SideTables)?,
-            _ => os.used(range, range.bytes())?,
+            // SAFETY: O1: a part of the tables that were reserved for this arena, changed under the
+            // heap's lock. O2: nobody uses lines of pages that have not been grown (A1).
+            0 => unsafe { os.map(range, Category::SideTables) }?,
+            // SAFETY: as above.
+            _ => unsafe { os.used(range, range.bytes()) }?,
         }
         arena.add_table_step();
     }

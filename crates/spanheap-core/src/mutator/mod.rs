@@ -245,7 +245,8 @@ impl Mutator {
     #[inline(always)]
     pub unsafe fn publish(&self, object: NonNull<u8>) {
         if self.grey.get() {
-            self.shade(Addr::of(object.as_ptr()));
+            // SAFETY: S1, S2: a new object of the open closure, by the caller's promise.
+            unsafe { self.shade(Addr::of(object.as_ptr())) };
         }
     }
 
@@ -256,8 +257,12 @@ impl Mutator {
     }
 
     /// Buffers the address of an object, so that the running cycle retains it. 0 is ignored.
+    ///
+    /// # Safety
+    /// - S1. `object` is 0 or the address of an object of this heap, its first byte.
+    /// - S2. The open closure holds the object, or has just taken it out of a field.
     #[inline(never)]
-    pub fn shade(&self, object: Addr) {
+    pub unsafe fn shade(&self, object: Addr) {
         if !object.is_null() && self.record.buffer.push(object) {
             self.flush();
         }
@@ -289,7 +294,8 @@ impl Mutator {
     pub unsafe fn swap(&self, field: &AtomicUsize, new: Addr) -> Addr {
         let old = Addr::new(field.swap(new.get(), Ordering::AcqRel));
         if self.is_buffering() {
-            self.shade(old);
+            // SAFETY: S1: pointer fields hold 0 or an object of this heap. S2: it was just taken out.
+            unsafe { self.shade(old) };
         }
         old
     }

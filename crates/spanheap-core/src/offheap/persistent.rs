@@ -126,8 +126,8 @@ impl Persistent {
     /// Gives everything back. The value is as good as new afterwards.
     ///
     /// # Safety
-    /// Nothing that was handed out may be used any more. `os` is the one that every
-    /// [`alloc`](Self::alloc) was given.
+    /// Nothing that was handed out may be used any more, nor a [`FixedPool`](super::FixedPool) that
+    /// has taken memory from here. `os` is the one that every [`alloc`](Self::alloc) was given.
     pub unsafe fn release(&self, os: &Os) {
         let mut base = core::mem::replace(&mut *self.state.lock(), State::EMPTY).blocks;
         while !base.is_null() {
@@ -135,7 +135,9 @@ impl Persistent {
             // writes (3).
             let header = unsafe { base.as_ptr::<Header>().read() };
             let range = AddrRange::at(base, header.bytes);
-            os.release(range, header.category, header.bytes, header.bytes);
+            // SAFETY: O1: `add_block` got the block from this `os`, by the caller's promise, and the
+            // list gave it up above. O2: the caller's promise.
+            unsafe { os.release(range, header.category, header.bytes, header.bytes) };
             base = header.previous;
         }
     }

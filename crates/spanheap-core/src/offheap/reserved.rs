@@ -19,13 +19,15 @@
 //! that, with `Release`; readers load it with `Acquire`. It is cleared only by `release`, which has
 //! the array for itself. (2) A bit in `mapped` is set exactly while the block is Prepared or Ready;
 //! it is protected by the lock. (3) An array with `len > 0` owns its reservation, and both bitmaps
-//! are Ready.
+//! are Ready. (4) The reservation was made by the `Os` with the number `os`, and only this array
+//! changes its state.
 //!
 //! **Locking.** [`commit`](ReservedArray::commit) takes the array's own lock of rank `OffHeap`.
 //! Reading takes none and may run at the same time.
 //!
 //! # Safety
-//! This file is trusted to make references only to committed elements. Elements that several
+//! This file is trusted to make references only to committed elements, and to change the reservation
+//! only by the `Os` that made it (4), which it compares: O1 of the contract of ranges. Elements that several
 //! threads change have an atomic type: `get` gives `&T`, and only `get_mut` gives `&mut T`.
 #![allow(unsafe_code)]
 
@@ -76,6 +78,8 @@ pub struct ReservedArray<T> {
     bitmaps: Addr,
     end: Addr,
     category: Category,
+    /// The number of the `Os` that the reservation is from.
+    os: u64,
     /// Held while blocks change state.
     changing: Lock<()>,
     _elements: PhantomData<T>,
@@ -104,6 +108,7 @@ impl<T: Zeroable> ReservedArray<T> {
             bitmaps: Addr::NULL,
             end: Addr::NULL,
             category,
+            os: os.number(),
             changing: Lock::new(Rank::OffHeap, ()),
             _elements: PhantomData,
         };
@@ -122,11 +127,15 @@ impl<T: Zeroable> ReservedArray<T> {
         array.end = array.bitmaps + bitmaps;
         let bitmap_range = AddrRange::new(array.bitmaps, array.end);
         let all = AddrRange::new(array.base, array.end);
-        os.map(bitmap_range, category).inspect_err(|_| {
-            os.release(all, category, Bytes::ZERO, Bytes::ZERO);
+        // SAFETY: O1, O2: the reservation was made above, and nobody else knows it.
+        unsafe { os.map(bitmap_range, category) }.inspect_err(|_| {
+            // SAFETY: as above.
+            unsafe { os.release(all, category, Bytes::ZERO, Bytes::ZERO) };
         })?;
-        os.used(bitmap_range, bitmaps).inspect_err(|_| {
-            os.release(all, category, bitmaps, Bytes::ZERO);
+        // SAFETY: as above.
+        unsafe { os.used(bitmap_range, bitmaps) }.inspect_err(|_| {
+            // SAFETY: as above.
+            unsafe { os.release(all, category, bitmaps, Bytes::ZERO) };
         })?;
         Ok(array)
     }
@@ -138,9 +147,10 @@ impl<T: Zeroable> ReservedArray<T> {
     /// When the system refuses. What is committed stays committed, and the call can be repeated.
     ///
     /// # Panics
-    /// When the range ends behind the array.
+    /// When the range ends behind the array, or when `os` is not the one that the array was made with.
     pub fn commit(&self, os: &Os, range: Range<usize>) -> Result<(), OsError> {
         self.check_range(&range);
+        self.check_os(os);
         if range.is_empty() {
             return Ok(());
         }
@@ -162,17 +172,23 @@ impl<T: Zeroable> ReservedArray<T> {
         Ok(())
     }
 
-    /// Gives everything back and leaves an array of length zero. `os` is the one of the other
-    /// calls.
+    /// Gives everything back and leaves an array of length zero.
+    ///
+    /// # Panics
+    /// When `os` is not the one that the array was made with.
     pub fn release(&mut self, os: &Os) {
         if self.base.is_null() {
             return;
         }
+        self.check_os(os);
         let bitmaps = self.end.bytes_since(self.bitmaps);
         let count = |bitmap| (0..self.blocks).filter(|&block| self.bit(bitmap, block)).count();
         let mapped = Bytes::new(count(Bitmap::Mapped) << self.block_shift) + bitmaps;
         let ready = Bytes::new(count(Bitmap::Committed) << self.block_shift) + bitmaps;
-        os.release(AddrRange::new(self.base, self.end), self.category, mapped, ready);
+        let all = AddrRange::new(self.base, self.end);
+        // SAFETY: O1 by (4). O2: references to elements borrow the array, and `&mut self` says that
+        // there are none; the array forgets the place below.
+        unsafe { os.release(all, self.category, mapped, ready) };
         (self.len, self.blocks) = (0, 0);
         (self.base, self.bitmaps, self.end) = (Addr::NULL, Addr::NULL, Addr::NULL);
     }
@@ -265,6 +281,12 @@ impl<T: Zeroable> ReservedArray<T> {
         panic!("element {i} of {} is not committed", self.len);
     }
 
+    /// What (4) rests on.
+    #[track_caller]
+    fn check_os(&self, os: &Os) {
+        assert!(os.number() == self.os, "an array of another system's memory");
+    }
+
     #[track_caller]
     fn check_range(&self, range: &Range<usize>) {
         let inside = range.start <= range.end && range.end <= self.len;
@@ -344,13 +366,18 @@ impl<T> ReservedArray<T> {
         AddrRange::at(self.base + Bytes::new(blocks.start << self.block_shift), bytes)
     }
 
+    /// The caller holds the lock and has compared the `Os`, here and in the next function.
     fn commit_reserved(&self, os: &Os, blocks: Range<usize>) -> Result<(), OsError> {
         let range = self.range_of(&blocks);
-        os.map(range, self.category)?;
-        os.used(range, range.bytes()).inspect_err(|_| {
+        // SAFETY: O1 by (4), with the lock. O2: nobody uses blocks that are not committed (1).
+        unsafe { os.map(range, self.category) }?;
+        // SAFETY: as above.
+        unsafe { os.used(range, range.bytes()) }.inspect_err(|_| {
             // If even that is refused, the blocks stay mapped, are counted as such, and wait for
             // the next attempt.
-            if os.fault(range, self.category, Bytes::ZERO).is_err() {
+            //
+            // SAFETY: as above.
+            if unsafe { os.fault(range, self.category, Bytes::ZERO) }.is_err() {
                 self.set_bits(Bitmap::Mapped, blocks.clone());
             }
         })?;
@@ -361,196 +388,12 @@ impl<T> ReservedArray<T> {
 
     fn commit_mapped(&self, os: &Os, blocks: Range<usize>) -> Result<(), OsError> {
         let range = self.range_of(&blocks);
-        os.used(range, range.bytes())?;
+        // SAFETY: O1 by (4), with the lock.
+        unsafe { os.used(range, range.bytes()) }?;
         self.set_bits(Bitmap::Committed, blocks);
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::os::SimOs;
-
-    const LEN: usize = 20_000;
-
-    fn mapped(os: &Os) -> usize {
-        os.accounting().mapped(Category::PageTables).get()
-    }
-
-    #[test]
-    fn a_committed_part_is_zero_and_the_rest_costs_nothing() {
-        for page in [4096, 16384, 65536] {
-            let sim = SimOs::builder().page_size(Bytes::new(page)).build();
-            let os = Os::simulated(sim.clone());
-            let mut array = ReservedArray::<u64>::new(&os, LEN, Category::PageTables).unwrap();
-            let (block, empty) = (page.max(BLOCK_BYTES), mapped(&os));
-            assert_eq!(empty, page, "one page of bitmaps");
-            assert!(!array.is_committed(0) && !array.is_committed(LEN - 1));
-
-            // One element on either side of a block's end.
-            let edge = block / 8;
-            array.commit(&os, edge - 1..edge + 1).unwrap();
-            assert_eq!(mapped(&os), empty + 2 * block);
-            assert!(array.is_committed(0) && array.is_committed((2 * edge - 1).min(LEN - 1)));
-            assert!(array.slice(edge - 1..edge + 1).iter().all(|&x| x == 0));
-            *array.get_mut(edge) = 7;
-
-            // What is committed already is neither counted nor cleared again.
-            let calls = sim.calls();
-            array.commit(&os, 0..edge + 1).unwrap();
-            assert_eq!((mapped(&os), sim.calls()), (empty + 2 * block, calls));
-            array.commit(&os, 0..LEN).unwrap();
-            assert_eq!(mapped(&os), empty + (8 * LEN).next_multiple_of(block));
-            assert_eq!(os.accounting().ready().get(), mapped(&os));
-            assert_eq!((*array.get(edge), *array.get(LEN - 1)), (7, 0));
-
-            array.release(&os);
-            array.release(&os);
-            assert_eq!((array.len(), mapped(&os)), (0, 0));
-            assert_eq!(os.accounting().reserved(), Bytes::ZERO);
-            sim.assert_all_released();
-        }
-    }
-
-    #[test]
-    fn an_element_across_two_blocks_needs_both() {
-        let os = Os::simulated(SimOs::builder().build());
-        let mut array = ReservedArray::<[u64; 3]>::new(&os, LEN, Category::PageTables).unwrap();
-        let across = BLOCK_BYTES / 24;
-        assert_ne!(BLOCK_BYTES % 24, 0);
-        array.commit(&os, 0..across).unwrap();
-        assert!(array.is_committed(across - 1) && !array.is_committed(across));
-        array.commit(&os, across..across + 1).unwrap();
-        assert_eq!(array.get(across), &[0; 3]);
-        array.release(&os);
-    }
-
-    /// Every history of refusals: the n-th call alone, or all from the n-th on until the system
-    /// recovers.
-    #[test]
-    fn a_refusal_at_any_call_can_be_repeated() {
-        for (n, lasting) in (1..=12).flat_map(|n| [(n, false), (n, true)]) {
-            let sim = SimOs::builder().build();
-            let os = Os::simulated(sim.clone());
-            let arm = |n| if lasting { sim.set_fail_from(n) } else { sim.set_fail_call(n) };
-            arm(Some(n));
-            let array = ReservedArray::<u32>::new(&os, LEN, Category::PageTables);
-            let mut array = array.unwrap_or_else(|_| {
-                assert_eq!(os.accounting().reserved(), Bytes::ZERO, "call {n} failed in new");
-                arm(None);
-                ReservedArray::new(&os, LEN, Category::PageTables).unwrap()
-            });
-            let mut expected = [false; LEN];
-            for range in [5000..5001, 0..1, 0..LEN, 3..9000] {
-                let before = os.accounting().ready().get();
-                if array.commit(&os, range.clone()).is_err() {
-                    arm(None);
-                    // A single refusal is undone; only one that lasts can leave a block mapped.
-                    let ready = os.accounting().ready().get();
-                    assert!(lasting || mapped(&os) == ready, "call {n} left a block mapped");
-                    assert!(ready >= before, "call {n} took something back");
-                    assert!(
-                        expected.iter().enumerate().all(|(i, &was)| !was || array.is_committed(i))
-                    );
-                    array.commit(&os, range.clone()).unwrap();
-                }
-                expected[range].fill(true);
-                assert!((0..LEN).all(|i| !expected[i] || *array.get(i) == 0));
-            }
-            assert_eq!(mapped(&os), (4 * LEN).next_multiple_of(BLOCK_BYTES) + 4096);
-            assert_eq!(os.accounting().ready().get(), mapped(&os));
-            array.release(&os);
-            assert_eq!(os.accounting().reserved(), Bytes::ZERO);
-            sim.assert_all_released();
-        }
-    }
-
-    #[test]
-    fn a_block_that_stayed_mapped_is_counted_and_released() {
-        let sim = SimOs::builder().build();
-        let os = Os::simulated(sim.clone());
-        let mut array = ReservedArray::<u8>::new(&os, LEN, Category::PageTables).unwrap();
-        // Of map, used and fault the last two fail.
-        sim.set_fail_from(Some(sim.calls() + 2));
-        assert_eq!(array.commit(&os, 0..1).unwrap_err().op(), Operation::Used);
-        assert!(!array.is_committed(0));
-        assert_eq!(mapped(&os), 4096 + BLOCK_BYTES);
-        assert_eq!(os.accounting().ready().get(), 4096);
-        array.release(&os);
-        assert_eq!((mapped(&os), os.accounting().reserved()), (0, Bytes::ZERO));
-        sim.assert_all_released();
-    }
-
-    #[test]
-    fn readers_see_whole_blocks_while_others_commit() {
-        let os = Os::native();
-        let mut array =
-            ReservedArray::<AtomicUsize>::new(&os, 1 << 18, Category::PageTables).unwrap();
-        std::thread::scope(|s| {
-            for step in [1, 2] {
-                let (array, os) = (&array, &os);
-                s.spawn(move || {
-                    for i in (0..array.len()).step_by(step * 512) {
-                        array.commit(os, i..i + 1).unwrap();
-                        array.get(i).fetch_add(1, Relaxed);
-                    }
-                });
-            }
-            let mut last = 0;
-            while last < array.len() {
-                if array.is_committed(last) {
-                    assert!(array.get(last).load(Relaxed) <= 2);
-                    last += 512;
-                }
-            }
-        });
-        let sum: usize = array.slice(0..array.len()).iter().map(|x| x.load(Relaxed)).sum();
-        assert_eq!(sum, (1 << 18) / 512 + (1 << 18) / 1024);
-        assert_eq!(mapped(&os), (8 << 18) + os.page_size().get());
-        array.release(&os);
-        assert_eq!(os.accounting().reserved(), Bytes::ZERO);
-    }
-
-    #[test]
-    fn an_array_larger_than_the_address_space_is_refused() {
-        let os = Os::native();
-        for len in [usize::MAX, 1 << 44, usize::MAX / 8 - 100] {
-            assert!(ReservedArray::<u64>::new(&os, len, Category::PageTables).is_err());
-        }
-        assert_eq!(os.accounting().reserved(), Bytes::ZERO);
-        assert!(ReservedArray::<u64>::new(&os, 0, Category::PageTables).unwrap().is_empty());
-    }
-
-    fn one_element() -> (Os, ReservedArray<u8>) {
-        let os = Os::simulated(SimOs::builder().build());
-        let array = ReservedArray::new(&os, 100_000, Category::PageTables).unwrap();
-        array.commit(&os, 50_000..50_001).unwrap();
-        (os, array)
-    }
-
-    #[test]
-    #[should_panic(expected = "element 100000 of an array of 100000")]
-    fn an_index_behind_the_end_is_a_panic() {
-        one_element().1.get(100_000);
-    }
-
-    #[test]
-    #[should_panic(expected = "element 99999 of 100000 is not committed")]
-    fn an_element_that_is_not_committed_is_a_panic() {
-        one_element().1.get_mut(99_999);
-    }
-
-    #[test]
-    #[should_panic(expected = "elements 50000..90000 of 100000 are not all committed")]
-    fn a_slice_that_is_not_committed_is_a_panic() {
-        one_element().1.slice(50_000..90_000);
-    }
-
-    #[test]
-    #[should_panic(expected = "elements 5..100001 of an array of 100000")]
-    fn a_commit_behind_the_end_is_a_panic() {
-        let (os, array) = one_element();
-        let _ = array.commit(&os, 5..100_001);
-    }
-}
+mod tests;

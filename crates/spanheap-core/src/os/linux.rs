@@ -28,7 +28,8 @@
 //! # Safety
 //! This file is trusted to change only mappings inside ranges that it returned itself from
 //! `reserve` and `alloc`. It takes the ranges as numbers and believes the layers above, which own
-//! them; the simulated system believes nothing and is run by the tests for that reason.
+//! them (the contract of ranges, O1 and O2, in `mod.rs`); the simulated system believes nothing and
+//! is run by the tests for that reason.
 #![allow(unsafe_code)]
 
 use core::ffi::c_int;
@@ -83,7 +84,7 @@ impl NativeOs {
             .map_err(|errno| OsError::new(Operation::Reserve, bytes, errno))
     }
 
-    pub(super) fn map(&self, range: AddrRange, _: Category) -> Result<(), OsError> {
+    pub(super) unsafe fn map(&self, range: AddrRange, _: Category) -> Result<(), OsError> {
         protect(range, PROT_READ | PROT_WRITE).map_err(|errno| {
             // The range may consist of several mappings, of which the first have been changed.
             let _ = protect(range, PROT_NONE);
@@ -91,11 +92,11 @@ impl NativeOs {
         })
     }
 
-    pub(super) fn used(&self, _: AddrRange, _prepared: Bytes) -> Result<(), OsError> {
+    pub(super) unsafe fn used(&self, _: AddrRange, _prepared: Bytes) -> Result<(), OsError> {
         Ok(())
     }
 
-    pub(super) fn unused(&self, range: AddrRange, _ready: Bytes) {
+    pub(super) unsafe fn unused(&self, range: AddrRange, _ready: Bytes) {
         if discard(range).is_err() {
             // SAFETY: the range is Ready or Prepared, so it is readable and writable, and its
             // contents are forfeit: nobody else reads or writes it.
@@ -103,13 +104,18 @@ impl NativeOs {
         }
     }
 
-    pub(super) fn fault(&self, range: AddrRange, _: Category, _: Bytes) -> Result<(), OsError> {
+    pub(super) unsafe fn fault(
+        &self,
+        range: AddrRange,
+        _: Category,
+        _: Bytes,
+    ) -> Result<(), OsError> {
         map_pages(range.base(), range.bytes(), PROT_NONE, RESERVATION | MAP_FIXED)
             .map(|placed| debug_assert_eq!(placed, range.base()))
             .map_err(|errno| OsError::new(Operation::Fault, range.bytes(), errno))
     }
 
-    pub(super) fn release(
+    pub(super) unsafe fn release(
         &self,
         range: AddrRange,
         _: Category,
@@ -239,9 +245,12 @@ mod tests {
             // Not allowed to lock, or under a sanitizer, which makes locking do nothing.
             println!("memory cannot be locked here: the easy case is tested only");
         }
-        os.unused(range, range.bytes());
+        // SAFETY: the page was allocated above, and what was written to it is given up.
+        unsafe { os.unused(range, range.bytes()) };
         // SAFETY: as above; `used` is no operation here.
         assert_eq!(unsafe { word.read() }, 0);
-        os.release(range, Category::Heap, range.bytes(), range.bytes()).unwrap();
+        // SAFETY: the page was allocated above, and nobody uses it any more.
+        let released = unsafe { os.release(range, Category::Heap, range.bytes(), range.bytes()) };
+        released.unwrap();
     }
 }

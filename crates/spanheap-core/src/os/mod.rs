@@ -41,11 +41,23 @@
 //! None here: ranges belong to their callers, and two threads never change overlapping ranges at
 //! once. The simulation has a mutex inside, a leaf below every ranked lock of the crate.
 //!
-//! # Trust
-//! The operations are safe to call because a range is a pair of numbers: whoever turns an address
-//! into a pointer and follows it argues that the memory is Ready, and that includes that its owner
-//! will not change its state meanwhile. A range that was never obtained here must not be passed in;
-//! the simulation panics on one, the kernel cannot know.
+//! # The contract of ranges
+//! A range is a pair of numbers, and the kernel cannot know whose memory is behind them. So the
+//! operations that change the state of a range are unsafe, and their callers promise:
+//!
+//! - O1. The whole range was reserved or allocated by this [`Os`] and has not been released since,
+//!   and nobody else changes its state during the call.
+//! - O2. Nobody uses what is in the range, during the call or later. (What is in it when it is
+//!   Ready again is new memory.)
+//!
+//! A wrong state or a wrong count is no matter of safety: it breaks the account, and the simulation
+//! panics on it. Memory that is not released stays there, whatever becomes of the `Os`; on a
+//! simulated system too.
+//!
+//! # Safety
+//! This file hands ranges on under the contract above. The ranges that it releases by itself are
+//! those that it has just reserved and tells nobody about.
+#![allow(unsafe_code)]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
@@ -67,6 +79,7 @@ pub use error::{Operation, OsError};
 pub use sim::SimOs;
 
 use crate::addr::{ADDRESS_BITS, Addr, AddrRange, Bytes};
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use linux::NativeOs;
 
 /// The first address that the manager's tables cannot describe.
@@ -77,6 +90,7 @@ const ADDRESS_LIMIT: usize = 1 << ADDRESS_BITS;
 /// Ranges passed in consist of whole pages (see [`Os::page_size`]); any other range is a panic. An
 /// empty range is allowed and means that nothing happens.
 pub struct Os {
+    number: u64,
     backend: Backend,
     page_size: Bytes,
     accounting: Accounting,
@@ -97,6 +111,21 @@ macro_rules! dispatch {
     };
 }
 
+/// The same for the functions under the contract of ranges.
+macro_rules! dispatch_unsafe {
+    ($os:expr, $function:ident($($argument:expr),*)) => {
+        match &$os.backend {
+            // SAFETY: the contract is the same (O1, O2), and this is the system of this `Os`.
+            Backend::Native(system) => unsafe { system.$function($($argument),*) },
+            // SAFETY: as above.
+            Backend::Simulated(system) => unsafe { system.$function($($argument),*) },
+        }
+    };
+}
+
+/// Where the numbers of [`Os`] values come from.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
 impl Os {
     /// The kernel that the process runs on.
     pub fn native() -> Os {
@@ -109,9 +138,17 @@ impl Os {
     }
 
     fn over(backend: Backend) -> Os {
-        let mut os = Os { backend, page_size: Bytes::ZERO, accounting: Accounting::new() };
+        let number = NUMBERS.fetch_add(1, Relaxed);
+        let mut os = Os { number, backend, page_size: Bytes::ZERO, accounting: Accounting::new() };
         os.page_size = dispatch!(os, page_size());
         os
+    }
+
+    /// A number that no other value in this process has. Who keeps a range, and is lent the `Os` for
+    /// each change of it, compares them: O1 says *this* `Os`.
+    #[inline]
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// The size of a physical page: a power of two, at least 4 KiB.
@@ -151,7 +188,8 @@ impl Os {
         if is_describable(base, bytes) {
             return Ok(base);
         }
-        self.release_reserved(AddrRange::at(base, bytes));
+        // SAFETY: the range has just been reserved, and nobody else knows it.
+        unsafe { self.release_reserved(AddrRange::at(base, bytes)) };
         Err(OsError::new(Operation::Reserve, bytes, libc::ENOMEM))
     }
 
@@ -175,7 +213,8 @@ impl Os {
         if base.is_aligned(align.get()) {
             return Ok(base);
         }
-        self.release_reserved(AddrRange::at(base, bytes));
+        // SAFETY: the range has just been reserved, and nobody else knows it.
+        unsafe { self.release_reserved(AddrRange::at(base, bytes)) };
         // A base is a multiple of the page size at least, so one page less than `align` is enough.
         let slack = align.saturating_sub(self.page_size);
         let wide = bytes.get().checked_add(slack.get()).map(Bytes::new);
@@ -184,8 +223,10 @@ impl Os {
         // The reservation ends below ADDRESS_LIMIT, and the aligned base lies inside it.
         let base = whole.base().checked_align_up(align.get()).expect("the base is in the range");
         let wanted = AddrRange::at(base, bytes);
-        self.release_reserved(AddrRange::new(whole.base(), wanted.base()));
-        self.release_reserved(AddrRange::new(wanted.end(), whole.end()));
+        // SAFETY: the whole has just been reserved, and nobody will know this part of it.
+        unsafe { self.release_reserved(AddrRange::new(whole.base(), wanted.base())) };
+        // SAFETY: as above.
+        unsafe { self.release_reserved(AddrRange::new(wanted.end(), whole.end())) };
         Ok(base)
     }
 
@@ -193,11 +234,14 @@ impl Os {
     ///
     /// # Errors
     /// When the system refuses; the range stays Reserved.
-    pub fn map(&self, range: AddrRange, category: Category) -> Result<(), OsError> {
+    ///
+    /// # Safety
+    /// O1 and O2. (A refused call takes away what access there was.)
+    pub unsafe fn map(&self, range: AddrRange, category: Category) -> Result<(), OsError> {
         if self.is_nothing(range) {
             return Ok(());
         }
-        dispatch!(self, map(range, category))?;
+        dispatch_unsafe!(self, map(range, category))?;
         self.accounting.add_mapped(category, range.bytes());
         Ok(())
     }
@@ -207,24 +251,30 @@ impl Os {
     ///
     /// # Errors
     /// When the system refuses; what was Prepared stays so.
-    pub fn used(&self, range: AddrRange, prepared: Bytes) -> Result<(), OsError> {
+    ///
+    /// # Safety
+    /// O1. What is Ready in the range may be in use.
+    pub unsafe fn used(&self, range: AddrRange, prepared: Bytes) -> Result<(), OsError> {
         assert!(prepared <= range.bytes(), "{prepared} Prepared in {range:?}");
         if self.is_nothing(range) {
             return Ok(());
         }
-        dispatch!(self, used(range, prepared))?;
+        dispatch_unsafe!(self, used(range, prepared))?;
         self.accounting.add_ready(prepared);
         Ok(())
     }
 
     /// Ready to Prepared, for a range that may be Prepared in part; `ready` is the number of bytes
     /// in it that are Ready now, exactly. The contents are forfeit.
-    pub fn unused(&self, range: AddrRange, ready: Bytes) {
+    ///
+    /// # Safety
+    /// O1 and O2.
+    pub unsafe fn unused(&self, range: AddrRange, ready: Bytes) {
         assert!(ready <= range.bytes(), "{ready} Ready in {range:?}");
         if self.is_nothing(range) {
             return;
         }
-        dispatch!(self, unused(range, ready));
+        dispatch_unsafe!(self, unused(range, ready));
         self.accounting.sub_ready(ready);
     }
 
@@ -234,12 +284,20 @@ impl Os {
     ///
     /// # Errors
     /// When the system refuses; neither state nor contents have changed.
-    pub fn fault(&self, range: AddrRange, category: Category, ready: Bytes) -> Result<(), OsError> {
+    ///
+    /// # Safety
+    /// O1 and O2.
+    pub unsafe fn fault(
+        &self,
+        range: AddrRange,
+        category: Category,
+        ready: Bytes,
+    ) -> Result<(), OsError> {
         assert!(ready <= range.bytes(), "{ready} Ready in {range:?}");
         if self.is_nothing(range) {
             return Ok(());
         }
-        dispatch!(self, fault(range, category, ready))?;
+        dispatch_unsafe!(self, fault(range, category, ready))?;
         self.accounting.sub_ready(ready);
         self.accounting.sub_mapped(category, range.bytes());
         Ok(())
@@ -248,13 +306,22 @@ impl Os {
     /// Any state to None. `mapped` and `ready` are the numbers of bytes in the range that are
     /// mapped (all for `category`) and Ready, exactly. If the system does not take the range back,
     /// it is counted as leaked and nobody owns it any more.
-    pub fn release(&self, range: AddrRange, category: Category, mapped: Bytes, ready: Bytes) {
+    ///
+    /// # Safety
+    /// O1 and O2.
+    pub unsafe fn release(
+        &self,
+        range: AddrRange,
+        category: Category,
+        mapped: Bytes,
+        ready: Bytes,
+    ) {
         assert!(mapped <= range.bytes(), "{mapped} mapped in {range:?}");
         assert!(ready <= mapped, "{ready} Ready of {mapped} mapped in {range:?}");
         if self.is_nothing(range) {
             return;
         }
-        if dispatch!(self, release(range, category, mapped, ready)).is_err() {
+        if dispatch_unsafe!(self, release(range, category, mapped, ready)).is_err() {
             self.accounting.add_leaked(range.bytes());
         }
         self.accounting.sub_ready(ready);
@@ -278,12 +345,13 @@ impl Os {
         if is_describable(base, bytes) {
             return Ok(base);
         }
-        self.release(AddrRange::at(base, bytes), category, bytes, bytes);
+        // SAFETY: the range has just been allocated, and nobody else knows it.
+        unsafe { self.release(AddrRange::at(base, bytes), category, bytes, bytes) };
         Err(OsError::new(Operation::Alloc, bytes, libc::ENOMEM))
     }
 
     /// Tells the system that huge pages would suit this range, or would not. Changes no state and
-    /// no contents, and may be ignored. Only whole huge pages are asked for, so that the hint does
+    /// no contents, whoever owns the range, and may be ignored. Only whole huge pages are asked for, so that the hint does
     /// not split a mapping where no huge page could begin.
     pub fn hint_huge(&self, range: AddrRange, wanted: bool) {
         if self.is_nothing(range) {
@@ -298,8 +366,12 @@ impl Os {
     }
 
     /// Gives back a range that is Reserved and nothing more; the category does not matter then.
-    fn release_reserved(&self, range: AddrRange) {
-        self.release(range, Category::Heap, Bytes::ZERO, Bytes::ZERO);
+    ///
+    /// # Safety
+    /// O1 and O2.
+    unsafe fn release_reserved(&self, range: AddrRange) {
+        // SAFETY: the same contract.
+        unsafe { self.release(range, Category::Heap, Bytes::ZERO, Bytes::ZERO) };
     }
 
     #[track_caller]

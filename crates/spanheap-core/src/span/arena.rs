@@ -175,7 +175,7 @@ impl HeapArena {
     }
 
     /// Notes one more step.
-    pub fn add_table_step(&self) {
+    pub(crate) fn add_table_step(&self) {
         self.table_steps.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -225,7 +225,7 @@ impl HeapArena {
     }
 
     /// Says which span page `page` belongs to. Publishes the span's record.
-    pub fn set_span(&self, page: usize, span: *mut Span) {
+    pub(crate) fn set_span(&self, page: usize, span: *mut Span) {
         self.spans[page].store(span, Ordering::Release);
     }
 
@@ -233,14 +233,14 @@ impl HeapArena {
     /// [`HeapArena::unqueue`] and with the mark bits: whoever sets a bit and finds the page queued knows
     /// that the worker that takes the page will see the bit.
     #[inline]
-    pub fn queue(&self, page: usize) -> bool {
+    pub(crate) fn queue(&self, page: usize) -> bool {
         let (word, bit) = (&self.queued[page / 64], 1 << (page % 64));
         word.load(Ordering::SeqCst) & bit == 0 && word.fetch_or(bit, Ordering::SeqCst) & bit == 0
     }
 
     /// Notes that a page has left the page queue. Comes before the page's marks are read.
     #[inline]
-    pub fn unqueue(&self, page: usize) {
+    pub(crate) fn unqueue(&self, page: usize) {
         self.queued[page / 64].fetch_and(!(1 << (page % 64)), Ordering::SeqCst);
     }
 
@@ -250,7 +250,7 @@ impl HeapArena {
     }
 
     /// Gives checkmark mode its mark table.
-    pub fn set_check_table(&self, table: Addr) {
+    pub(crate) fn set_check_table(&self, table: Addr) {
         self.check.store(table.get(), Ordering::Release);
     }
 

@@ -142,7 +142,8 @@ impl Span {
     /// Puts a fresh description into a record and makes it a span in use.
     ///
     /// # Safety
-    /// `at` is a record of the span pool that describes nothing; the caller owns it alone.
+    /// `at` is a record of the span pool that describes nothing; the caller owns it alone. It stays a
+    /// record (P3) for as long as the right to it, or a list that has taken that in, is used.
     pub unsafe fn init(at: NonNull<Span>, info: Info, generation: Generation) -> OwnedSpan {
         // SAFETY: the record is valid memory, either zeroed or a former span, and the caller owns it.
         // The generation of a former span is overwritten only here, by its new owner.
@@ -224,7 +225,8 @@ impl OwnedSpan {
     /// Takes back what [`OwnedSpan::into_raw`] gave up.
     ///
     /// # Safety
-    /// `span` came from `into_raw`, and nobody else makes an `OwnedSpan` of it.
+    /// `span` came from `into_raw`, and nobody else makes an `OwnedSpan` of it. Otherwise as
+    /// [`Span::init`].
     pub unsafe fn from_raw(span: NonNull<Span>) -> OwnedSpan {
         OwnedSpan { span }
     }

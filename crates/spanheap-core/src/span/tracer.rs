@@ -5,7 +5,8 @@
 //! differ in the [`EdgeSink`] and in the [`Reader`] that the tracer names.
 //!
 //! # Safety
-//! Making a tracer is the caller's promise about who he is; nothing unsafe is done with it here.
+//! Making a tracer is the caller's promise about who he is, and reporting an edge one about what is at
+//! the address: sinks look for an object there. Nothing unsafe is done here.
 #![allow(unsafe_code)]
 
 use crate::addr::Addr;
@@ -19,7 +20,8 @@ pub type TraceFn = unsafe fn(object: *const u8, count: usize, tracer: &mut Trace
 
 /// Where reported pointers go.
 pub trait EdgeSink {
-    /// Takes the address of an object that the traced object points to.
+    /// Takes the address of an object that the traced object points to. Only tracers call it, with what
+    /// was promised to [`Tracer::edge`].
     fn edge(&mut self, target: Addr);
 }
 
@@ -50,8 +52,12 @@ impl<'a> Tracer<'a> {
     }
 
     /// Reports a pointer: the address of an object's start, or 0 for none.
+    ///
+    /// # Safety
+    /// - E1. `target` is 0 or the address of an object's start, in the heap of the traced object.
+    /// - E2. The traced object holds that pointer now, or held it when the trace began.
     #[inline]
-    pub fn edge(&mut self, target: Addr) {
+    pub unsafe fn edge(&mut self, target: Addr) {
         if !target.is_null() {
             self.sink.edge(target);
         }

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! # Safety
-//! One system call on the address of an atomic that outlives the call.
+//! One system call on the address of an atomic that outlives the call. The lock protects what its users
+//! say, so giving it up is a matter of safety (N1, N2).
 #![allow(unsafe_code)]
 
 use super::atomic::{AtomicU32, Ordering};
@@ -66,10 +67,14 @@ impl RawLock {
         }
     }
 
-    /// Gives the lock up. The caller holds it; giving up a lock that somebody else holds breaks the
-    /// promise that he relies on, so this is for guards only.
+    /// Gives the lock up.
+    ///
+    /// # Safety
+    /// - N1. The caller has taken the lock, by [`RawLock::lock`] or a successful
+    ///   [`RawLock::try_lock`], and this is the one time that he gives it up for it.
+    /// - N2. Nobody uses what the lock protects by virtue of that holding any more.
     #[inline]
-    pub fn unlock(&self) {
+    pub unsafe fn unlock(&self) {
         if self.state.swap(0, Ordering::Release) == 2 {
             wake(&self.state, 1);
         }
@@ -88,9 +93,13 @@ impl RawCondition {
     }
 
     /// Gives up `lock`, sleeps until woken or until `limit` has passed, and takes `lock` again.
-    pub(super) fn wait(&self, lock: &RawLock, limit: Option<Duration>) {
+    ///
+    /// # Safety
+    /// The caller holds the lock, and uses nothing that it protects during the call.
+    pub(super) unsafe fn wait(&self, lock: &RawLock, limit: Option<Duration>) {
         let sequence = self.sequence.load(Ordering::Relaxed);
-        lock.unlock();
+        // SAFETY: N1, N2: the caller's promise; it is taken again below.
+        unsafe { lock.unlock() };
         wait(&self.sequence, sequence, limit);
         lock.lock();
     }
@@ -141,7 +150,8 @@ mod tests {
                         shared.0.lock();
                         // SAFETY: the lock is held.
                         unsafe { *shared.1.get() += 1 };
-                        shared.0.unlock();
+                        // SAFETY: taken above, and the cell is not used any more.
+                        unsafe { shared.0.unlock() };
                     }
                 });
             }

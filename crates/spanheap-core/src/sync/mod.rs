@@ -107,7 +107,9 @@ impl<T> DerefMut for Guard<'_, T> {
 
 impl<T> Drop for Guard<'_, T> {
     fn drop(&mut self) {
-        self.lock.raw.unlock();
+        // SAFETY: N1: the guard was made when the lock was taken, and is dropped once. N2: references
+        // to the value borrow the guard.
+        unsafe { self.lock.raw.unlock() };
     }
 }
 
@@ -126,7 +128,9 @@ impl Condition {
     /// Gives up the lock, waits for [`Condition::notify_all`] or until `limit` has passed, and takes
     /// the lock again. May return for no reason; the caller checks what it waits for.
     pub fn wait<'a, T>(&self, guard: Guard<'a, T>, limit: Option<Duration>) -> Guard<'a, T> {
-        self.raw.wait(&guard.lock.raw, limit);
+        // SAFETY: the guard proves that the lock is held, and as it was moved here nobody has borrowed
+        // the value from it.
+        unsafe { self.raw.wait(&guard.lock.raw, limit) };
         guard
     }
 

@@ -49,7 +49,8 @@ unsafe fn trace_counted(object: *const u8, count: usize, tracer: &mut Tracer<'_>
     for index in 1..=edges {
         // SAFETY: so many words follow.
         let edge = unsafe { word_of(Addr::of(object), index).read() };
-        tracer.edge(Addr::new(edge));
+        // SAFETY: the word is one of the object's pointers.
+        unsafe { tracer.edge(Addr::new(edge)) };
     }
 }
 

@@ -19,9 +19,17 @@
 //! An access to Reserved or Prepared memory does not fault; the poison must give it away. Hints are
 //! ignored, unless the simulation was built with a [contiguous](SimBuilder::contiguous) block.
 //!
+//! Memory that is still owned when the simulation goes away is kept for ever, as the kernel keeps what
+//! nobody releases: a table that was made on this system may outlive it.
+//!
 //! # Locking
 //! One plain mutex around everything. It is a leaf: no lock of the crate is taken under it, so it
 //! needs no rank.
+//!
+//! # Safety
+//! The functions that change states have the contract of ranges of [`os`](super), as on the kernel. O1
+//! is checked here; of O2 the contents are taken at the caller's word.
+#![allow(unsafe_code)]
 
 mod shadow;
 
@@ -257,7 +265,7 @@ impl SimOs {
         placed.ok_or(OsError::new(Operation::Reserve, bytes, libc::ENOMEM))
     }
 
-    pub(super) fn map(&self, range: AddrRange, category: Category) -> Result<(), OsError> {
+    pub(super) unsafe fn map(&self, range: AddrRange, category: Category) -> Result<(), OsError> {
         let mut state = self.lock();
         state.shadow.check("map", range, Expect::Reserved);
         state.admit(Operation::Map, range.bytes(), Bytes::ZERO)?;
@@ -265,7 +273,7 @@ impl SimOs {
         Ok(())
     }
 
-    pub(super) fn used(&self, range: AddrRange, prepared: Bytes) -> Result<(), OsError> {
+    pub(super) unsafe fn used(&self, range: AddrRange, prepared: Bytes) -> Result<(), OsError> {
         let mut state = self.lock();
         let tally = state.shadow.check("used", range, Expect::Mapped(None));
         tally.expect("used", range, "Prepared", tally.mapped - tally.ready, prepared);
@@ -274,7 +282,7 @@ impl SimOs {
         Ok(())
     }
 
-    pub(super) fn unused(&self, range: AddrRange, ready: Bytes) {
+    pub(super) unsafe fn unused(&self, range: AddrRange, ready: Bytes) {
         let mut state = self.lock();
         let tally = state.shadow.check("unused", range, Expect::Mapped(None));
         tally.expect("unused", range, "Ready", tally.ready, ready);
@@ -282,7 +290,7 @@ impl SimOs {
         state.shadow.unused(range, if zero { 0 } else { UNUSED_JUNK });
     }
 
-    pub(super) fn fault(
+    pub(super) unsafe fn fault(
         &self,
         range: AddrRange,
         category: Category,
@@ -296,7 +304,7 @@ impl SimOs {
         Ok(())
     }
 
-    pub(super) fn release(
+    pub(super) unsafe fn release(
         &self,
         range: AddrRange,
         category: Category,

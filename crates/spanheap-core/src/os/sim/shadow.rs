@@ -14,12 +14,14 @@
 //!
 //! # Safety
 //! This file is trusted to write only to pages inside its own allocations (4), and only at
-//! transitions in which their owner has declared the contents forfeit, or while nobody owns them.
+//! transitions in which their owner has declared the contents forfeit, or while nobody owns them; and
+//! to free no allocation of which a page is owned.
 #![allow(unsafe_code)]
 
 use std::alloc::{self, Layout};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
 
 use super::FAULT_JUNK;
 use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes};
@@ -328,10 +330,18 @@ impl Block {
     }
 }
 
+/// The allocations of systems that went away while pages of them were owned. Nobody asks for them; they
+/// are written down so that a leak checker can tell them from memory that was forgotten.
+static KEPT: Mutex<Vec<Addr>> = Mutex::new(Vec::new());
+
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: `memory` came from the same allocator with the same layout. Its pages are
-        // released, or the whole system goes away, and with it the right to use them.
+        if self.owned != 0 {
+            KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(self.memory);
+            return;
+        }
+        // SAFETY: `memory` came from the same allocator with the same layout, and no page of it is
+        // owned (1): whoever released them has promised not to use them (O2).
         unsafe { alloc::dealloc(self.memory.as_ptr(), self.layout) };
     }
 }

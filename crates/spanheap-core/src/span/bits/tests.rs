@@ -66,11 +66,14 @@ impl Drop for Arenas {
             let arena = unsafe { &*record };
             map::retract(arena.base().arena());
             let tables = arena.tables();
-            self.os.release(tables, Category::SideTables, tables.bytes(), tables.bytes());
+            let bytes = tables.bytes();
+            // SAFETY: allocated in `new` from this system; the map has forgotten the arena.
+            unsafe { self.os.release(tables, Category::SideTables, bytes, bytes) };
             // SAFETY: made in `new` with this layout; the map has forgotten it.
             unsafe { alloc::dealloc(record.cast(), alloc::Layout::new::<HeapArena>()) };
         }
-        self.os.release(self.range, Category::Heap, Bytes::ZERO, Bytes::ZERO);
+        // SAFETY: reserved in `new` from this system; nothing was ever in it.
+        unsafe { self.os.release(self.range, Category::Heap, Bytes::ZERO, Bytes::ZERO) };
     }
 }
 
