@@ -27,6 +27,8 @@ pub enum Rank {
     PageHeap,
     /// The manager's own records.
     OffHeap,
+    /// The simulated operating system, which may be called under any lock above.
+    Simulation,
     /// What is known of the last cycle, and of the heap's threads.
     Statistics,
     /// What wakes the collector; may be rung under any other lock.

@@ -23,8 +23,7 @@
 //! nobody releases: a table that was made on this system may outlive it.
 //!
 //! # Locking
-//! One plain mutex around everything. It is a leaf: no lock of the crate is taken under it, so it
-//! needs no rank.
+//! One lock around everything, [`Rank::Simulation`]. It is a leaf: nothing else is locked under it.
 //!
 //! # Safety
 //! The functions that change states have the contract of ranges of [`os`](super), as on the kernel. O1
@@ -34,11 +33,12 @@
 mod shadow;
 
 use core::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use self::shadow::{Expect, Shadow};
 use super::{Category, Operation, OsError};
 use crate::addr::{Addr, AddrRange, Bytes};
+use crate::sync::{Guard, Lock, Rank};
 
 /// What memory reads as after `unused`, when it does not read as zeros.
 pub const UNUSED_JUNK: u8 = 0xa7;
@@ -143,14 +143,14 @@ impl SimBuilder {
             fail_from: self.fail_from,
             budget: self.budget,
         };
-        Arc::new(SimOs { config: self, state: Mutex::new(state) })
+        Arc::new(SimOs { config: self, state: Lock::new(Rank::Simulation, state) })
     }
 }
 
 /// A simulated operating system. See the [module](self).
 pub struct SimOs {
     config: SimBuilder,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 struct State {
@@ -238,9 +238,9 @@ impl SimOs {
         assert!(owned.is_empty(), "not released to the simulated system:{owned}");
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic of a check leaves everything as it was, so the poison means nothing.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, State> {
+        // A panic of a check leaves everything as it was, so whoever comes next may go on.
+        self.state.lock()
     }
 }
 
