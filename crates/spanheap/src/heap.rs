@@ -200,9 +200,9 @@ impl HeapBuilder {
         self
     }
 
-    /// Bytes of ready memory above which no pages are taken for objects any more: `try_alloc` returns an
-    /// error, `alloc` panics. It is compared when pages are taken and at no other time: the heap's own
-    /// records count, but they are not refused anything, so they may exceed the limit by a few percent.
+    /// Bytes of ready memory that the heap keeps below, its own records included: when pages for objects would
+    /// exceed them, `try_alloc` returns an error and `alloc` panics. Records are refused nothing; a
+    /// thirty-second part of the limit and half a mebibyte are kept for them.
     pub fn memory_limit(mut self, bytes: usize) -> HeapBuilder {
         self.options.policy.limit = Some(Bytes::new(bytes));
         self

@@ -42,6 +42,9 @@ use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use crate::sync::{Lock, Rank};
 use core::ptr::NonNull;
 
+/// What is kept below a limit for records, besides a part of the limit: two blocks of persistent memory.
+const RECORDS_BYTES: usize = 512 << 10;
+
 /// Why there is no span.
 #[derive(Clone, Copy, Debug)]
 pub enum Refused {
@@ -123,6 +126,15 @@ impl PageHeap {
         PageCount::new(self.pages_in_use.load(Ordering::Relaxed)).bytes()
     }
 
+    /// Whether pages of `more` bytes would be too much. Some room below the limit is kept for the records
+    /// that are made later, since these are not refused: side tables, queues of the collector, spans.
+    fn is_over_limit(&self, os: &Os, more: Bytes) -> bool {
+        self.limit.is_some_and(|limit| {
+            let kept = Bytes::new(limit.get() / 32 + RECORDS_BYTES);
+            os.accounting().ready() + more > limit.saturating_sub(kept)
+        })
+    }
+
     /// The limit on ready bytes.
     pub fn limit(&self) -> Option<Bytes> {
         self.limit
@@ -185,10 +197,9 @@ impl PageHeap {
         };
         let range = AddrRange::at(run.base, n.bytes());
         let prepared = run.scavenged.bytes();
-        let over = |limit: Bytes| os.accounting().ready() + prepared > limit;
         let done = if prepared == Bytes::ZERO {
             Ok(())
-        } else if self.limit.is_some_and(over) {
+        } else if self.is_over_limit(os, prepared) {
             Err(Refused::Limit)
         } else {
             // SAFETY: O1: grown pages are this heap's, and the page allocator has given this run to
@@ -238,8 +249,7 @@ impl PageHeap {
             Some(b) if b.get() <= MAX_GROWN_CHUNKS * CHUNK_BYTES => {}
             _ => return Err(Refused::TooLarge),
         }
-        let over = |limit| os.accounting().ready() + n.bytes() > limit;
-        if self.limit.is_some_and(over) {
+        if self.is_over_limit(os, n.bytes()) {
             return Err(Refused::Limit);
         }
         let ask = (n.bytes() + extra).checked_align_up(CHUNK_BYTES).ok_or(Refused::TooLarge)?;
