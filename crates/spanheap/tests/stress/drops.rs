@@ -1,6 +1,6 @@
 //! Destructors: each value exactly once, on the drop thread, whatever else happens.
 
-use crate::{Random, modes, rounds};
+use crate::{Random, modes, on_threads, rounds};
 use spanheap::{Collected, Gc, GcCell, Heap, Root, Rootable, Trace};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -49,12 +49,8 @@ fn every_value_is_dropped_exactly_once() {
         let values = VALUES * rounds();
         let ledger = Arc::new(Ledger((0..values).map(|_| AtomicU32::new(0)).collect()));
         let threads = 2;
-        std::thread::scope(|scope| {
-            for thread in 0..threads {
-                let (heap, ledger) = (&heap, &ledger);
-                let run = move || make_values(heap, ledger, thread, values / threads);
-                std::thread::Builder::new().name("user".into()).spawn_scoped(scope, run).unwrap();
-            }
+        on_threads(threads as u64, |thread| {
+            make_values(&heap, &ledger, thread as usize, values / threads);
         });
         assert_eq!(heap.collect(), Collected::Complete);
         assert_eq!(heap.stats().live_objects, 0, "{mode}");

@@ -47,6 +47,20 @@ impl Random {
     }
 }
 
+/// Runs `work(0)`, `work(1)`.. on `count` threads. Each is joined, and not only waited for by a scope: a thread
+/// sanitizer whose standard library is not instrumented knows nothing of the end of a scope.
+pub fn on_threads(count: u64, work: impl Fn(u64) + Sync) {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let start = |number| {
+            let named = std::thread::Builder::new().name(format!("user {number}"));
+            named.spawn_scoped(scope, move || work(number)).unwrap()
+        };
+        let threads: Vec<_> = (0..count).map(start).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
 /// How much longer than usual the runs are.
 pub fn rounds() -> usize {
     std::env::var("SPANHEAP_STRESS_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)

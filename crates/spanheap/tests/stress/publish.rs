@@ -4,7 +4,7 @@
 //! their own. The processors that this is tested on forgive most mistakes in the ordering of such stores; a
 //! thread sanitizer does not, and this is the program to run under it.
 
-use crate::{Random, canary, modes, rounds};
+use crate::{Random, canary, modes, on_threads, rounds};
 use spanheap::{Collected, Gc, GcCell, GcMutex, Root, Rootable, Trace};
 
 const CELLS: usize = 16;
@@ -42,36 +42,32 @@ fn what_is_found_is_complete() {
             let cells = mc.alloc_slice((0..CELLS).map(|_| GcCell::new(None)));
             mc.root(mc.alloc(Board { cells, bag: GcMutex::new(Vec::new()) }))
         });
-        std::thread::scope(|scope| {
-            for thread in 1..=3 {
-                let (heap, board) = (&heap, board.clone());
-                scope.spawn(move || {
-                    let mut random = Random::new(thread);
-                    for step in 0..5000 * rounds() as u64 {
-                        heap.enter(|mc| {
-                            let board = board.get(mc);
-                            let cell = &board.cells[random.below(CELLS)];
-                            let before = cell.get();
-                            let id = thread << 32 | step;
-                            let len = random.below(20) as u32;
-                            let message = mc.alloc(Message {
-                                id,
-                                canary: canary(id),
-                                numbers: mc.alloc_slice((0..len).map(|n| id + u64::from(n))),
-                                owned: Some(Box::new(id)),
-                                // One link is kept, or the messages would form a chain for ever.
-                                before: before.filter(|before| before.before.is_none()),
-                            });
-                            match random.below(4) {
-                                0 => cell.set(mc, Some(message)),
-                                1 => _ = cell.swap(mc, Some(message)),
-                                2 => board.bag.lock(mc).push(message),
-                                _ => board.bag.lock(mc).truncate(10),
-                            }
-                            board.cells.iter().filter_map(GcCell::get).for_each(|m| check(&m));
-                            board.bag.lock(mc).iter().for_each(|m| check(m));
-                        });
+        on_threads(3, |number| {
+            let thread = number + 1;
+            let mut random = Random::new(thread);
+            for step in 0..5000 * rounds() as u64 {
+                heap.enter(|mc| {
+                    let board = board.get(mc);
+                    let cell = &board.cells[random.below(CELLS)];
+                    let before = cell.get();
+                    let id = thread << 32 | step;
+                    let len = random.below(20) as u32;
+                    let message = mc.alloc(Message {
+                        id,
+                        canary: canary(id),
+                        numbers: mc.alloc_slice((0..len).map(|n| id + u64::from(n))),
+                        owned: Some(Box::new(id)),
+                        // One link is kept, or the messages would form a chain for ever.
+                        before: before.filter(|before| before.before.is_none()),
+                    });
+                    match random.below(4) {
+                        0 => cell.set(mc, Some(message)),
+                        1 => _ = cell.swap(mc, Some(message)),
+                        2 => board.bag.lock(mc).push(message),
+                        _ => board.bag.lock(mc).truncate(10),
                     }
+                    board.cells.iter().filter_map(GcCell::get).for_each(|m| check(&m));
+                    board.bag.lock(mc).iter().for_each(|m| check(m));
                 });
             }
         });

@@ -1,8 +1,9 @@
 //! Graphs with a shadow: what the heap holds is what an ordinary Rust program says it should.
 
-use crate::{Random, canary, modes, rounds};
+use crate::{Random, canary, modes, on_threads, rounds};
 use spanheap::{Collected, Gc, GcCell, GcMutex, Heap, Mutator, Root, Rootable, Trace};
 use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
 
 /// An object with every kind of edge: immutable, in a cell, in a locked container, in an enum.
 #[derive(Trace)]
@@ -246,11 +247,10 @@ fn the_heap_holds_what_the_shadow_can_reach() {
         let heap = builder.build().unwrap();
         let mut programs: Vec<Program> = (1..=3).map(|t| Program::new(seed, t)).collect();
         for _ in 0..6 * rounds() {
-            std::thread::scope(|scope| {
-                for program in &mut programs {
-                    let heap = &heap;
-                    scope.spawn(move || (0..120).for_each(|_| program.step(heap)));
-                }
+            let slots: Vec<_> = programs.iter_mut().map(Mutex::new).collect();
+            on_threads(slots.len() as u64, |number| {
+                let mut program = slots[number as usize].lock().unwrap();
+                (0..120).for_each(|_| program.step(&heap));
             });
             assert_eq!(heap.collect(), Collected::Complete);
             let expected: u64 = programs.iter_mut().map(Program::survivors).sum();

@@ -5,7 +5,7 @@
 //! scanned already, into a bag, or through a new object. A collector that misses a deletion, allocates
 //! in the wrong colour or ends too early loses a token.
 
-use crate::{Random, canary, modes, rounds};
+use crate::{Random, canary, modes, on_threads, rounds};
 use spanheap::{Collected, Gc, GcCell, GcMutex, Heap, Mutator, Root, Rootable, Trace};
 
 const PLACES: usize = 64;
@@ -122,15 +122,10 @@ fn no_token_is_lost_on_the_move() {
             }));
             mc.root(mc.alloc(Board { places }))
         });
-        std::thread::scope(|scope| {
-            for thread in 0..THREADS {
-                let (heap, board) = (&heap, board.clone());
-                scope.spawn(move || {
-                    let mut random = Random::new(seed + thread);
-                    for _ in 0..4000 * rounds() {
-                        heap.enter(|mc| shuffle(mc, &board.get(mc), &mut random));
-                    }
-                });
+        on_threads(THREADS, |thread| {
+            let mut random = Random::new(seed + thread);
+            for _ in 0..4000 * rounds() {
+                heap.enter(|mc| shuffle(mc, &board.get(mc), &mut random));
             }
         });
         let all: Vec<u64> = (0..PLACES as u64).collect();
