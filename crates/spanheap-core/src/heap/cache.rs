@@ -88,6 +88,21 @@ impl ClassCache {
         None
     }
 
+    /// The first slot of the next run. The class of the cache is looked up at its first use.
+    fn next_run(
+        &self,
+        central: &Central,
+        key: &ClassKey,
+        ty: &'static TypeInfo,
+        tint: Tint,
+    ) -> Result<Addr, OutOfMemory> {
+        let class = match self.class.get() {
+            Some(class) => class,
+            None => central.class(key, ty.name)?,
+        };
+        self.refill(central, class, tint)
+    }
+
     /// Takes the next run of the cached span, or else of another one; the first slot of it is returned.
     #[cold]
     #[inline(never)]
@@ -245,11 +260,7 @@ impl SpanCache {
         ty: &'static TypeInfo,
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
-        let class = match cache.class.get() {
-            Some(class) => class,
-            None => central.class(&ClassKey::of(ty), ty.name)?,
-        };
-        cache.refill(central, class, tint)
+        cache.next_run(central, &ClassKey::of(ty), ty, tint)
     }
 
     /// A slot for a value of a type that has no place in the flat table.
@@ -284,13 +295,7 @@ impl SpanCache {
             let cache = &self.noscan[size_class.index()];
             let addr = match cache.bump(size_class.size().get()) {
                 Some(addr) => addr,
-                None => {
-                    let class = match cache.class.get() {
-                        Some(class) => class,
-                        None => central.class(&key, ty.name)?,
-                    };
-                    cache.refill(central, class, tint)?
-                }
+                None => cache.next_run(central, &key, ty, tint)?,
             };
             return Ok((addr, size_class.size()));
         }
@@ -310,18 +315,8 @@ impl SpanCache {
         let cache = self.cache_of(central, key, ty, size_class)?;
         match cache.bump(slot) {
             Some(addr) => Ok(addr),
-            None => self.refill_known(central, cache, tint),
+            None => cache.next_run(central, key, ty, tint),
         }
-    }
-
-    fn refill_known(
-        &self,
-        central: &Central,
-        cache: &ClassCache,
-        tint: Tint,
-    ) -> Result<Addr, OutOfMemory> {
-        let class = cache.class.get().expect("set when the cache was looked up");
-        cache.refill(central, class, tint)
     }
 
     #[inline]
