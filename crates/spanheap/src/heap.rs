@@ -146,6 +146,18 @@ impl Heap {
         Collected::Complete
     }
 
+    /// Runs a complete collection cycle and then returns all free memory to the system: how many bytes it
+    /// has returned. Inside a closure of this heap the cycle is only requested, as in [`Heap::collect`], and
+    /// what is free now is returned.
+    ///
+    /// The heap returns memory by itself, some seconds after it has become free, as far as it does not
+    /// expect to use it again. This is for programs that know better: after a start-up that needed much, or
+    /// before a long rest. Memory that was returned costs a page fault when it is used again.
+    pub fn release_memory(&self) -> usize {
+        let _ = self.collect();
+        self.core.release_free_memory().get()
+    }
+
     /// What the heap holds and what its collector has done so far.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -213,6 +213,7 @@ mod root;
 mod rootable;
 mod stats;
 mod trace;
+mod zeroable;
 
 pub use cell::{GcCell, GcWord};
 pub use gc::Gc;
@@ -229,6 +230,7 @@ pub use spanheap_core::span::layout::Shape;
 pub use spanheap_derive::Trace;
 pub use stats::Stats;
 pub use trace::{Trace, Tracer};
+pub use zeroable::Zeroable;
 
 /// The examples of the README are compiled and run.
 #[cfg(doctest)]

@@ -9,6 +9,7 @@ use crate::gc::{Gc, Invariant};
 use crate::root::{Root, RootedPointer};
 use crate::rootable::Rootable;
 use crate::trace::{Trace, Tracer};
+use crate::zeroable::Zeroable;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use spanheap_core::heap::OutOfMemory;
@@ -191,6 +192,46 @@ impl<'gc> Mutator<'gc> {
         Ok(building.finish(len))
     }
 
+    /// A slice of `len` zeros, or empty cells. Memory that the system has just given, or has taken back and
+    /// given again, is zero already and is not written to; so a large slice costs what is used of it.
+    ///
+    /// ```
+    /// # use spanheap::{Gc, GcCell, Heap};
+    /// let heap = Heap::new();
+    /// heap.enter(|mc| {
+    ///     let table: Gc<'_, [GcCell<'_, Option<Gc<'_, u64>>>]> = mc.alloc_zeroed(1000);
+    ///     table[7].set(mc, Some(mc.alloc(7)));
+    ///     assert_eq!(table.iter().filter(|cell| cell.get().is_some()).count(), 1);
+    /// });
+    /// ```
+    ///
+    /// # Panics
+    /// When there is no room.
+    #[track_caller]
+    pub fn alloc_zeroed<T: Trace + Zeroable + Send + Sync + 'gc>(
+        &self,
+        len: usize,
+    ) -> Gc<'gc, [T]> {
+        match self.try_alloc_zeroed(len) {
+            Ok(object) => object,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A slice of `len` zeros, or empty cells, if there is room: see [`Mutator::alloc_zeroed`].
+    ///
+    /// # Errors
+    /// As [`Mutator::try_alloc`].
+    pub fn try_alloc_zeroed<T: Trace + Zeroable + Send + Sync + 'gc>(
+        &self,
+        len: usize,
+    ) -> Result<Gc<'gc, [T]>, OutOfMemory> {
+        // SAFETY: as in `Building::new`.
+        let slot = unsafe { self.core.alloc_slice_zeroed(&Describe::<T>::INFO, len) }?;
+        // Zeros are values of `T`, and so all of them are initialised.
+        Ok(Building::of(self, slot).finish(len))
+    }
+
     /// Retains an object beyond the closure: see [`Root`].
     pub fn root<R: for<'a> Rootable<'a>>(
         &self,
@@ -220,7 +261,11 @@ impl<'m, 'gc, T: Trace> Building<'m, 'gc, T> {
         // SAFETY: a closure is open; the description is the type's own. If the object is never published, its
         // counter tells how much of it is initialised, and types without a counter need no drop.
         let slot = unsafe { mc.core.alloc_slice(&Describe::<T>::INFO, len) }?;
-        Ok(Building { mc, slot, start: slot.start.cast(), done: 0 })
+        Ok(Building::of(mc, slot))
+    }
+
+    fn of(mc: &'m Mutator<'gc>, slot: SliceSlot) -> Self {
+        Building { mc, slot, start: slot.start.cast(), done: 0 }
     }
 
     /// Writes the next value. There is room for it.

@@ -4,7 +4,8 @@
 //!
 //! # Threads
 //! - The **collector thread** sleeps until the alarm rings: the trigger was reached, somebody asked, or the
-//!   heap is being dropped. It runs cycles and sweeps, and what is left to do at the end of the heap.
+//!   heap is being dropped. It runs cycles and sweeps, returns memory to the system between them, and does
+//!   what is left to do at the end of the heap.
 //! - The **drop thread** runs destructors. The collector starts it at the end of the first cycle after which
 //!   one is owed. If the system gives no thread, the collector runs what is owed itself, after each cycle.
 //!
@@ -21,6 +22,7 @@ use super::page_queue::PageQueue;
 use super::phase::{Phase, PhaseWord};
 use super::registry::{MutatorRecord, Registry};
 use super::roots::RootTable;
+use super::scavenger::Scavenger;
 use crate::addr::{Addr, Bytes};
 use crate::heap::central::Config;
 use crate::heap::{Central, OutOfMemory};
@@ -220,11 +222,13 @@ impl Collector {
         self.threads.lock()[0] = Some(std::thread::current().id());
         let mut queue = PageQueue::new();
         let mut drop_thread = None;
+        let mut scavenger = Scavenger::new();
         loop {
             match self.control.wish() {
                 Wish::Shutdown => break,
                 Wish::Nothing if !self.options.continuously && !self.central.is_triggered() => {
-                    self.central.alarm().sleep(None);
+                    let pause = scavenger.work(self);
+                    self.central.alarm().sleep(pause);
                     continue;
                 }
                 _ => {}
@@ -278,12 +282,20 @@ impl Collector {
         }
     }
 
-    /// Remembers what a cycle has found, and plans the next one.
-    pub(super) fn finish_report(&self, report: CycleReport, allocated: Bytes, cpu: Duration) {
+    /// Remembers what a cycle has found, and plans the next one. Spans had `in_use` bytes of pages when marking
+    /// was over.
+    pub(super) fn finish_report(
+        &self,
+        report: CycleReport,
+        allocated: Bytes,
+        in_use: Bytes,
+        cpu: Duration,
+    ) {
         let retained = self.central.retained();
         let measured = Measured { retained, allocated };
         let plan = self.options.policy.plan(measured);
         self.central.set_trigger(plan.trigger);
+        self.set_scavenge_goals(in_use, self.last_cycle().plan.goal, plan.goal);
         let mut last = self.last.lock();
         last.cycles += 1;
         last.report = report;

@@ -51,6 +51,7 @@ impl Collector {
 
         let taken_at_snapshot = self.central.taken();
         let report = self.mark(cycle, queue);
+        let in_use = self.central.pages().in_use();
 
         let taken_now = self.central.taken();
         let allocated = taken_between(taken_before, taken_now);
@@ -60,13 +61,14 @@ impl Collector {
             false => report.marked.bytes + taken_between(taken_at_snapshot, taken_now),
         };
         self.central.begin_generation(Generation::new(cycle), retained, taken_now, all);
+        self.central.pages().next_scavenge_generation();
         self.publish(PhaseWord::new(Phase::Idle, cycle));
         self.control.set_gate(false);
 
         self.registry.release_outside(&self.central, self.word(), &self.fence);
         self.sweep_all();
         let cpu = thread_cpu_time().saturating_sub(cpu_before);
-        self.finish_report(report, allocated, cpu);
+        self.finish_report(report, allocated, in_use, cpu);
     }
 
     /// Phase 3: marks everything that was reachable at its beginning.

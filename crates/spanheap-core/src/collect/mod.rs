@@ -51,6 +51,7 @@
 //! | [`buffer`], [`grey`] | pointers on their way from barriers to the collector |
 //! | [`roots`] | what the program holds |
 //! | [`page_queue`], [`mark`] | marking, a page at a time |
+//! | [`scavenger`] | returning memory to the system between cycles |
 //! | [`cycle`] | the phases in order |
 //! | [`collector`], [`control`] | the thread, and requests to it |
 //! | [`pacer`] | when to begin: numbers in, numbers out |
@@ -68,6 +69,7 @@ pub(crate) mod page_queue;
 pub mod phase;
 pub(crate) mod registry;
 pub mod roots;
+pub(crate) mod scavenger;
 
 pub(crate) use collector::Collector;
 pub use collector::{CycleReport, Options};

@@ -37,6 +37,7 @@
 use super::central::Central;
 use super::class::{Class, ClassKey};
 use super::error::OutOfMemory;
+use super::page_heap::LocalPages;
 use super::stall::Cause;
 use crate::addr::{Addr, Bytes};
 use crate::os::{Category, OsError};
@@ -92,6 +93,7 @@ impl ClassCache {
     fn next_run(
         &self,
         central: &Central,
+        local: &LocalPages,
         key: &ClassKey,
         ty: &'static TypeInfo,
         tint: Tint,
@@ -100,7 +102,7 @@ impl ClassCache {
             Some(class) => class,
             None => central.class(key, ty.name)?,
         };
-        self.refill(central, class, tint)
+        self.refill(central, local, class, tint)
     }
 
     /// Takes the next run of the cached span, or else of another one; the first slot of it is returned.
@@ -109,6 +111,7 @@ impl ClassCache {
     fn refill(
         &self,
         central: &Central,
+        local: &LocalPages,
         class: &'static Class,
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
@@ -125,7 +128,7 @@ impl ClassCache {
                 }
                 self.give_back(central, tint);
             }
-            let span = central.acquire(class)?;
+            let span = central.acquire(class, local)?;
             from = span.info().base;
             self.class.set(Some(class));
             self.span.set(Some(span.into_raw()));
@@ -202,6 +205,8 @@ pub struct SpanCache {
     blocks: Cell<Option<NonNull<Block>>>,
     tiny: Cell<Addr>,
     tiny_end: Cell<Addr>,
+    /// Pages for new spans, and records to describe them.
+    pages: LocalPages,
 }
 
 /// Objects below this size without pointers share 16-byte slots.
@@ -246,7 +251,7 @@ impl SpanCache {
             Some(_) => self.alloc_mapped(central, ty, tint),
             None => {
                 let size = Bytes::new(ty.size);
-                alloc_large(central, &ClassKey::of(ty), ty, size, tint).map(|(addr, _)| addr)
+                alloc_large(central, &self.pages, &ClassKey::of(ty), ty, size, tint).map(|(addr, _)| addr)
             }
         }
     }
@@ -260,7 +265,7 @@ impl SpanCache {
         ty: &'static TypeInfo,
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
-        cache.next_run(central, &ClassKey::of(ty), ty, tint)
+        cache.next_run(central, &self.pages, &ClassKey::of(ty), ty, tint)
     }
 
     /// A slot for a value of a type that has no place in the flat table.
@@ -286,7 +291,7 @@ impl SpanCache {
         let size_class = SizeClass::for_layout(bytes, ty.align);
         let key = ClassKey::of_slice(ty, size_class);
         let Some(size_class) = size_class else {
-            return alloc_large(central, &key, ty, bytes, tint);
+            return alloc_large(central, &self.pages, &key, ty, bytes, tint);
         };
         if ty.shape == crate::span::Shape::NoScan && ty.drop.is_none() {
             if bytes.get() < TINY_BYTES && ty.align <= TINY_BYTES {
@@ -295,7 +300,7 @@ impl SpanCache {
             let cache = &self.noscan[size_class.index()];
             let addr = match cache.bump(size_class.size().get()) {
                 Some(addr) => addr,
-                None => cache.next_run(central, &key, ty, tint)?,
+                None => cache.next_run(central, &self.pages, &key, ty, tint)?,
             };
             return Ok((addr, size_class.size()));
         }
@@ -315,7 +320,7 @@ impl SpanCache {
         let cache = self.cache_of(central, key, ty, size_class)?;
         match cache.bump(slot) {
             Some(addr) => Ok(addr),
-            None => cache.next_run(central, key, ty, tint),
+            None => cache.next_run(central, &self.pages, key, ty, tint),
         }
     }
 
@@ -415,6 +420,12 @@ impl SpanCache {
             }
             link = block.next.get();
         }
+        central.pages().take_back(&self.pages);
+    }
+
+    /// The mutator's own pages.
+    pub fn local_pages(&self) -> &LocalPages {
+        &self.pages
     }
 }
 
@@ -447,13 +458,14 @@ unsafe fn trace_nothing(_: *const u8, _: usize, _: &mut crate::span::Tracer<'_>)
 /// object's place and how many bytes it has.
 fn alloc_large(
     central: &Central,
+    local: &LocalPages,
     key: &ClassKey,
     ty: &'static TypeInfo,
     bytes: Bytes,
     tint: Tint,
 ) -> Result<(Addr, Bytes), OutOfMemory> {
     let class = central.class(key, ty.name)?;
-    let span = central.acquire_large(class, bytes, ty.align)?;
+    let span = central.acquire_large(class, bytes, ty.align, local)?;
     let info: Info = *span.info();
     let whole = Run { start: info.base, end: info.limit() };
     for table in tables_of(span.span(), tint).into_iter().flatten() {

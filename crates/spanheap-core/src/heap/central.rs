@@ -19,7 +19,7 @@
 use super::class::{Class, ClassKey, ClassTable, Taken};
 use super::drops::{Batch, DropQueue};
 use super::error::OutOfMemory;
-use super::page_heap::{PageHeap, Refused, Request};
+use super::page_heap::{Force, LocalPages, ManualSpan, PageHeap, Refused, Request};
 use super::stall::Stalls;
 use super::sweep::{How, Swept, sweep};
 use crate::addr::{Bytes, PAGE_BYTES};
@@ -214,8 +214,8 @@ impl Central {
             .map_err(|error| self.out_of_memory(Bytes::ZERO, error.into()))
     }
 
-    /// A swept span of `class` with at least one free slot.
-    pub fn acquire(&self, class: &Class) -> Result<OwnedSpan, OutOfMemory> {
+    /// A swept span of `class` with at least one free slot, for the mutator whose pages are `local`.
+    pub fn acquire(&self, class: &Class, local: &LocalPages) -> Result<OwnedSpan, OutOfMemory> {
         let generation = self.generation();
         for _ in 0..SWEEP_BUDGET {
             match class.take(generation) {
@@ -237,8 +237,17 @@ impl Central {
             generation,
         };
         self.pages
-            .alloc_span(&self.os, &self.memory, class, &request)
+            .alloc_span(&self.os, &self.memory, local, class, &request)
             .map_err(|refused| self.out_of_memory(size_class.size(), refused))
+    }
+
+    /// [`Central::acquire`] for a test that has no mutator.
+    #[cfg(test)]
+    pub fn acquire_alone(&self, class: &Class) -> OwnedSpan {
+        let local = LocalPages::default();
+        let span = self.acquire(class, &local).expect("memory");
+        self.pages.take_back(&local);
+        span
     }
 
     /// A span for one object of `size` bytes.
@@ -247,6 +256,7 @@ impl Central {
         class: &Class,
         size: Bytes,
         align: usize,
+        local: &LocalPages,
     ) -> Result<OwnedSpan, OutOfMemory> {
         let refused = |refused| self.out_of_memory(size, refused);
         // An empty value gets here by its alignment, and has an address of its own all the same.
@@ -259,7 +269,26 @@ impl Central {
             slots: 1,
             generation: self.generation(),
         };
-        self.pages.alloc_span(&self.os, &self.memory, class, &request).map_err(refused)
+        self.pages.alloc_span(&self.os, &self.memory, local, class, &request).map_err(refused)
+    }
+
+    /// Pages for memory that is not objects: at least one, at a multiple of `align`.
+    pub fn alloc_manual(
+        &self,
+        bytes: Bytes,
+        align: usize,
+        local: &LocalPages,
+    ) -> Result<ManualSpan, OutOfMemory> {
+        let refused = |refused| self.out_of_memory(bytes, refused);
+        let pages = bytes.max(Bytes::new(1)).checked_pages();
+        let pages = pages.ok_or(Refused::TooLarge).map_err(refused)?;
+        let align = Bytes::new(align);
+        self.pages.alloc_manual(&self.os, &self.memory, local, pages, align).map_err(refused)
+    }
+
+    /// Returns free pages to the system, at least `bytes` of them or all that there are.
+    pub fn scavenge(&self, bytes: Bytes, force: Force) -> Bytes {
+        self.pages.scavenge(&self.os, bytes, force)
     }
 
     /// Sweeps a span and puts it where it belongs, unless it has room: then it is given to the caller.

@@ -101,6 +101,7 @@ impl DropQueue {
             }
         }
         span.set_generation(generation);
+        span.set_dirty();
         if owed == 0 {
             return sorted(span, live);
         }

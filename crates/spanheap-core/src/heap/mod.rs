@@ -8,6 +8,7 @@
 //! | [`cache`] | what each thread has for itself: the allocation fast path |
 //! | [`sweep`] | turning marks into free slots |
 //! | [`drops`] | dead values that wait for their destructor |
+//! | [`zero`] | zeroed slots, without clearing what is zero |
 //! | [`stall`] | the longest time that a mutator was held up, and why |
 //!
 //! This layer knows generations and colours, and nothing of phases, grace periods or roots: those belong
@@ -21,7 +22,9 @@ pub mod error;
 pub(crate) mod page_heap;
 pub mod stall;
 pub(crate) mod sweep;
+pub(crate) mod zero;
 
 pub(crate) use central::Central;
 pub use error::OutOfMemory;
-pub(crate) use page_heap::Refused;
+pub use page_heap::{ManualSpan, PageTotals};
+pub(crate) use page_heap::{Force, Refused};

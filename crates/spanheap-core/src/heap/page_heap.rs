@@ -2,20 +2,36 @@
 //!
 //! ```text
 //!   os --reserve--> heap arena (64 MiB) --map, by chunks of 4 MiB--> page allocator --> span --> class
+//!                                                                       |     ^
+//!                                                                       v     |
+//!                                                                  a mutator's own pages
 //! ```
 //!
-//! **Growth** goes upwards through the current reservation. It has three steps that may each be refused:
-//! the new chunks themselves, their side tables, the page allocator's own tables. Each step has a cursor
-//! of its own, so that a growth which stopped half way is simply taken up again.
+//! | file | what |
+//! |---|---|
+//! | `page_heap.rs` | allocating and freeing spans, the limit |
+//! | `local.rs` | what a mutator keeps for itself, without a lock |
+//! | `manual.rs` | spans that hold no objects |
+//! | `ready.rs` | making pages ready for use |
+//! | `grow.rs`, `tables.rs` | new arenas and chunks; the memory of their side tables |
+//! | `scavenge.rs` | giving memory back to the system |
+//! | `totals.rs` | how many pages are in which state |
+//! | `walk.rs` | walks over arenas, pages and spans |
 //!
 //! **Readiness.** New pages are *prepared*, and the page allocator calls them scavenged; pages become
 //! ready, and count toward the limit, when a span takes them. (Where physical pages are larger than ours,
-//! whole chunks become ready when the heap grows.) The limit is compared in these places only.
+//! whole chunks become ready when the heap grows.) They are prepared again when the scavenger has returned
+//! them. The limit is compared when pages become ready, and nowhere else.
+//!
+//! **Zeros.** Pages come from the system as zeros, and come back as zeros when they were returned. Each arena
+//! remembers below which address it has been used, and a span remembers below which address it may be
+//! dirty; whoever wants zeros clears no more than that.
 //!
 //! # Invariants
 //! - H1. The bytes that the operating-system layer counts as ready for [`Category::Heap`] are the grown
-//!   pages that are not scavenged.
-//! - H2. The lines of free pages are zero in all side tables (A2).
+//!   pages that are not scavenged, neither as the page allocator sees it nor in a mutator's pages.
+//! - H2. The lines of free pages are zero in all side tables (A2), or away with their chunk.
+//! - H3. Pages of one physical page are all scavenged, or none is.
 //!
 //! # Locking
 //! [`Rank::PageHeap`] around the page allocator, the pool of span records and growth; arena records and span
@@ -24,23 +40,36 @@
 //! arenas only come, until the heap is released.
 //!
 //! # Safety
-//! Arena records are made here and live until [`PageHeap::release`].
+//! Span records are described here, and all memory is returned in [`PageHeap::release`].
 #![allow(unsafe_code)]
 
+mod grow;
+mod local;
+mod manual;
+mod ready;
+mod scavenge;
+mod tables;
+mod totals;
+mod walk;
+
+pub use local::LocalPages;
+pub use manual::ManualSpan;
+pub use scavenge::Force;
+pub use totals::PageTotals;
+
 use super::class::Class;
-use crate::addr::{
-    ARENA_BYTES, ARENA_PAGES, Addr, AddrRange, Bytes, CHUNK_BYTES, GRANULE_BYTES, PAGE_BYTES,
-    PageCount,
-};
+use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
 use crate::bitmap;
 use crate::offheap::{FixedPool, Persistent};
 use crate::os::{Category, Os, OsError};
-use crate::pages::{MAX_GROWN_CHUNKS, PageAlloc, PageRun};
-use crate::span::arena::{ALL_TABLES, TABLE_BYTES, TABLES, table_bytes_for};
+use crate::pages::{PageAlloc, PageRun};
+use crate::span::arena::ALL_TABLES;
 use crate::span::{Generation, HeapArena, Info, OwnedSpan, Span, bits, map};
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use crate::sync::{Lock, Rank};
 use core::ptr::NonNull;
+use local::LOCAL_PAGES;
+use totals::Totals;
 
 /// What is kept below a limit for records, besides a part of the limit: two blocks of persistent memory.
 const RECORDS_BYTES: usize = 512 << 10;
@@ -84,7 +113,11 @@ pub struct PageHeap {
     inner: Lock<Inner>,
     /// The newest arena; each names the one before it.
     newest: AtomicPtr<HeapArena>,
-    pages_in_use: AtomicUsize,
+    totals: Totals,
+    /// Retained bytes above which the scavenger has work.
+    retain_goal: AtomicUsize,
+    /// Whether mutators may have pages of their own.
+    has_local_pages: bool,
 }
 
 struct Inner {
@@ -96,6 +129,16 @@ struct Inner {
     mapped_to: Addr,
     /// Below this the growth range is ready.
     ready_to: Addr,
+    /// How many chunks have returned their side tables, or a part of them.
+    chunks_away: usize,
+}
+
+/// Pages that nobody else has, with a record for their span.
+struct Taken {
+    record: NonNull<Span>,
+    base: Addr,
+    /// Below this address the pages may hold what somebody wrote.
+    dirty_to: Addr,
 }
 
 // SAFETY: the pool hands out records that are reached through the lock that surrounds `Inner`.
@@ -111,28 +154,27 @@ impl PageHeap {
             growth: AddrRange::new(none, none),
             mapped_to: none,
             ready_to: none,
+            chunks_away: 0,
         };
         Ok(PageHeap {
             number,
             limit,
             inner: Lock::new(Rank::PageHeap, inner),
             newest: AtomicPtr::new(core::ptr::null_mut()),
-            pages_in_use: AtomicUsize::new(0),
+            totals: Totals::default(),
+            retain_goal: AtomicUsize::new(usize::MAX),
+            has_local_pages: ready::pages_are_small(os),
         })
     }
 
-    /// Bytes of pages that belong to spans.
+    /// Bytes of pages that belong to spans with objects.
     pub fn in_use(&self) -> Bytes {
-        PageCount::new(self.pages_in_use.load(Ordering::Relaxed)).bytes()
+        self.totals.in_use()
     }
 
-    /// Whether pages of `more` bytes would be too much. Some room below the limit is kept for the records
-    /// that are made later, since these are not refused: side tables, queues of the collector, spans.
-    fn is_over_limit(&self, os: &Os, more: Bytes) -> bool {
-        self.limit.is_some_and(|limit| {
-            let kept = Bytes::new(limit.get() / 32 + RECORDS_BYTES);
-            os.accounting().ready() + more > limit.saturating_sub(kept)
-        })
+    /// How many bytes are in which state.
+    pub fn totals(&self) -> PageTotals {
+        self.totals.read()
     }
 
     /// The limit on ready bytes.
@@ -140,28 +182,32 @@ impl PageHeap {
         self.limit
     }
 
+    /// The ready bytes up to which pages are handed out. Some room below the limit is kept for the records
+    /// that are made later, since these are not refused: side tables, queues of the collector, spans.
+    fn allowed(&self) -> Bytes {
+        self.limit.map_or(Bytes::new(usize::MAX), |limit| {
+            limit.saturating_sub(Bytes::new(limit.get() / 32 + RECORDS_BYTES))
+        })
+    }
+
+    /// Whether pages of `more` bytes would be too much.
+    fn is_over_limit(&self, os: &Os, more: Bytes) -> bool {
+        self.limit.is_some() && os.accounting().ready() + more > self.allowed()
+    }
+
     /// A new span of `class`.
     pub fn alloc_span(
         &self,
         os: &Os,
         memory: &Persistent,
+        local: &LocalPages,
         class: &Class,
         request: &Request,
     ) -> Result<OwnedSpan, Refused> {
-        let mut inner = self.inner.lock();
-        let (record, _) = inner.spans.alloc(os, memory)?;
-        let run = match self.ready_pages(&mut inner, os, memory, request) {
-            Ok(run) => run,
-            Err(refused) => {
-                // SAFETY: the record was handed out above and nobody has seen it.
-                unsafe { inner.spans.free(record) };
-                return Err(refused);
-            }
-        };
-        drop(inner);
-        self.pages_in_use.fetch_add(request.pages.get(), Ordering::Relaxed);
+        let taken = self.take(os, memory, local, request.pages, request.align)?;
+        self.totals.add_in_use(request.pages);
         let info = Info {
-            base: run.base,
+            base: taken.base,
             pages: request.pages,
             slot: request.slot,
             slots: request.slots,
@@ -173,20 +219,118 @@ impl PageHeap {
             type_name: class.type_name(),
         };
         // SAFETY: the record is ours alone and describes nothing.
-        let span = unsafe { Span::init(record, info, request.generation) };
-        set_page_map(info.range(), record.as_ptr());
+        let span = unsafe { Span::init(taken.record, info, request.generation, taken.dirty_to) };
+        set_page_map(info.range(), taken.record.as_ptr());
         Ok(span)
     }
 
-    /// Pages for `request`, ready for use.
-    fn ready_pages(
+    /// Takes `n` pages, ready for use, and a span record.
+    fn take(
+        &self,
+        os: &Os,
+        memory: &Persistent,
+        local: &LocalPages,
+        n: PageCount,
+        align: Bytes,
+    ) -> Result<Taken, Refused> {
+        let is_local = self.has_local_pages && n < LOCAL_PAGES && align.get() <= PAGE_BYTES;
+        let (record, run) = match is_local.then(|| self.take_local(os, local, n)).flatten() {
+            Some(both) => both,
+            None => self.take_shared(os, memory, local, n, align, is_local)?,
+        };
+        let range = AddrRange::at(run.base, n.bytes());
+        let soiled_to = soil(range);
+        // Pages that had no memory have got new memory.
+        let is_new = run.scavenged == n && os.zero_after_unused();
+        let dirty_to = if is_new { run.base } else { soiled_to };
+        Ok(Taken { record, base: run.base, dirty_to })
+    }
+
+    /// The same from the mutator's own pages, without a lock; `None` if they have no such run.
+    fn take_local(
+        &self,
+        os: &Os,
+        local: &LocalPages,
+        n: PageCount,
+    ) -> Option<(NonNull<Span>, PageRun)> {
+        local.take(n, |run| {
+            if run.scavenged == PageCount::ZERO {
+                return true;
+            }
+            let (range, prepared) = (AddrRange::at(run.base, n.bytes()), run.scavenged.bytes());
+            // SAFETY: O1: the pages are this mutator's alone, and small: no other page shares a physical one.
+            let may = !self.is_over_limit(os, prepared)
+                && unsafe { os.used(range, prepared) }.is_ok();
+            if may {
+                self.totals.take_released(run.scavenged);
+            }
+            may
+        })
+    }
+
+    /// The same from the page allocator. Fills the mutator's own pages on the way if they are empty and
+    /// `is_local`.
+    fn take_shared(
+        &self,
+        os: &Os,
+        memory: &Persistent,
+        local: &LocalPages,
+        n: PageCount,
+        align: Bytes,
+        is_local: bool,
+    ) -> Result<(NonNull<Span>, PageRun), Refused> {
+        let mut has_made_room = false;
+        loop {
+            let mut inner = self.inner.lock();
+            local.fetch_records(&mut inner, os, memory)?;
+            if is_local && self.refill(&mut inner, os, local) {
+                if let Some(both) = self.take_local(os, local, n) {
+                    return Ok(both);
+                }
+            }
+            let before = self.totals.retained();
+            match self.take_run(&mut inner, os, memory, n, align) {
+                Ok(run) => {
+                    drop(inner);
+                    let grown = self.totals.retained().saturating_sub(before);
+                    self.scavenge_after_growth(os, grown);
+                    let record = local.take_record().expect("fetched above");
+                    return Ok((record, run));
+                }
+                Err(Refused::Limit) if !has_made_room => {
+                    drop(inner);
+                    self.make_room(os, n.bytes());
+                    has_made_room = true;
+                }
+                Err(refused) => return Err(refused),
+            }
+        }
+    }
+
+    /// Gives a mutator pages of its own, if it has none; true if it got some.
+    fn refill(&self, inner: &mut Inner, os: &Os, local: &LocalPages) -> bool {
+        if !local.is_without_pages() {
+            return false;
+        }
+        let Some(mut pages) = inner.pages.alloc_to_cache() else { return false };
+        let block = AddrRange::at(pages.base(), crate::pages::CACHE_PAGES.bytes());
+        if tables::fetch(inner, os, block).is_err() {
+            pages.flush(&mut inner.pages);
+            return false;
+        }
+        local.put_pages(pages);
+        true
+    }
+
+    /// A run from the page allocator, which grows if need be, made ready.
+    fn take_run(
         &self,
         inner: &mut Inner,
         os: &Os,
         memory: &Persistent,
-        request: &Request,
+        n: PageCount,
+        align: Bytes,
     ) -> Result<PageRun, Refused> {
-        let (n, align) = (request.pages, request.align);
         let run = match inner.pages.alloc_aligned(n, align) {
             Some(run) => run,
             None => {
@@ -195,199 +339,29 @@ impl PageHeap {
                 inner.pages.alloc_aligned(n, align).ok_or(Refused::TooLarge)?
             }
         };
-        let range = AddrRange::at(run.base, n.bytes());
-        let prepared = run.scavenged.bytes();
-        let done = if prepared == Bytes::ZERO {
-            Ok(())
-        } else if self.is_over_limit(os, prepared) {
-            Err(Refused::Limit)
-        } else {
-            // SAFETY: O1: grown pages are this heap's, and the page allocator has given this run to
-            // nobody else.
-            unsafe { os.used(range, prepared) }.map_err(Refused::from)
-        };
-        if let Err(refused) = done {
-            // The run may mix ready and prepared pages, and who is who is forgotten; so all of them
-            // are given back to the system, and H1 holds again.
-            //
-            // SAFETY: O1: as above. O2: no span has been made of the run.
-            unsafe { os.unused(range, n.bytes() - prepared) };
-            inner.pages.free(run.base, n);
-            inner.pages.set_scavenged(run.base, n);
-            return Err(refused);
-        }
+        self.commit(inner, os, &run, n)?;
         Ok(run)
     }
 
-    /// Gives the pages of a span back. Its bits are cleared here (H2).
+    /// Gives the pages of a span with objects back. Its bits are cleared here (H2).
     pub fn free_span(&self, span: OwnedSpan) {
         let info = *span.info();
         for table in ALL_TABLES {
             bits::clear_all(&info, table);
         }
-        set_page_map(info.range(), core::ptr::null_mut());
+        self.totals.sub_in_use(info.pages);
+        self.give_back(span);
+    }
+
+    /// Gives the pages of a span and its record back.
+    fn give_back(&self, span: OwnedSpan) {
+        let (base, pages) = (span.info().base, span.info().pages);
+        set_page_map(span.info().range(), core::ptr::null_mut());
         let record = span.retire();
-        self.pages_in_use.fetch_sub(info.pages.get(), Ordering::Relaxed);
         let mut inner = self.inner.lock();
-        inner.pages.free(info.base, info.pages);
+        inner.pages.free(base, pages);
         // SAFETY: the record came from this pool, and its last owner gave it up.
         unsafe { inner.spans.free(record) };
-    }
-
-    /// Makes the page allocator larger by at least `n` pages in a row, and `extra` bytes to align them.
-    fn grow(
-        &self,
-        inner: &mut Inner,
-        os: &Os,
-        memory: &Persistent,
-        n: PageCount,
-        extra: Bytes,
-    ) -> Result<(), Refused> {
-        let bytes = n.get().checked_mul(PAGE_BYTES).and_then(|b| b.checked_add(extra.get()));
-        let bytes = bytes.and_then(|b| Bytes::new(b).checked_align_up(ARENA_BYTES));
-        match bytes {
-            Some(b) if b.get() <= MAX_GROWN_CHUNKS * CHUNK_BYTES => {}
-            _ => return Err(Refused::TooLarge),
-        }
-        if self.is_over_limit(os, n.bytes()) {
-            return Err(Refused::Limit);
-        }
-        let ask = (n.bytes() + extra).checked_align_up(CHUNK_BYTES).ok_or(Refused::TooLarge)?;
-        if inner.growth.bytes() < ask {
-            self.reserve_arenas(inner, os, memory, ask)?;
-        }
-        extend(inner, os, ask)?;
-        Ok(())
-    }
-
-    /// Gets address space for at least `ask` more bytes, in one piece with what is left if possible.
-    fn reserve_arenas(
-        &self,
-        inner: &mut Inner,
-        os: &Os,
-        memory: &Persistent,
-        ask: Bytes,
-    ) -> Result<(), Refused> {
-        let bytes = ask.checked_align_up(ARENA_BYTES).ok_or(Refused::TooLarge)?;
-        let follow = !inner.growth.end().is_null();
-        let hint = if follow { inner.growth.end() } else { map::hint(bytes.get()) };
-        let base = os.reserve_aligned(Some(hint), bytes, Bytes::new(ARENA_BYTES))?;
-        let range = AddrRange::at(base, bytes);
-        let adjoins = base == inner.growth.end();
-        // What a system has no memory for is refused here, before anything is made for it.
-        let needed = if adjoins { ask - inner.growth.bytes() } else { ask };
-        let mapped = match adjoins {
-            true => map_up_to(inner, os, inner.growth.end()),
-            false => Ok(()),
-        };
-        let front = AddrRange::at(base, needed);
-        // SAFETY: O1, O2: the range was reserved above, and nobody else knows it.
-        let mapped = mapped.and_then(|()| unsafe { os.map(front, Category::Heap) });
-        if let Err(error) = mapped {
-            // SAFETY: as above.
-            unsafe { os.release(range, Category::Heap, Bytes::ZERO, Bytes::ZERO) };
-            return Err(error.into());
-        }
-        // What is left of the old reservation becomes free pages. It may be mapped in part by now, so it
-        // is not given up when that is refused: nobody would account for it in the end.
-        let rest = match adjoins {
-            true => Bytes::ZERO,
-            false => inner.growth.bytes(),
-        };
-        let records = match map::can_hold(range.end().arena()) {
-            true if rest == Bytes::ZERO => Ok(()),
-            true => extend(inner, os, rest).map_err(Refused::from),
-            false => Err(Refused::TooLarge),
-        };
-        let records =
-            records.and_then(|()| self.make_records(os, memory, range).map_err(Refused::from));
-        if let Err(refused) = records {
-            // SAFETY: as above: no arena has been published for it.
-            unsafe { os.release(range, Category::Heap, needed, Bytes::ZERO) };
-            return Err(refused);
-        }
-        let mut first = inner.growth.base();
-        if !adjoins {
-            first = base;
-            inner.ready_to = base;
-        }
-        inner.growth = AddrRange::new(first, range.end());
-        inner.mapped_to = base + needed;
-        Ok(())
-    }
-
-    /// Makes and publishes a record for each arena of a reservation; all or none.
-    fn make_records(&self, os: &Os, memory: &Persistent, range: AddrRange) -> Result<(), OsError> {
-        let arenas = range.bytes().get() / ARENA_BYTES;
-        let tables = Bytes::new(TABLES * TABLE_BYTES * arenas);
-        let layout = core::alloc::Layout::array::<HeapArena>(arenas).expect("fewer than 2^21");
-        let tables = os.reserve(None, tables)?;
-        let records = memory.alloc(os, layout, Category::Metadata).inspect_err(|_| {
-            let range = AddrRange::at(tables, Bytes::new(TABLES * TABLE_BYTES * arenas));
-            // SAFETY: O1, O2: the range was reserved above, and nobody else knows it.
-            unsafe { os.release(range, Category::SideTables, Bytes::ZERO, Bytes::ZERO) };
-        })?;
-        let records = records.cast::<HeapArena>();
-        for index in 0..arenas {
-            let base = range.base() + Bytes::new(index * ARENA_BYTES);
-            let tables = tables + Bytes::new(index * TABLES * TABLE_BYTES);
-            let reserved = if index == 0 { range.bytes() } else { Bytes::ZERO };
-            let previous = self.newest.load(Ordering::Relaxed);
-            // SAFETY: `index` is below the length of the array that was just allocated.
-            let record = unsafe { records.add(index) }.as_ptr();
-            // SAFETY: fresh zeroed memory that nobody else knows; the tables were reserved above.
-            unsafe { HeapArena::init(record, base, self.number, tables, previous, reserved) };
-            map::publish(base.arena(), record);
-            self.newest.store(record, Ordering::Release);
-        }
-        Ok(())
-    }
-
-    /// All arenas of the heap, newest first.
-    pub fn arenas(&self) -> impl Iterator<Item = &HeapArena> {
-        let mut arena = self.newest.load(Ordering::Acquire).cast_const();
-        core::iter::from_fn(move || {
-            // SAFETY: records are published when they are finished and live until `release`.
-            let current = unsafe { arena.as_ref() }?;
-            arena = current.previous();
-            Some(current)
-        })
-    }
-
-    /// Calls `visit` with each page that belongs to a span. Spans may come and go meanwhile: their records
-    /// are not looked at.
-    pub fn for_each_page(&self, mut visit: impl FnMut(Addr)) {
-        for arena in self.arenas() {
-            let pages = (0..ARENA_PAGES).filter(|&page| !arena.span(page).is_null());
-            pages.for_each(|page| visit(arena.page_base(page)));
-        }
-    }
-
-    /// Calls `visit` with the record of each span in use.
-    ///
-    /// # Safety
-    /// Nobody allocates or frees a span meanwhile.
-    pub unsafe fn for_each_span(&self, mut visit: impl FnMut(&Span)) {
-        for arena in self.arenas() {
-            let mut page = 0;
-            while page < ARENA_PAGES {
-                // SAFETY: the page map names span records, which are never unmapped (P3).
-                let span = unsafe { arena.span(page).as_ref() };
-                match span.filter(|span| span.is_in_use()) {
-                    Some(span) => {
-                        // A span that began in the arena below has been visited there.
-                        if span.info().base == arena.page_base(page) {
-                            visit(span);
-                        }
-                        let behind = span.info().range().end();
-                        let arena_end = arena.page_base(ARENA_PAGES);
-                        page =
-                            if behind >= arena_end { ARENA_PAGES } else { behind.page_in_arena() };
-                    }
-                    None => page += 1,
-                }
-            }
-        }
     }
 
     /// Checks the page allocator's invariants; panics when one does not hold.
@@ -414,7 +388,7 @@ impl PageHeap {
             mapped += arena_mapped;
             ready += arena_ready;
             // SAFETY: the caller's promise; the map has forgotten the arena.
-            unsafe { inner.release_tables(os, record) };
+            unsafe { tables::release(os, record) };
             if record.reserved() != Bytes::ZERO {
                 let range = AddrRange::at(record.base(), record.reserved());
                 // SAFETY: O1: the reservation was made for this arena and the next ones, of which the
@@ -455,89 +429,23 @@ impl Inner {
         }
         (mapped, ready)
     }
-
-    /// Returns the side tables of an arena to the system.
-    ///
-    /// # Safety
-    /// Nobody uses the tables any more, and this is done once. `os` is the one that made them.
-    unsafe fn release_tables(&self, os: &Os, arena: &HeapArena) {
-        let part = table_bytes_for(table_unit(os)).get();
-        let mapped = Bytes::new(arena.table_steps().div_ceil(2) * part);
-        let ready = Bytes::new(arena.table_steps() / 2 * part);
-        // SAFETY: O1: `make_records` reserved the tables for this arena. O2: the caller's promise.
-        unsafe { os.release(arena.tables(), Category::SideTables, mapped, ready) };
-    }
 }
 
-/// Maps the growth range up to `end`, as far as it is not.
-fn map_up_to(inner: &mut Inner, os: &Os, end: Addr) -> Result<(), OsError> {
-    let from = inner.mapped_to.max(inner.growth.base());
-    if from < end {
-        // SAFETY: O1: the growth range is a reservation of this heap, changed under its lock. O2: it
-        // is not in the page allocator yet, so nothing is in it.
-        unsafe { os.map(AddrRange::new(from, end), Category::Heap) }?;
-        inner.mapped_to = end;
-    }
-    Ok(())
-}
-
-/// Moves `bytes` of the growth range into the page allocator.
-fn extend(inner: &mut Inner, os: &Os, bytes: Bytes) -> Result<(), OsError> {
-    let part = AddrRange::at(inner.growth.base(), bytes);
-    debug_assert!(part.end() <= inner.growth.end() && part.base().is_aligned(CHUNK_BYTES));
-    map_up_to(inner, os, part.end())?;
-    let mut arena = part.base().align_down(ARENA_BYTES);
-    while arena < part.end() {
-        let end = part.end().min(arena + Bytes::new(ARENA_BYTES));
-        ready_tables(os, arena, end.bytes_since(arena))?;
-        arena = arena + Bytes::new(ARENA_BYTES);
-    }
-    // Where a physical page is larger than one of ours, a span cannot be made ready alone; there, whole
-    // chunks are.
-    let whole_chunks = os.page_size().get() > PAGE_BYTES;
-    let from = inner.ready_to.max(part.base());
-    if whole_chunks && from < part.end() {
-        let new = AddrRange::new(from, part.end());
-        // SAFETY: O1: the growth range is a reservation of this heap, changed under its lock.
-        unsafe { os.used(new, new.bytes()) }?;
-        inner.ready_to = part.end();
-    }
-    inner.pages.grow(os, part)?;
-    if whole_chunks {
-        inner.pages.clear_scavenged(part.base(), PageCount::new(part.bytes().get() / PAGE_BYTES));
-    }
-    inner.growth = AddrRange::new(part.end(), inner.growth.end());
-    Ok(())
-}
-
-/// The bytes of heap whose side tables are made ready together: a chunk, or as much as fills a
-/// physical page of each table.
-fn table_unit(os: &Os) -> Bytes {
-    Bytes::new(CHUNK_BYTES.max(os.page_size().get() * GRANULE_BYTES * 8))
-}
-
-/// Makes the side tables of the first `bytes` of the arena at `base` ready. Each table of each unit takes
-/// two steps, mapping and readying; the arena remembers how many have been done, so a refusal leaves
-/// everything in order for the next attempt.
-fn ready_tables(os: &Os, base: Addr, bytes: Bytes) -> Result<(), OsError> {
-    // SAFETY: the growth range lies in published arenas.
-    let arena = unsafe { &*map::find(base) };
-    let unit = table_unit(os);
-    let goal = bytes.get().div_ceil(unit.get()) * TABLES * 2;
-    while arena.table_steps() < goal {
-        let step = arena.table_steps();
-        let part = AddrRange::at(base + Bytes::new(step / (TABLES * 2) * unit.get()), unit);
-        let range = arena.table_range(ALL_TABLES[step / 2 % TABLES], part);
-        match step % 2 {
-            // SAFETY: O1: a part of the tables that were reserved for this arena, changed under the
-            // heap's lock. O2: nobody uses lines of pages that have not been grown (A1).
-            0 => unsafe { os.map(range, Category::SideTables) }?,
-            // SAFETY: as above.
-            _ => unsafe { os.used(range, range.bytes()) }?,
+/// Notes that pages will be written to; returns the address below which they may have been before.
+fn soil(range: AddrRange) -> Addr {
+    let mut dirty_to = range.base();
+    let mut part = range.base();
+    while part < range.end() {
+        let end = range.end().min(part.align_down(ARENA_BYTES) + Bytes::new(ARENA_BYTES));
+        // SAFETY: grown pages lie in published arenas.
+        let arena = unsafe { &*map::find(part) };
+        let soiled_to = arena.soil(AddrRange::new(part, end));
+        if soiled_to > part {
+            dirty_to = soiled_to;
         }
-        arena.add_table_step();
+        part = end;
     }
-    Ok(())
+    dirty_to
 }
 
 /// Enters a span, or null, for all pages of `range`.

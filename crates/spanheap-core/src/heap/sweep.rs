@@ -79,6 +79,7 @@ pub fn sweep(mut span: OwnedSpan, drops: &DropQueue, how: How) -> Swept {
         }
     }
     span.set_generation(generation);
+    span.set_dirty();
     sorted(span, live)
 }
 

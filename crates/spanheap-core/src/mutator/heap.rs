@@ -9,8 +9,10 @@
 #![allow(unsafe_code)]
 
 use super::Mutator;
+use crate::addr::Bytes;
 use crate::collect::{Collector, Options};
 use crate::fatal::fatal;
+use crate::heap::Force;
 use crate::os::{Os, OsError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -94,6 +96,12 @@ impl Heap {
     pub fn collect(&self) {
         let ticket = self.collector.request();
         self.collector.control().wait(ticket);
+    }
+
+    /// Returns all free memory to the system: how many bytes. What a cycle would free comes first only if the
+    /// caller asks for one; what mutators keep for themselves stays with them.
+    pub fn release_free_memory(&self) -> Bytes {
+        self.collector.central().scavenge(Bytes::new(usize::MAX), Force::Yes)
     }
 
     /// The collector, for statistics.

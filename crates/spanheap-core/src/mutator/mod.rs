@@ -28,9 +28,9 @@ use crate::addr::{Addr, Bytes, WORD_BYTES};
 use crate::collect::registry::{MutatorRecord, tint};
 use crate::collect::roots::RootRecord;
 use crate::collect::{Collector, Phase, PhaseWord};
-use crate::heap::OutOfMemory;
 use crate::heap::cache::Tint;
 use crate::heap::stall::Cause;
+use crate::heap::{ManualSpan, OutOfMemory, zero};
 use crate::span::{Counting, Generation, Layout, TypeInfo};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use core::cell::Cell;
@@ -193,6 +193,69 @@ impl Mutator {
         debug_assert!(slot.is_aligned(ty.align) && !slot.is_null());
         // SAFETY: objects do not lie at address 0.
         Ok(unsafe { NonNull::new_unchecked(slot.as_ptr()) })
+    }
+
+    /// Like [`Mutator::alloc`], and the slot is all zeros. Memory that is known to be zero is not written to.
+    ///
+    /// # Errors
+    /// As [`Mutator::alloc`].
+    ///
+    /// # Safety
+    /// As [`Mutator::alloc`].
+    pub unsafe fn alloc_zeroed(&self, ty: &'static TypeInfo) -> Result<NonNull<u8>, OutOfMemory> {
+        // SAFETY: the same contract.
+        let slot = unsafe { self.alloc(ty) }?;
+        // SAFETY: the slot is new and holds a value of `ty`.
+        unsafe { zero::clear(Addr::of(slot.as_ptr()), Bytes::new(ty.size)) };
+        Ok(slot)
+    }
+
+    /// Like [`Mutator::alloc_slice`], and the elements are all zeros. Memory that is known to be zero is not
+    /// written to.
+    ///
+    /// # Errors
+    /// As [`Mutator::alloc_slice`].
+    ///
+    /// # Safety
+    /// As [`Mutator::alloc_slice`].
+    pub unsafe fn alloc_slice_zeroed(
+        &self,
+        ty: &'static TypeInfo,
+        len: usize,
+    ) -> Result<SliceSlot, OutOfMemory> {
+        // SAFETY: the same contract.
+        let slot = unsafe { self.alloc_slice(ty, len) }?;
+        // SAFETY: the slot is new and holds `len` values of `ty`, whose size together does not overflow.
+        unsafe { zero::clear(Addr::of(slot.start.as_ptr()), Bytes::new(ty.size * len)) };
+        Ok(slot)
+    }
+
+    /// A manual span: whole pages, `bytes` long at least, at a multiple of `align`. The collector leaves it alone.
+    ///
+    /// # Errors
+    /// When the limit or the system does not allow more memory.
+    ///
+    /// # Panics
+    /// When no closure is open, or `align` is not a power of two.
+    pub fn alloc_manual(&self, bytes: Bytes, align: usize) -> Result<ManualSpan, OutOfMemory> {
+        assert!(self.is_inside(), "manual spans are allocated inside closures");
+        assert!(align.is_power_of_two(), "an alignment is a power of two, not {align}");
+        let central = self.collector.central();
+        central.alloc_manual(bytes, align, self.record.caches().local_pages())
+    }
+
+    /// Frees a manual span.
+    ///
+    /// # Panics
+    /// When the span belongs to another heap.
+    ///
+    /// # Safety
+    /// Nobody uses its memory any more.
+    pub unsafe fn free_manual(&self, span: ManualSpan) {
+        let central = self.collector.central();
+        assert!(span.heap() == central.number(), "{span:?} does not belong to this heap");
+        // SAFETY: the caller's promise; the span is this heap's.
+        unsafe { central.pages().free_manual(span) };
     }
 
     /// A slot for a slice of `len` values of `ty`. Words behind the last element that the collector

@@ -19,7 +19,7 @@ use crate::bitmap;
 /// # Invariants
 /// 1. `base` is a multiple of 64 pages.
 /// 2. Between calls a page in `free` is allocated as the allocator sees it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PageCache {
     base: Addr,
     /// Bit i: page i of the block is here and free.

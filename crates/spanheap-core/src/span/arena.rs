@@ -30,7 +30,8 @@
 
 use super::Span;
 use crate::addr::{
-    ARENA_BYTES, ARENA_PAGES, Addr, AddrRange, Bytes, GRANULE_BYTES, PAGE_BITMAP_WORDS, PAGE_BYTES,
+    ARENA_BYTES, ARENA_PAGES, Addr, AddrRange, Bytes, CHUNK_BYTES, GRANULE_BYTES, PAGE_BITMAP_WORDS,
+    PAGE_BYTES,
 };
 use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
@@ -61,6 +62,8 @@ pub enum Table {
 
 /// How many side tables an arena has.
 pub const TABLES: usize = 4;
+
+const _: () = assert!(ARENA_BYTES / CHUNK_BYTES * TABLES == 64, "one word says which parts are away");
 
 /// Every side table.
 pub const ALL_TABLES: [Table; TABLES] = [Table::Even, Table::Odd, Table::Scanned, Table::Drops];
@@ -113,6 +116,12 @@ pub struct HeapArena {
     /// How far the side tables are ready, in steps that only the page heap understands; changed under its
     /// lock.
     table_steps: AtomicUsize,
+    /// Bit 4 c + t is set while table t of chunk c has been returned to the system; changed under the page
+    /// heap's lock.
+    tables_away: AtomicU64,
+    /// Below this address memory may hold what somebody wrote; above it, the arena is as it came from the
+    /// system. 0 stands for the base.
+    dirty_to: AtomicUsize,
     /// Address of checkmark mode's own mark table, or 0 before it was first needed.
     check: AtomicUsize,
     /// The arena that the same heap got before this one; written before the arena is published.
@@ -177,6 +186,52 @@ impl HeapArena {
     /// Notes one more step.
     pub(crate) fn add_table_step(&self) {
         self.table_steps.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The first table of chunk `chunk` of this arena that has been returned to the system.
+    pub(crate) fn first_table_away(&self, chunk: usize) -> Option<Table> {
+        let away = self.tables_away.load(Ordering::Relaxed) >> (chunk * TABLES);
+        ALL_TABLES.into_iter().find(|&table| away >> table as usize & 1 == 1)
+    }
+
+    /// Notes that a table of a chunk has been returned to the system, or that it is ready again.
+    pub(crate) fn set_table_away(&self, chunk: usize, table: Table, away: bool) {
+        let bit = 1 << (chunk * TABLES + table as usize);
+        match away {
+            true => self.tables_away.fetch_or(bit, Ordering::Relaxed),
+            false => self.tables_away.fetch_and(!bit, Ordering::Relaxed),
+        };
+    }
+
+    /// How many parts of tables have been returned to the system.
+    pub(crate) fn tables_away(&self) -> usize {
+        self.tables_away.load(Ordering::Relaxed).count_ones() as usize
+    }
+
+    /// Notes that `range`, pages of this arena that have just been allocated, will be written to. Returns
+    /// the address below which it may have been before: its base if all of it is as it came from the
+    /// system.
+    ///
+    /// Pages are allocated lowest first, more or less, so one address says nearly all there is to know.
+    /// Without a lock: allocations race here, but never for the same pages.
+    pub(crate) fn soil(&self, range: AddrRange) -> Addr {
+        let mut dirty_to = self.dirty_to.load(Ordering::Relaxed);
+        loop {
+            let end = range.end().get();
+            if end <= dirty_to {
+                return range.end();
+            }
+            let swapped = self.dirty_to.compare_exchange_weak(
+                dirty_to,
+                end,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            match swapped {
+                Ok(_) => return Addr::new(dirty_to).max(range.base()).min(range.end()),
+                Err(now) => dirty_to = now,
+            }
+        }
     }
 
     /// Where the side tables lie.

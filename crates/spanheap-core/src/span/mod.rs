@@ -38,7 +38,7 @@ pub use layout::{Counting, DropFn, Layout, Shape, TypeInfo};
 pub use tracer::{EdgeSink, Reader, TraceFn, Tracer};
 
 use crate::addr::{Addr, AddrRange, Bytes, GRANULE_BYTES, PageCount, WORD_BYTES};
-use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use core::cell::{Cell, UnsafeCell};
 use core::ptr::NonNull;
 use size_class::SizeClass;
@@ -66,6 +66,24 @@ pub struct Info {
     pub drop: Option<DropFn>,
     /// The name of a type whose objects live here (types of equal layout share spans).
     pub type_name: fn() -> &'static str,
+}
+
+impl Info {
+    /// The description of a manual span: one slot that nobody allocates.
+    pub(crate) fn manual(base: Addr, pages: PageCount) -> Info {
+        Info {
+            base,
+            pages,
+            slot: pages.bytes().get(),
+            slots: 0,
+            size_class: None,
+            class: u32::MAX,
+            layout: Layout::NoScan,
+            counting: Counting::One,
+            drop: None,
+            type_name: || "manual",
+        }
+    }
 }
 
 impl Info {
@@ -116,6 +134,8 @@ pub enum State {
     Dead = 0,
     /// The span holds objects.
     InUse = 1,
+    /// The span holds memory that the collector leaves alone.
+    Manual = 2,
 }
 
 /// A span record.
@@ -123,6 +143,8 @@ pub struct Span {
     info: UnsafeCell<Info>,
     state: AtomicU8,
     generation: AtomicU32,
+    /// Below this address free slots may hold what somebody wrote; above it they are zero.
+    dirty_to: AtomicUsize,
     /// The next span of the list that owns this one; only touched by the owner.
     next: Cell<Option<NonNull<Span>>>,
     /// The next span of the drop queue; protected by the drop queue's lock.
@@ -139,19 +161,48 @@ pub struct Span {
 unsafe impl Sync for Span {}
 
 impl Span {
-    /// Puts a fresh description into a record and makes it a span in use.
+    /// Puts a fresh description into a record and makes it a span in use, the memory of which may be dirty
+    /// below `dirty_to`.
     ///
     /// # Safety
     /// `at` is a record of the span pool that describes nothing; the caller owns it alone. It stays a
     /// record (P3) for as long as the right to it, or a list that has taken that in, is used.
-    pub unsafe fn init(at: NonNull<Span>, info: Info, generation: Generation) -> OwnedSpan {
+    pub unsafe fn init(
+        at: NonNull<Span>,
+        info: Info,
+        generation: Generation,
+        dirty_to: Addr,
+    ) -> OwnedSpan {
+        // SAFETY: the same contract.
+        unsafe { Span::init_as(at, info, State::InUse, generation, dirty_to) }
+    }
+
+    /// The same for a manual span.
+    ///
+    /// # Safety
+    /// As [`Span::init`].
+    pub(crate) unsafe fn init_manual(at: NonNull<Span>, info: Info) -> OwnedSpan {
+        // SAFETY: the same contract.
+        unsafe { Span::init_as(at, info, State::Manual, Generation::FIRST, info.range().end()) }
+    }
+
+    /// # Safety
+    /// As [`Span::init`].
+    unsafe fn init_as(
+        at: NonNull<Span>,
+        info: Info,
+        state: State,
+        generation: Generation,
+        dirty_to: Addr,
+    ) -> OwnedSpan {
         // SAFETY: the record is valid memory, either zeroed or a former span, and the caller owns it.
         // The generation of a former span is overwritten only here, by its new owner.
         unsafe {
             at.write(Span {
                 info: UnsafeCell::new(info),
-                state: AtomicU8::new(State::InUse as u8),
+                state: AtomicU8::new(state as u8),
                 generation: AtomicU32::new(generation.get()),
+                dirty_to: AtomicUsize::new(dirty_to.get()),
                 next: Cell::new(None),
                 next_drop: Cell::new(None),
                 in_drop_queue: AtomicBool::new(false),
@@ -166,6 +217,11 @@ impl Span {
     pub fn info(&self) -> &Info {
         // SAFETY: P1: nobody writes the description while anybody can reach the span.
         unsafe { &*self.info.get() }
+    }
+
+    /// The address below which free slots may hold what somebody wrote. For whoever allocates from the span.
+    pub fn dirty_to(&self) -> Addr {
+        Addr::new(self.dirty_to.load(Ordering::Relaxed))
     }
 
     /// Whether the record describes a span in use.
@@ -208,6 +264,12 @@ impl OwnedSpan {
     /// Says which cycle the span has been swept for.
     pub fn set_generation(&mut self, generation: Generation) {
         self.span().generation.store(generation.get(), Ordering::Release);
+    }
+
+    /// Says that slots have been freed, so none is zero for certain any more.
+    pub fn set_dirty(&mut self) {
+        let end = self.info().range().end();
+        self.span().dirty_to.store(end.get(), Ordering::Relaxed);
     }
 
     /// Marks the record as describing nothing, and gives it up for recycling. The generation stays.

@@ -32,7 +32,7 @@ impl Records {
         };
         let record = NonNull::new(self.0[index].as_mut_ptr()).expect("not null");
         // SAFETY: the record is ours, and describes nothing.
-        unsafe { Span::init(record, info, generation) }
+        unsafe { Span::init(record, info, generation, info.range().end()) }
     }
 }
 

@@ -204,7 +204,7 @@ fn span_at(record: &mut MaybeUninit<Span>, index: usize) -> OwnedSpan {
     };
     let record = NonNull::new(record.as_mut_ptr()).expect("not null");
     // SAFETY: the record is ours and describes nothing.
-    unsafe { Span::init(record, info, Generation::FIRST) }
+    unsafe { Span::init(record, info, Generation::FIRST, info.range().end()) }
 }
 
 fn run_lists(seed: u64, first: Generation) {

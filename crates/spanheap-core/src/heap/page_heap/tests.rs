@@ -7,9 +7,11 @@
 #![allow(unsafe_code)]
 
 use super::*;
+use crate::addr::ARENA_PAGES;
 use crate::heap::class::{ClassKey, ClassTable};
 use crate::os::SimOs;
 use crate::span::size_class::SizeClass;
+use crate::span::arena::table_bytes_for;
 use crate::span::{Counting, Layout, Table};
 use crate::tests::Random;
 use std::sync::Arc;
@@ -22,6 +24,9 @@ struct Bench {
     classes: ClassTable,
     heap: PageHeap,
     spans: Vec<(OwnedSpan, usize)>,
+    manual: Vec<ManualSpan>,
+    /// The own pages of two mutators.
+    local: [LocalPages; 2],
     stamp: usize,
 }
 
@@ -35,6 +40,8 @@ impl Bench {
             classes: ClassTable::new(),
             heap,
             spans: Vec::new(),
+            manual: Vec::new(),
+            local: Default::default(),
             stamp: 1,
         })
     }
@@ -61,12 +68,14 @@ impl Bench {
             slots: size_class.map_or(1, SizeClass::objects),
             generation: Generation::new(self.stamp as u32),
         };
-        let span = self.heap.alloc_span(&self.os, &self.memory, class, &request)?;
+        let local = &self.local[self.stamp % 2];
+        let span = self.heap.alloc_span(&self.os, &self.memory, local, class, &request)?;
         let info = span.info();
         assert!(info.base.is_aligned(align) && info.base.is_aligned(PAGE_BYTES));
         assert_eq!((info.pages, info.slot, info.slots), (pages, request.slot, request.slots));
         assert_eq!((info.size_class, info.class), (size_class, class.index()));
         assert_eq!(span.span().generation(), request.generation);
+        check_clean(span.span().dirty_to(), info.range());
         for at in ends(info) {
             // SAFETY: the word is in the span, which is ready and ours.
             unsafe { at.as_ptr::<usize>().write(self.stamp) };
@@ -74,6 +83,44 @@ impl Bench {
         self.spans.push((span, self.stamp));
         self.stamp += 1;
         Ok(())
+    }
+
+    /// Asks for a manual span, and writes to it.
+    fn alloc_manual(&mut self, pages: usize, align: usize) -> Result<(), Refused> {
+        let (local, align) = (&self.local[self.stamp % 2], Bytes::new(align));
+        let pages = PageCount::new(pages);
+        let span = self.heap.alloc_manual(&self.os, &self.memory, local, pages, align)?;
+        let range = span.range();
+        assert_eq!(range.bytes(), pages.bytes());
+        check_clean(if span.is_zeroed() { range.base() } else { range.end() }, range);
+        // SAFETY: the span is ready and ours.
+        unsafe { range.base().as_ptr::<u8>().write_bytes(0xa5, range.bytes().get()) };
+        self.manual.push(span);
+        self.stamp += 1;
+        Ok(())
+    }
+
+    fn free_manual(&mut self, index: usize) {
+        let span = self.manual.swap_remove(index);
+        let last = span.range().end() - Bytes::new(1);
+        // SAFETY: written in `alloc_manual`.
+        assert_eq!(unsafe { last.as_ptr::<u8>().read() }, 0xa5, "{:?}", span.range());
+        // SAFETY: the span came from this heap, and nobody knows it any more.
+        unsafe { self.heap.free_manual(span) };
+    }
+
+    /// Returns memory to the system.
+    fn scavenge(&self, random: &mut Random) {
+        let before = self.heap.totals();
+        let bytes = match random.below(4) {
+            0 => Bytes::new(usize::MAX),
+            _ => Bytes::new(random.below(8 << 20)),
+        };
+        let force = if random.one_in(2) { Force::Yes } else { Force::No };
+        let released = self.heap.scavenge(&self.os, bytes, force);
+        let after = self.heap.totals();
+        assert_eq!(after.released - before.released, released);
+        assert_eq!(before.free - after.free, released);
     }
 
     /// Sets some bits in the span's lines, as a life of objects would.
@@ -105,7 +152,19 @@ impl Bench {
             self.free(index);
             return Ok(());
         }
-        match random.below(8) {
+        if !self.manual.is_empty() && (self.manual.len() > 20 || random.one_in(8)) {
+            self.free_manual(random.below(self.manual.len()));
+            return Ok(());
+        }
+        if random.one_in(10) {
+            self.scavenge(random);
+            self.heap.next_scavenge_generation();
+        }
+        if random.one_in(40) {
+            self.heap.take_back(&self.local[random.below(2)]);
+        }
+        match random.below(9) {
+            8 => self.alloc_manual(1 + random.below(300), PAGE_BYTES << random.below(4)),
             0..=3 => {
                 let class = SizeClass::from_index(2 + random.below(66));
                 self.alloc(class, 0, PAGE_BYTES)
@@ -121,11 +180,17 @@ impl Bench {
         self.heap.check();
         let mut ranges: Vec<AddrRange> = self.spans.iter().map(|(s, _)| s.info().range()).collect();
         ranges.sort_by_key(|range| range.base());
-        for pair in ranges.windows(2) {
+        let manual = self.manual.iter().map(ManualSpan::range);
+        let mut all: Vec<AddrRange> = ranges.iter().copied().chain(manual.clone()).collect();
+        all.sort_by_key(|range| range.base());
+        for pair in all.windows(2) {
             assert!(pair[0].end() <= pair[1].base(), "{pair:?} overlap");
         }
-        let pages: Bytes = ranges.iter().map(|range| range.bytes()).sum();
-        assert_eq!(self.heap.in_use(), pages);
+        let totals = self.heap.totals();
+        assert_eq!(totals.in_use, ranges.iter().map(|range| range.bytes()).sum());
+        assert_eq!(totals.manual, manual.map(|range| range.bytes()).sum());
+        let sum = totals.in_use + totals.manual + totals.free + totals.released;
+        assert_eq!(sum, totals.grown);
         let mut seen = Vec::new();
         // SAFETY: this thread alone uses the heap.
         unsafe { self.heap.for_each_span(|span| seen.push(span.info().range())) };
@@ -135,7 +200,22 @@ impl Bench {
 
     /// H2 and the page map, for every page of every arena; H1 by the accounts.
     fn check_pages(&self) {
+        for local in &self.local {
+            self.heap.take_back(local);
+        }
+        self.check_tables_that_are_away();
         let mut owners = std::collections::HashMap::new();
+        for span in &self.manual {
+            let record = self.heap.arenas().find_map(|arena| {
+                let base = span.range().base();
+                (arena.base() == base.align_down(ARENA_BYTES))
+                    .then(|| arena.span(base.page_in_arena()))
+            });
+            let record = record.expect("in an arena");
+            for page in 0..span.range().bytes().get() / PAGE_BYTES {
+                owners.insert(span.range().base() + PageCount::new(page), record);
+            }
+        }
         for (span, _) in &self.spans {
             for page in 0..span.info().pages.get() {
                 let page = span.info().base + PageCount::new(page);
@@ -170,18 +250,46 @@ impl Bench {
                 page = page + PageCount::new(1);
             }
         }
-        // Every other category is ready as far as it is mapped, unless the system has refused something.
+        let totals = self.heap.totals();
+        assert_eq!(totals.grown - totals.released, ready);
+        // Every other category is ready as far as it is mapped, unless the system has refused something, or
+        // a table is away.
         let accounts = self.os.accounting();
-        let others = accounts.mapped_total() - accounts.mapped(Category::Heap);
+        let away: usize = self.heap.arenas().map(HeapArena::tables_away).sum();
+        let away = table_bytes_for(Bytes::new(away * CHUNK_BYTES));
+        let others = accounts.mapped_total() - accounts.mapped(Category::Heap) - away;
         assert_eq!(accounts.ready(), others + ready, "H1");
         if let Some(sim) = &self.sim {
             assert_eq!(sim.ready(), accounts.ready());
         }
     }
 
+    /// Tables are away for chunks that have been returned whole, and for no others.
+    fn check_tables_that_are_away(&self) {
+        let inner = self.heap.inner.lock();
+        let mut away = 0;
+        for arena in self.heap.arenas() {
+            for chunk in 0..ARENA_BYTES / CHUNK_BYTES {
+                let base = arena.base() + Bytes::new(chunk * CHUNK_BYTES);
+                let count = ALL_TABLES.len() * usize::from(arena.first_table_away(chunk).is_some());
+                away += count;
+                if count > 0 {
+                    let view = inner.pages.chunk(base.chunk()).expect("grown");
+                    assert!(view.scavenged.iter().all(|&word| word == u64::MAX));
+                }
+            }
+        }
+        let counted: usize = self.heap.arenas().map(HeapArena::tables_away).sum();
+        assert_eq!((counted, inner.chunks_away), (away, away / ALL_TABLES.len()));
+    }
+
     /// Gives everything back and checks that nothing is left.
     fn end(mut self) {
+        for local in &self.local {
+            self.heap.take_back(local);
+        }
         self.spans.clear();
+        self.manual.clear();
         let bases: Vec<Addr> = self.heap.arenas().map(HeapArena::base).collect();
         // SAFETY: no span is left, and nobody else knows the heap.
         unsafe { self.heap.release(&self.os) };
@@ -200,6 +308,17 @@ impl Bench {
     }
 }
 
+/// Checks that a span is zero from `dirty_to` on.
+fn check_clean(dirty_to: Addr, range: AddrRange) {
+    assert!(range.base() <= dirty_to && dirty_to <= range.end());
+    let mut word = dirty_to;
+    while word < range.end() {
+        // SAFETY: the span is ready and the caller's.
+        assert_eq!(unsafe { word.as_ptr::<u64>().read() }, 0, "{word} in {range:?}");
+        word = word + Bytes::new(512);
+    }
+}
+
 /// The first and the last word of a span.
 fn ends(info: &Info) -> [Addr; 2] {
     [info.base, info.range().end() - Bytes::new(size_of::<usize>())]
@@ -214,6 +333,9 @@ fn run_random(mut bench: Bench, steps: usize, random: &mut Random) {
         }
     }
     bench.check_pages();
+    while !bench.manual.is_empty() {
+        bench.free_manual(0);
+    }
     while !bench.spans.is_empty() {
         let index = random.below(bench.spans.len());
         bench.soil(index, random);
@@ -255,11 +377,11 @@ fn on_a_simulated_system_with_large_pages() {
 fn a_span_may_cross_the_border_between_two_arenas() {
     let sim = SimOs::builder().contiguous(Bytes::new(4 * ARENA_BYTES)).build();
     let mut bench = Bench::simulated(sim, None).unwrap();
-    // Two arenas in one reservation; the first is filled but for three pages, so ten lie across.
+    // Two arenas in one reservation; the first is filled but for three pages, so twenty lie across.
     bench.alloc(None, ARENA_PAGES + 512, PAGE_BYTES).unwrap();
     bench.free(0);
     bench.alloc(None, ARENA_PAGES - 3, PAGE_BYTES).unwrap();
-    bench.alloc(None, 10, PAGE_BYTES).unwrap();
+    bench.alloc(None, 20, PAGE_BYTES).unwrap();
     let info = *bench.spans[1].0.info();
     let border = info.range().end().align_down(ARENA_BYTES);
     assert_eq!(border.bytes_since(info.base), PageCount::new(3).bytes(), "{:?}", info.range());

@@ -53,7 +53,7 @@ struct Subject {
 
 impl Subject {
     fn new(central: &Central, class: &Class, generation: Generation) -> Subject {
-        let mut span = central.acquire(class).expect("memory");
+        let mut span = central.acquire_alone(class);
         span.set_generation(generation);
         let info = *span.info();
         let slots = vec![Slot::Free; info.slots];

@@ -1,0 +1,162 @@
+//! The background scavenger: between cycles, the collector's thread returns memory to the system.
+//!
+//! Two paces:
+//!
+//! - **steady**: 1 % of the processors, as Go does, for what is somewhat more than the goals
+//!   ([`crate::heap::scavenge_pace`]);
+//! - **hasty**: when a heap has shrunk for good, a hundredth of the processors would need minutes for
+//!   gigabytes. So if, half a second after a cycle has lowered the goal, a large part of the heap is still
+//!   in excess of it, the scavenger works in larger pieces and a quarter of the time of one processor (what
+//!   the collector may use for marking) until the excess is small.
+//!
+//! It shares the thread because neither can use what the other has not finished: a cycle sets the goals,
+//! and its sweep frees the pages. A cycle waits for one piece at most.
+
+use super::collector::Collector;
+use super::control::Wish;
+use crate::addr::Bytes;
+use crate::heap::Force;
+use crate::heap::scavenge_pace::{Next, QUANTUM, Rest, ScavengePace, percent_goal};
+use crate::os::clock::thread_cpu_time;
+use std::time::{Duration, Instant};
+
+/// How long a large excess lasts before the scavenger hastens: a heap that breathes is left alone.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What is returned between two looks at whether there is something better to do, in haste.
+const HASTY_PIECE: Bytes = Bytes::new(1 << 20);
+
+/// How long a run lasts in haste, in time of the processor.
+const HASTY_RUN: Duration = Duration::from_millis(2);
+
+/// In haste the scavenger rests this many times as long as it has worked.
+const HASTY_REST: u32 = 3;
+
+/// Less than this is never worth haste.
+const SMALL_EXCESS: Bytes = Bytes::new(16 << 20);
+
+/// The background scavenger of a heap.
+pub(super) struct Scavenger {
+    pace: ScavengePace,
+    asleep: Option<Sleep>,
+    /// Since when there has been a large excess.
+    large_since: Option<Instant>,
+    hasty: bool,
+}
+
+/// A sleep between two runs.
+struct Sleep {
+    since: Instant,
+    until: Instant,
+    /// Whether the steady pace has measured it.
+    steady: bool,
+}
+
+impl Scavenger {
+    pub(super) fn new() -> Scavenger {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let pace = ScavengePace::new(processors);
+        Scavenger { pace, asleep: None, large_since: None, hasty: false }
+    }
+
+    /// Works for a while, if it is time to. The result is how long the thread may sleep; `None`: until
+    /// somebody rings.
+    pub(super) fn work(&mut self, collector: &Collector) -> Option<Duration> {
+        let central = collector.central();
+        let excess = central.pages().excess(central.os());
+        if excess < central.os().page_size() {
+            (self.asleep, self.large_since, self.hasty) = (None, None, false);
+            return None;
+        }
+        let now = Instant::now();
+        self.decide_on_haste(collector, excess, now);
+        if let Some(sleep) = self.asleep.take() {
+            // In haste nobody finishes a sleep that was measured for the steady pace.
+            if now < sleep.until && (!self.hasty || !sleep.steady) {
+                let left = sleep.until - now;
+                self.asleep = Some(sleep);
+                return self.watch(Some(left));
+            }
+            if sleep.steady {
+                self.pace.slept(now - sleep.since);
+            }
+        }
+        let rest = if self.hasty { haste(collector) } else { self.run(collector) };
+        let since = Instant::now();
+        self.asleep = rest.map(|rest| Sleep { since, until: since + rest, steady: !self.hasty });
+        self.watch(rest)
+    }
+
+    /// While a large excess is watched the thread looks again when the patience is over.
+    fn watch(&self, sleep: Option<Duration>) -> Option<Duration> {
+        match self.large_since.is_some() && !self.hasty {
+            true => Some(sleep.unwrap_or(PATIENCE).min(PATIENCE)),
+            false => sleep,
+        }
+    }
+
+    fn decide_on_haste(&mut self, collector: &Collector, excess: Bytes, now: Instant) {
+        let pages = collector.central().pages();
+        let large = SMALL_EXCESS.max(Bytes::new(pages.retained().get() / 8));
+        match self.large_since {
+            None if excess > large => self.large_since = Some(now),
+            Some(since) if !self.hasty && now >= since + PATIENCE => {
+                // What was freed before the patience began is not busy any more.
+                pages.next_scavenge_generation();
+                self.hasty = true;
+            }
+            Some(_) if excess <= SMALL_EXCESS => (self.large_since, self.hasty) = (None, false),
+            _ => {}
+        }
+    }
+
+    /// One run at the steady pace; `None`: there was nothing that could be returned.
+    fn run(&mut self, collector: &Collector) -> Option<Duration> {
+        let mut run = self.pace.begin_run();
+        while is_wanted(collector) {
+            let before = thread_cpu_time();
+            let released = collector.central().scavenge(QUANTUM, Force::No);
+            if run.worked(thread_cpu_time().saturating_sub(before), released) == Next::Done {
+                break;
+            }
+        }
+        match run.end() {
+            Rest::Sleep(time) => Some(time),
+            Rest::Park => None,
+        }
+    }
+}
+
+/// One run in haste; `None`: there was nothing that could be returned.
+fn haste(collector: &Collector) -> Option<Duration> {
+    let before = thread_cpu_time();
+    let worked = || thread_cpu_time().saturating_sub(before);
+    let mut released = Bytes::ZERO;
+    while is_wanted(collector) && worked() < HASTY_RUN {
+        match collector.central().scavenge(HASTY_PIECE, Force::No) {
+            Bytes::ZERO => break,
+            some => released += some,
+        }
+    }
+    (released > Bytes::ZERO).then(|| worked() * HASTY_REST)
+}
+
+/// Whether there is still too much, and the thread has nothing better to do.
+fn is_wanted(collector: &Collector) -> bool {
+    let central = collector.central();
+    let too_much = central.pages().excess(central.os()) >= central.os().page_size();
+    too_much && !central.is_triggered() && collector.control().wish() == Wish::Nothing
+}
+
+impl Collector {
+    /// Sets the scavenger's goals after a cycle: the heap used `in_use` bytes of pages at its end, its goal
+    /// was `last_goal`, and is `goal` now.
+    pub(super) fn set_scavenge_goals(&self, in_use: Bytes, last_goal: Bytes, goal: Bytes) {
+        let pages = self.central().pages();
+        let page_size = self.central().os().page_size();
+        // A cycle that was asked for ends far below its goal, and what the heap may grow to all the same is
+        // not returned only to be taken again.
+        let needed = percent_goal(in_use, goal, last_goal, page_size).map(|needed| needed.max(goal));
+        pages.set_retain_goal(needed);
+    }
+}

@@ -1,0 +1,111 @@
+//! What a mutator keeps of the page heap for itself: the free pages of one block of 64, and a few span
+//! records. Most small spans come from here without the page heap's lock.
+//!
+//! To everybody else these pages are allocated and these records in use. Pages go back when the mutator's
+//! caches do, at each change of phase and when it goes away; records stay, since there are few of them.
+//!
+//! # Locking
+//! None: the owner's, as the caches around it are.
+//!
+//! # Safety
+//! Records are handed on as they came; nothing here looks into one.
+#![allow(unsafe_code)]
+
+use super::{Inner, PageHeap};
+use crate::addr::PageCount;
+use crate::offheap::Persistent;
+use crate::os::{Os, OsError};
+use crate::pages::{PageAlloc, PageCache, PageRun};
+use crate::span::Span;
+use core::cell::Cell;
+use core::ptr::NonNull;
+
+/// Longer runs than these are not asked of a mutator's pages: they would seldom be found there.
+pub(super) const LOCAL_PAGES: PageCount = PageCount::new(16);
+
+/// How many records there is room for. Half of them are fetched at once.
+const RECORDS: usize = 16;
+
+/// A mutator's pages and span records. Zeroed memory is a valid value without any.
+#[derive(Default)]
+pub struct LocalPages {
+    pages: Cell<PageCache>,
+    records: [Cell<Option<NonNull<Span>>>; RECORDS],
+    count: Cell<usize>,
+}
+
+impl LocalPages {
+    /// The lowest `n` pages in a row that are here, with a record for their span; `None` if either is
+    /// missing. `commit` is asked before they are handed out, and may refuse.
+    pub(super) fn take(
+        &self,
+        n: PageCount,
+        commit: impl FnOnce(&PageRun) -> bool,
+    ) -> Option<(NonNull<Span>, PageRun)> {
+        if n >= LOCAL_PAGES || self.count.get() == 0 {
+            return None;
+        }
+        let mut pages = self.pages.get();
+        let run = pages.alloc(n)?;
+        if !commit(&run) {
+            return None;
+        }
+        self.pages.set(pages);
+        Some((self.take_record()?, run))
+    }
+
+    /// A record, if there is one.
+    pub(super) fn take_record(&self) -> Option<NonNull<Span>> {
+        let last = self.count.get().checked_sub(1)?;
+        self.count.set(last);
+        self.records[last].take()
+    }
+
+    /// Puts a record back that was taken and not used.
+    pub(super) fn put_record(&self, record: NonNull<Span>) {
+        let count = self.count.get();
+        self.records[count].set(Some(record));
+        self.count.set(count + 1);
+    }
+
+    /// Fetches records if there are none; at least one is here afterwards.
+    pub(super) fn fetch_records(
+        &self,
+        inner: &mut Inner,
+        os: &Os,
+        memory: &Persistent,
+    ) -> Result<(), OsError> {
+        while self.count.get() < RECORDS / 2 {
+            match inner.spans.alloc(os, memory) {
+                Ok((record, _)) => self.put_record(record),
+                Err(error) if self.count.get() == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether no page is here.
+    pub(super) fn is_without_pages(&self) -> bool {
+        self.pages.get().is_empty()
+    }
+
+    /// Takes pages in; there were none.
+    pub(super) fn put_pages(&self, pages: PageCache) {
+        debug_assert!(self.is_without_pages());
+        self.pages.set(pages);
+    }
+
+    fn flush_pages(&self, to: &mut PageAlloc) {
+        self.pages.take().flush(to);
+    }
+}
+
+impl PageHeap {
+    /// Takes back the pages that a mutator has.
+    pub fn take_back(&self, local: &LocalPages) {
+        if !local.is_without_pages() {
+            local.flush_pages(&mut self.inner.lock().pages);
+        }
+    }
+}
