@@ -8,6 +8,7 @@
 //! | [`cache`] | what each thread has for itself: the allocation fast path |
 //! | [`sweep`] | turning marks into free slots |
 //! | [`drops`] | dead values that wait for their destructor |
+//! | [`scavenge_pace`], [`pi_controller`] | how fast free memory goes back to the system, and until when |
 //! | [`stall`] | the longest time that a mutator was held up, and why |
 //!
 //! This layer knows generations and colours, and nothing of phases, grace periods or roots: those belong
@@ -19,6 +20,8 @@ pub(crate) mod class;
 pub(crate) mod drops;
 pub mod error;
 pub(crate) mod page_heap;
+pub mod pi_controller;
+pub mod scavenge_pace;
 pub mod stall;
 pub(crate) mod sweep;
 
