@@ -9,6 +9,7 @@
 //! | [`sweep`] | turning marks into free slots |
 //! | [`drops`] | dead values that wait for their destructor |
 //! | [`zero`] | zeroed slots, without clearing what is zero |
+//! | [`scavenge_pace`], [`pi_controller`] | how fast free memory goes back to the system, and until when |
 //! | [`stall`] | the longest time that a mutator was held up, and why |
 //!
 //! This layer knows generations and colours, and nothing of phases, grace periods or roots: those belong
@@ -20,6 +21,8 @@ pub(crate) mod class;
 pub(crate) mod drops;
 pub mod error;
 pub(crate) mod page_heap;
+pub mod pi_controller;
+pub mod scavenge_pace;
 pub mod stall;
 pub(crate) mod sweep;
 pub(crate) mod zero;

@@ -6,8 +6,12 @@
 //! 2. A scavenged page is free.
 //! 3. `hint` lies in grown memory and no page below it is free. `None` only when no page is free.
 //! 4. `free` and `scavenged` count the zeros of the allocated and the ones of the scavenged bits.
+//! 5. The pages in use, as the scavenge index counts them for each chunk, and the pages that are
+//!    taken for scavenging, are together the ones of the allocated bits.
 //!
-//! [`PageAlloc::check_invariants`] checks all of them.
+//! [`PageAlloc::check_invariants`] checks all of them. What is done about scavenging is in
+//! `scavenge`, the traffic with page caches in `cache`, and how a caller's mistakes are noticed in
+//! `require`.
 //!
 //! # The hint
 //!
@@ -21,18 +25,17 @@
 //!
 //! Nobody but `&mut`: the heap keeps its allocator inside the page-heap lock.
 
-use super::CACHE_PAGES;
 use super::bits::{self, PageBits};
-use super::cache::PageCache;
 use super::chunks::ChunkTable;
 use super::grown::GrownRuns;
+use super::require::Want;
+use super::scavenge_index::{Occupancy, ScavengeIndex};
 use super::summary::Summary;
 use super::tree::{Place, SummaryTree};
 use crate::addr::{
     ADDRESS_BITS, Addr, AddrRange, Bytes, CHUNK_BYTES, CHUNK_PAGES, ChunkIndex, PAGE_BYTES,
-    PAGE_SHIFT, PageCount,
+    PageCount, PageIndex,
 };
-use crate::bitmap::{self, WORD_BITS};
 use crate::os::{Operation, Os, OsError};
 
 /// Pages that were allocated.
@@ -53,35 +56,52 @@ pub struct ChunkView<'a> {
     pub scavenged: &'a PageBits,
     /// How the free pages lie.
     pub summary: Summary,
+    /// What the scavenge index knows about it.
+    pub occupancy: Occupancy,
 }
 
 /// The page allocator of one heap.
 pub struct PageAlloc {
-    tree: SummaryTree,
-    chunks: ChunkTable,
-    grown: GrownRuns,
-    hint: Option<Addr>,
-    free: PageCount,
-    scavenged: PageCount,
+    pub(super) tree: SummaryTree,
+    pub(super) chunks: ChunkTable,
+    pub(super) grown: GrownRuns,
+    pub(super) index: ScavengeIndex,
+    pub(super) hint: Option<Addr>,
+    pub(super) free: PageCount,
+    pub(super) scavenged: PageCount,
+    /// Pages that look allocated because their memory is being returned.
+    pub(super) scavenging: PageCount,
 }
 
 /// The part of a run of pages that lies in one chunk.
 #[derive(Clone, Copy)]
-struct Piece {
-    chunk: ChunkIndex,
-    start: usize,
-    len: PageCount,
+pub(super) struct Piece {
+    pub(super) chunk: ChunkIndex,
+    pub(super) start: usize,
+    pub(super) len: PageCount,
+}
+
+impl Piece {
+    /// The first byte of the first page.
+    pub(super) fn base(self) -> Addr {
+        page_of(self.chunk, self.start)
+    }
+
+    /// The last page.
+    pub(super) fn last(self) -> PageIndex {
+        self.base().page().offset(self.len.get() - 1)
+    }
 }
 
 /// Free pages that a search has found.
-struct Free {
-    base: Addr,
+pub(super) struct Free {
+    pub(super) base: Addr,
     /// No page below this address is free.
     none_free_below: Addr,
 }
 
 /// Cuts `n` pages from `base` on at the borders of chunks.
-fn pieces(base: Addr, n: PageCount) -> impl Iterator<Item = Piece> {
+pub(super) fn pieces(base: Addr, n: PageCount) -> impl Iterator<Item = Piece> {
     let mut page = base.page().get();
     let end = page + n.get();
     core::iter::from_fn(move || {
@@ -97,7 +117,7 @@ fn pieces(base: Addr, n: PageCount) -> impl Iterator<Item = Piece> {
 }
 
 /// The position of a page in its chunk.
-fn page_in_chunk(addr: Addr) -> usize {
+pub(super) fn page_in_chunk(addr: Addr) -> usize {
     addr.page().get() % CHUNK_PAGES
 }
 
@@ -110,7 +130,7 @@ impl PageAlloc {
     /// An allocator without memory.
     ///
     /// # Errors
-    /// When the system refuses the address space of the tables (570 MiB), or their first pages.
+    /// When the system refuses the address space of the tables (580 MiB), or their first pages.
     pub fn new(os: &Os) -> Result<PageAlloc, OsError> {
         let mut tree = SummaryTree::new(os)?;
         let mut chunks = match ChunkTable::new(os) {
@@ -132,9 +152,11 @@ impl PageAlloc {
             tree,
             chunks,
             grown,
+            index: ScavengeIndex::new(),
             hint: None,
             free: PageCount::ZERO,
             scavenged: PageCount::ZERO,
+            scavenging: PageCount::ZERO,
         })
     }
 
@@ -144,9 +166,11 @@ impl PageAlloc {
         self.tree.release(os);
         self.chunks.release(os);
         self.grown.release(os);
+        self.index = ScavengeIndex::new();
         self.hint = None;
         self.free = PageCount::ZERO;
         self.scavenged = PageCount::ZERO;
+        self.scavenging = PageCount::ZERO;
     }
 
     /// Adds whole chunks; their pages are free and scavenged.
@@ -234,12 +258,8 @@ impl PageAlloc {
     /// When a page is free already, or was never grown; nothing has changed then.
     pub fn free(&mut self, base: Addr, n: PageCount) {
         self.require(base, n, Want::Allocated, "free");
-        for piece in pieces(base, n) {
-            bits::clear(self.chunks.allocated_mut(piece.chunk), piece.start, piece.len);
-        }
-        self.free += n;
-        self.update(base, n);
-        self.lower_hint(base);
+        self.vacate(base, n);
+        self.count_free(base, n);
     }
 
     /// Allocates exactly these pages, all of which are free. Returns how many were scavenged.
@@ -248,88 +268,14 @@ impl PageAlloc {
     /// When a page is allocated, or was never grown; nothing has changed then.
     pub fn claim(&mut self, base: Addr, n: PageCount) -> PageCount {
         self.require(base, n, Want::Free, "claim");
-        let none_free_below = self.hint.expect("a free page has a hint below it");
-        self.take(&Free { base, none_free_below }, base, n).scavenged
+        self.count_alloc(base, n);
+        self.occupy_free(base, n)
     }
 
-    /// Notes that the memory of `n` free pages from `base` on was returned to the system.
-    ///
-    /// # Panics
-    /// When a page is allocated, or was never grown; nothing has changed then.
-    pub fn set_scavenged(&mut self, base: Addr, n: PageCount) {
-        self.require(base, n, Want::Free, "scavenge");
-        for piece in pieces(base, n) {
-            let bits = self.chunks.scavenged_mut(piece.chunk);
-            self.scavenged += piece.len - bits::count(bits, piece.start, piece.len);
-            bits::set(bits, piece.start, piece.len);
-        }
-    }
-
-    /// Notes that `n` pages from `base` on have memory.
-    ///
-    /// # Panics
-    /// When a page was never grown; nothing has changed then.
-    pub fn clear_scavenged(&mut self, base: Addr, n: PageCount) {
-        self.require(base, n, Want::Grown, "clear the scavenged bits of");
-        self.clear_scavenged_bits(base, n);
-    }
-
-    /// Takes all free pages out of the block of 64 pages that holds the lowest free page.
-    /// `None`: no page is free.
-    pub fn alloc_to_cache(&mut self) -> Option<PageCache> {
-        let found = self.find(PageCount::new(1))?;
-        let base = found.base.align_down(CACHE_PAGES.bytes().get());
-        let (chunk, word) = (base.chunk(), page_in_chunk(base) / WORD_BITS);
-
-        let allocated = &mut self.chunks.allocated_mut(chunk)[word];
-        let free = !*allocated;
-        *allocated = u64::MAX;
-        let scavenged = core::mem::take(&mut self.chunks.scavenged_mut(chunk)[word]);
-
-        self.free -= PageCount::new(free.count_ones() as usize);
-        self.scavenged -= PageCount::new(scavenged.count_ones() as usize);
-        self.update(base, CACHE_PAGES);
-        // The lowest free page was in this block, and the block has none left.
-        self.raise_hint(base + CACHE_PAGES);
-        Some(PageCache::new(base, free, scavenged))
-    }
-
-    /// Takes back the pages of a cache: those in `free` become free, and those of them that are in
-    /// `scavenged` become scavenged.
-    ///
-    /// # Panics
-    /// When a page is free already, or was never grown; nothing has changed then.
-    pub(super) fn take_back(&mut self, base: Addr, free: u64, scavenged: u64) {
-        if free == 0 {
-            return;
-        }
-        let (chunk, word) = (base.chunk(), page_in_chunk(base) / WORD_BITS);
-        self.require(base, CACHE_PAGES, Want::Grown, "flush a page cache into");
-        let scavenged = scavenged & free;
-
-        let allocated = &mut self.chunks.allocated_mut(chunk)[word];
-        assert!(
-            *allocated & free == free,
-            "a page cache at {base} holds the pages {free:#x}, of which {:#x} are free already",
-            free & !*allocated,
-        );
-        *allocated &= !free;
-        self.chunks.scavenged_mut(chunk)[word] |= scavenged;
-
-        self.free += PageCount::new(free.count_ones() as usize);
-        self.scavenged += PageCount::new(scavenged.count_ones() as usize);
-        self.update(base, CACHE_PAGES);
-        self.lower_hint(base + PageCount::new(free.trailing_zeros() as usize));
-    }
-
-    /// Number of free pages, scavenged or not. Pages in a [`PageCache`] are not among them.
+    /// Number of free pages, scavenged or not. Pages in a [`PageCache`](super::PageCache) are not
+    /// among them, nor are those that are taken for scavenging.
     pub fn free_pages(&self) -> PageCount {
         self.free
-    }
-
-    /// Number of pages that are free and were returned to the system.
-    pub fn scavenged_pages(&self) -> PageCount {
-        self.scavenged
     }
 
     /// The grown memory: ranges that rise and do not touch.
@@ -348,11 +294,12 @@ impl PageAlloc {
             allocated: self.chunks.allocated(chunk),
             scavenged: self.chunks.scavenged(chunk),
             summary: self.tree.leaf(chunk),
+            occupancy: self.chunks.occupancy(chunk),
         })
     }
 
     /// The lowest `n` free pages in a row.
-    fn find(&self, n: PageCount) -> Option<Free> {
+    pub(super) fn find(&self, n: PageCount) -> Option<Free> {
         assert!(n.get() > 0, "an allocation has at least one page");
         let hint = self.hint?;
         if n > self.free {
@@ -397,6 +344,13 @@ impl PageAlloc {
 
     /// Allocates `n` pages from `base` on, among those that were found.
     fn take(&mut self, found: &Free, base: Addr, n: PageCount) -> PageRun {
+        self.count_alloc(base, n);
+        PageRun { base, scavenged: self.occupy(found, base, n) }
+    }
+
+    /// Marks pages that were found as allocated; the scavenge index is left to the caller, here and
+    /// in the two functions that follow. Returns how many were scavenged.
+    fn occupy(&mut self, found: &Free, base: Addr, n: PageCount) -> PageCount {
         for piece in pieces(base, n) {
             bits::set(self.chunks.allocated_mut(piece.chunk), piece.start, piece.len);
         }
@@ -405,24 +359,28 @@ impl PageAlloc {
         self.update(base, n);
         let taken_from_the_bound = found.none_free_below == base;
         self.raise_hint(if taken_from_the_bound { base + n } else { found.none_free_below });
-        PageRun { base, scavenged }
+        scavenged
     }
 
-    /// Clears scavenged bits, and says how many there were.
-    fn clear_scavenged_bits(&mut self, base: Addr, n: PageCount) -> PageCount {
-        let mut cleared = PageCount::ZERO;
+    /// Marks pages of which it is known that they are free as allocated.
+    pub(super) fn occupy_free(&mut self, base: Addr, n: PageCount) -> PageCount {
+        let none_free_below = self.hint.expect("a free page has a hint below it");
+        self.occupy(&Free { base, none_free_below }, base, n)
+    }
+
+    /// Marks allocated pages as free.
+    pub(super) fn vacate(&mut self, base: Addr, n: PageCount) {
         for piece in pieces(base, n) {
-            let bits = self.chunks.scavenged_mut(piece.chunk);
-            cleared += bits::count(bits, piece.start, piece.len);
-            bits::clear(bits, piece.start, piece.len);
+            bits::clear(self.chunks.allocated_mut(piece.chunk), piece.start, piece.len);
         }
-        self.scavenged -= cleared;
-        cleared
+        self.free += n;
+        self.update(base, n);
+        self.lower_hint(base);
     }
 
     /// Brings the summaries up to date after the allocated bits of `n` pages from `base` on were
     /// all set, or all cleared, or changed within one chunk.
-    fn update(&mut self, base: Addr, n: PageCount) {
+    pub(super) fn update(&mut self, base: Addr, n: PageCount) {
         let (mut first, mut last) = (None, base.chunk());
         for piece in pieces(base, n) {
             let sum = bits::summarize(self.chunks.allocated(piece.chunk));
@@ -437,72 +395,14 @@ impl PageAlloc {
     }
 
     /// No page below `addr` is free, where it had been known for a lower address.
-    fn raise_hint(&mut self, addr: Addr) {
+    pub(super) fn raise_hint(&mut self, addr: Addr) {
         self.hint = if self.free == PageCount::ZERO { None } else { self.grown.lowest_from(addr) };
     }
 
     /// The page at `addr` has become free.
-    fn lower_hint(&mut self, addr: Addr) {
+    pub(super) fn lower_hint(&mut self, addr: Addr) {
         self.hint = Some(self.hint.map_or(addr, |hint| hint.min(addr)));
     }
-}
-
-/// What has to hold for every page that a caller names.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Want {
-    Grown,
-    Free,
-    Allocated,
-}
-
-impl PageAlloc {
-    /// Makes sure that the caller names pages that exist and are in the state that it thinks.
-    fn require(&self, base: Addr, n: PageCount, want: Want, verb: &str) {
-        assert!(n.get() > 0, "cannot {verb} no pages at all, at {base}");
-        assert!(base.is_aligned(PAGE_BYTES), "cannot {verb} pages at {base}, which starts no page");
-        // Compared before anything is added, so that no sum overflows.
-        let limit = 1 << (ADDRESS_BITS - PAGE_SHIFT);
-        let fits = n.get() <= limit && base.page().get() <= limit - n.get();
-        let grown = fits && self.grown.contain(base.chunk(), last_page(base, n).chunk());
-        assert!(
-            grown,
-            "cannot {verb} {} pages at {base}: the heap never had all of them; it has {:?}",
-            n.get(),
-            self.bounds(),
-        );
-        if want == Want::Grown {
-            return;
-        }
-        for piece in pieces(base, n) {
-            let allocated = bits::count(self.chunks.allocated(piece.chunk), piece.start, piece.len);
-            let as_wanted = if want == Want::Free { PageCount::ZERO } else { piece.len };
-            if allocated != as_wanted {
-                self.bad_state(base, n, piece.chunk, want, verb);
-            }
-        }
-    }
-
-    #[cold]
-    fn bad_state(&self, base: Addr, n: PageCount, chunk: ChunkIndex, want: Want, verb: &str) -> ! {
-        let is = if want == Want::Free { "allocated" } else { "free" };
-        panic!(
-            "cannot {verb} {} pages at {base}: some of them are {is} already; the allocated pages \
-             of the chunk at {} are {:?}; likely cause: a span freed twice, or with a wrong length",
-            n.get(),
-            chunk.base(),
-            bitmap::runs(self.chunks.allocated(chunk)).collect::<Vec<_>>(),
-        )
-    }
-
-    /// The parts that `check` looks at.
-    pub(super) fn parts(&self) -> (&SummaryTree, Option<Addr>) {
-        (&self.tree, self.hint)
-    }
-}
-
-/// The last page of a run.
-fn last_page(base: Addr, n: PageCount) -> Addr {
-    base + (n - PageCount::new(1))
 }
 
 /// The answer to a growth past [`MAX_GROWN_CHUNKS`](super::MAX_GROWN_CHUNKS): there is no address

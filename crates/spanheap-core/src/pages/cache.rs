@@ -10,9 +10,10 @@
 //! when the mutator goes away and when the heap wants all pages together.
 
 use super::CACHE_PAGES;
-use super::alloc::{PageAlloc, PageRun};
+use super::alloc::{PageAlloc, PageRun, page_in_chunk};
+use super::require::Want;
 use crate::addr::{Addr, PageCount};
-use crate::bitmap;
+use crate::bitmap::{self, WORD_BITS};
 
 /// The free pages of one block of 64 pages.
 ///
@@ -95,5 +96,62 @@ impl PageCache {
     pub fn flush(&mut self, pages: &mut PageAlloc) {
         let full = core::mem::replace(self, PageCache::EMPTY);
         pages.take_back(full.base, full.free, full.scavenged);
+    }
+}
+
+impl PageAlloc {
+    /// Takes all free pages out of the block of 64 pages that holds the lowest free page.
+    /// `None`: no page is free.
+    pub fn alloc_to_cache(&mut self) -> Option<PageCache> {
+        let found = self.find(PageCount::new(1))?;
+        let base = found.base.align_down(CACHE_PAGES.bytes().get());
+        let (chunk, word) = (base.chunk(), page_in_chunk(base) / WORD_BITS);
+
+        let allocated = &mut self.chunks.allocated_mut(chunk)[word];
+        let free = !*allocated;
+        *allocated = u64::MAX;
+        let scavenged = core::mem::take(&mut self.chunks.scavenged_mut(chunk)[word]);
+
+        let count = PageCount::new(free.count_ones() as usize);
+        self.chunks.set_occupancy(chunk, self.index.alloc(self.chunks.occupancy(chunk), count));
+        self.free -= count;
+        self.scavenged -= PageCount::new(scavenged.count_ones() as usize);
+        self.update(base, CACHE_PAGES);
+        // The lowest free page was in this block, and the block has none left.
+        self.raise_hint(base + CACHE_PAGES);
+        Some(PageCache::new(base, free, scavenged))
+    }
+
+    /// Takes back the pages of a cache: those in `free` become free, and those of them that are in
+    /// `scavenged` become scavenged.
+    ///
+    /// # Panics
+    /// When a page is free already, or was never grown; nothing has changed then.
+    fn take_back(&mut self, base: Addr, free: u64, scavenged: u64) {
+        if free == 0 {
+            return;
+        }
+        let (chunk, word) = (base.chunk(), page_in_chunk(base) / WORD_BITS);
+        self.require(base, CACHE_PAGES, Want::Grown, "flush a page cache into");
+        let scavenged = scavenged & free;
+
+        let allocated = &mut self.chunks.allocated_mut(chunk)[word];
+        assert!(
+            *allocated & free == free,
+            "a page cache at {base} holds the pages {free:#x}, of which {:#x} are free already",
+            free & !*allocated,
+        );
+        *allocated &= !free;
+        self.chunks.scavenged_mut(chunk)[word] |= scavenged;
+
+        // To the scavenge index these pages are freed like any others.
+        let count = PageCount::new(free.count_ones() as usize);
+        let last = base.page().offset(free.ilog2() as usize);
+        let occupancy = self.index.free(self.chunks.occupancy(chunk), last, count);
+        self.chunks.set_occupancy(chunk, occupancy);
+        self.free += count;
+        self.scavenged += PageCount::new(scavenged.count_ones() as usize);
+        self.update(base, CACHE_PAGES);
+        self.lower_hint(base + PageCount::new(free.trailing_zeros() as usize));
     }
 }

@@ -1,4 +1,4 @@
-//! The bitmaps of all grown chunks.
+//! The bitmaps of all grown chunks, and how full each is.
 //!
 //! A heap uses few of the 2^25 chunks of the address space. Their bitmaps lie side by side, in the
 //! order in which the chunks were grown, and a table indexed by chunk tells which bitmap is whose:
@@ -10,7 +10,8 @@
 //!
 //! The refused alternative, bitmaps indexed by chunk, reserves 4 GiB and costs two pages of memory
 //! for every grown chunk that is far from the others. Here 32 chunks share a page of memory
-//! wherever they are.
+//! wherever they are. The words of the scavenge index lie apart from the bitmaps, because a search
+//! reads the words of many chunks and the bitmaps of few.
 //!
 //! # Invariants
 //!
@@ -19,6 +20,7 @@
 
 use super::MAX_GROWN_CHUNKS;
 use super::bits::{CHUNK_WORDS, PageBits};
+use super::scavenge_index::Occupancy;
 use crate::addr::{ADDRESS_BITS, CHUNK_SHIFT, ChunkIndex};
 use crate::offheap::ReservedArray;
 use crate::os::{Category, Os, OsError};
@@ -35,17 +37,27 @@ const SCAVENGED: usize = 1;
 pub(super) struct ChunkTable {
     slot_of: ReservedArray<u32>,
     bitmaps: ReservedArray<[PageBits; 2]>,
-    /// Pairs of bitmaps in use.
+    occupancy: ReservedArray<u64>,
+    /// Pairs of bitmaps in use, and words.
     len: usize,
 }
 
 impl ChunkTable {
     pub(super) fn new(os: &Os) -> Result<ChunkTable, OsError> {
-        let mut slot_of = ReservedArray::new(os, CHUNKS, Category::PageTables)?;
-        match ReservedArray::new(os, MAX_GROWN_CHUNKS, Category::PageTables) {
-            Ok(bitmaps) => Ok(ChunkTable { slot_of, bitmaps, len: 0 }),
+        let category = Category::PageTables;
+        let mut slot_of = ReservedArray::new(os, CHUNKS, category)?;
+        let mut bitmaps = match ReservedArray::new(os, MAX_GROWN_CHUNKS, category) {
+            Ok(bitmaps) => bitmaps,
             Err(error) => {
                 slot_of.release(os);
+                return Err(error);
+            }
+        };
+        match ReservedArray::new(os, MAX_GROWN_CHUNKS, category) {
+            Ok(occupancy) => Ok(ChunkTable { slot_of, bitmaps, occupancy, len: 0 }),
+            Err(error) => {
+                slot_of.release(os);
+                bitmaps.release(os);
                 Err(error)
             }
         }
@@ -54,6 +66,7 @@ impl ChunkTable {
     pub(super) fn release(&mut self, os: &Os) {
         self.slot_of.release(os);
         self.bitmaps.release(os);
+        self.occupancy.release(os);
     }
 
     /// How many more chunks can be added.
@@ -69,10 +82,13 @@ impl ChunkTable {
         end: ChunkIndex,
     ) -> Result<(), OsError> {
         self.slot_of.commit(os, first.get()..end.get())?;
-        self.bitmaps.commit(os, self.len..self.len + (end.get() - first.get()))
+        let slots = self.len..self.len + (end.get() - first.get());
+        self.bitmaps.commit(os, slots.clone())?;
+        self.occupancy.commit(os, slots)
     }
 
-    /// Gives a chunk its bitmaps: all pages free and scavenged. Its entries are committed.
+    /// Gives a chunk its bitmaps: all pages free and scavenged. Its entries are committed, and the
+    /// word of its occupancy, which nobody has had before, is zero: nothing there to be returned.
     pub(super) fn add(&mut self, chunk: ChunkIndex) {
         debug_assert!(*self.slot_of.get(chunk.get()) == 0, "the chunk was grown before");
         let slot = self.len;
@@ -114,5 +130,18 @@ impl ChunkTable {
     pub(super) fn scavenged_mut(&mut self, chunk: ChunkIndex) -> &mut PageBits {
         let slot = self.slot(chunk);
         &mut self.bitmaps.get_mut(slot)[SCAVENGED]
+    }
+
+    /// How full a grown chunk is.
+    #[inline]
+    pub(super) fn occupancy(&self, chunk: ChunkIndex) -> Occupancy {
+        Occupancy::from_bits(*self.occupancy.get(self.slot(chunk)))
+    }
+
+    /// Notes how full a grown chunk is.
+    #[inline]
+    pub(super) fn set_occupancy(&mut self, chunk: ChunkIndex, occupancy: Occupancy) {
+        let slot = self.slot(chunk);
+        *self.occupancy.get_mut(slot) = occupancy.to_bits();
     }
 }

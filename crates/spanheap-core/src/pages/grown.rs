@@ -111,6 +111,17 @@ impl GrownRuns {
         })
     }
 
+    /// The grown chunks at or below `chunk`, highest first.
+    pub(super) fn down_from(&self, chunk: ChunkIndex) -> impl Iterator<Item = ChunkIndex> + '_ {
+        let highest = chunk.get();
+        // A run that begins above gives an empty range, and there is one at most to look at.
+        let runs = (self.runs_below(highest) + 1).min(self.len);
+        (0..runs).rev().flat_map(move |i| {
+            let [first, end] = self.run(i);
+            (first..end.min(highest + 1)).rev().map(ChunkIndex::new)
+        })
+    }
+
     /// From the lowest grown chunk to behind the highest.
     pub(super) fn bounds(&self) -> Option<AddrRange> {
         let lowest = self.iter().next()?;

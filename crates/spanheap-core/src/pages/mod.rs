@@ -13,7 +13,11 @@
 //! | `tree` | five levels of summaries over the address space, and the search |
 //! | `chunks` | the bitmaps of the grown chunks |
 //! | `grown` | which chunks were grown |
+//! | [`candidate`] | which free pages of a chunk to return to the system |
+//! | [`scavenge_index`] | in which chunk to look for them |
 //! | `alloc` | [`PageAlloc`]: allocate, free, grow |
+//! | `require` | its callers name pages that are in the state that they think |
+//! | `scavenge` | pages are taken out to be returned to the system, and put back |
 //! | `cache` | [`PageCache`]: 64 pages taken out at once, to be handed out without a lock |
 //! | `check` | the invariants, checked as a whole |
 //!
@@ -21,8 +25,8 @@
 //!
 //! The allocator never touches the memory that it manages; an address here is a number. It contains
 //! no `unsafe` and no lock: whoever owns it says `&mut`, and in a heap that is the page-heap lock.
-//! Its own tables are reserved when it is made (570 MiB of address space) and committed as chunks
-//! are grown: 200 KiB for a small heap, of which a dozen pages are ever written, and 136 bytes for
+//! Its own tables are reserved when it is made (580 MiB of address space) and committed as chunks
+//! are grown: 200 KiB for a small heap, of which a dozen pages are ever written, and 144 bytes for
 //! every further chunk of 4 MiB. It calls the system to grow and to be released, never to allocate
 //! or to free.
 //!
@@ -32,7 +36,7 @@
 //!           grow                 alloc                       free
 //! (nothing) ----> free, scavenged ----> allocated, not scavenged ----> free, not scavenged
 //!                      ^                                                     |
-//!                      +------------------- set_scavenged -------------------+
+//!                      +- finish_scavenging - taken <- take_for_scavenging --+
 //! ```
 //!
 //! Grown memory has never been used, so it counts as scavenged: the system gives it zeroed, for a
@@ -42,9 +46,13 @@
 mod alloc;
 pub mod bits;
 mod cache;
+pub mod candidate;
 mod check;
 mod chunks;
 mod grown;
+mod require;
+mod scavenge;
+pub mod scavenge_index;
 pub mod summary;
 mod tree;
 

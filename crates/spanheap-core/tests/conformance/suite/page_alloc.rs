@@ -1,8 +1,8 @@
-//! Suites about the page allocator and its caches, which share one format.
+//! Suites about the page allocator, its caches and its scavenging, which share one format.
 
 use super::json::{self, Failure, exactly, number, numbers, tuple};
 use serde_json::{Value, json};
-use spanheap_core::addr::{Addr, AddrRange, CHUNK_PAGES, ChunkIndex, PageCount};
+use spanheap_core::addr::{Addr, AddrRange, Bytes, CHUNK_PAGES, ChunkIndex, PAGE_BYTES, PageCount};
 use spanheap_core::bitmap;
 use spanheap_core::os::{Os, SimOs};
 use spanheap_core::pages::bits::PageBits;
@@ -18,6 +18,9 @@ struct Subject {
     pages: PageAlloc,
     caches: BTreeMap<usize, PageCache>,
 }
+
+/// The pages of a huge page, in `page_alloc_scavenge`.
+const HUGE_PAGE: usize = 256;
 
 /// `page_alloc_*`, `page_cache_flush`: runs the operations and describes what is there afterwards.
 ///
@@ -67,7 +70,10 @@ impl Subject {
         let allocated: PageBits = json::runs(allocated)?;
         let scavenged: PageBits = json::runs(scavenged)?;
         self.grow(chunk, 1)?;
-        self.pages.clear_scavenged(page(chunk, 0), PageCount::new(CHUNK_PAGES));
+        // All pages have been used and are free: they have memory, and the scavenge index knows it.
+        let whole = PageCount::new(CHUNK_PAGES);
+        self.pages.claim(page(chunk, 0), whole);
+        self.pages.free(page(chunk, 0), whole);
         for run in bitmap::runs(&scavenged) {
             self.pages.set_scavenged(page(chunk, run.start), PageCount::new(run.len));
         }
@@ -134,8 +140,32 @@ impl Subject {
                 }
                 Ok(Value::Null)
             }
+            ("next_gen", []) => {
+                self.pages.next_scavenge_generation();
+                Ok(Value::Null)
+            }
+            ("scavenge", [bytes, force]) => {
+                let wanted = if bytes.is_null() { usize::MAX } else { number(bytes)? };
+                Ok(json!(self.scavenge(Bytes::new(wanted), json::flag(force)?).get()))
+            }
             _ => Err("unknown operation".to_string()),
         }
+    }
+
+    /// Releases pages until that is enough, or nothing is left to be found.
+    fn scavenge(&mut self, wanted: Bytes, force: bool) -> Bytes {
+        let mut released = Bytes::ZERO;
+        while released < wanted {
+            let max = PageCount::new((wanted - released).get().div_ceil(PAGE_BYTES));
+            let one = PageCount::new(1);
+            let taken = self.pages.take_for_scavenging(force, one, max, HUGE_PAGE);
+            let Some(range) = taken else { break };
+            self.pages.check_invariants();
+            self.pages.finish_scavenging(range);
+            self.pages.check_invariants();
+            released += range.bytes();
+        }
+        released
     }
 
     fn describe(&self, results: Vec<Value>) -> Value {
