@@ -5,9 +5,12 @@
 //! - **steady**: 1 % of the processors, as Go does, for what is somewhat more than the goals
 //!   ([`crate::heap::scavenge_pace`]);
 //! - **hasty**: when a heap has shrunk for good, a hundredth of the processors would need minutes for
-//!   gigabytes. So if, half a second after a cycle has lowered the goal, a large part of the heap is still
-//!   in excess of it, the scavenger works in larger pieces and a quarter of the time of one processor (what
-//!   the collector may use for marking) until the excess is small.
+//!   gigabytes. So if, half a second after the last cycle, a large part of the heap is still in excess of
+//!   the goal, the scavenger works in larger pieces and a quarter of the time of one processor (what the
+//!   collector may use for marking) until the excess is small.
+//!
+//! Pages that were freed since the last cycle are busy pages to the steady scavenger: they may be wanted
+//! again at once. After that half second they are not busy any more, and an idle program's memory goes, too.
 //!
 //! It shares the thread because neither can use what the other has not finished: a cycle sets the goals,
 //! and its sweep frees the pages. A cycle waits for one piece at most.
@@ -39,8 +42,10 @@ const SMALL_EXCESS: Bytes = Bytes::new(16 << 20);
 pub(super) struct Scavenger {
     pace: ScavengePace,
     asleep: Option<Sleep>,
-    /// Since when there has been a large excess.
-    large_since: Option<Instant>,
+    /// Since when there has been an excess after which cycle; `None`: there is none.
+    seen: Option<(Instant, u32)>,
+    /// Whether that is long ago.
+    is_over: bool,
     hasty: bool,
 }
 
@@ -56,7 +61,7 @@ impl Scavenger {
     pub(super) fn new() -> Scavenger {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let pace = ScavengePace::new(processors);
-        Scavenger { pace, asleep: None, large_since: None, hasty: false }
+        Scavenger { pace, asleep: None, seen: None, is_over: false, hasty: false }
     }
 
     /// Works for a while, if it is time to. The result is how long the thread may sleep; `None`: until
@@ -65,11 +70,11 @@ impl Scavenger {
         let central = collector.central();
         let excess = central.pages().excess(central.os());
         if excess < central.os().page_size() {
-            (self.asleep, self.large_since, self.hasty) = (None, None, false);
+            (self.asleep, self.seen, self.is_over, self.hasty) = (None, None, false, false);
             return None;
         }
         let now = Instant::now();
-        self.decide_on_haste(collector, excess, now);
+        self.look_at(collector, excess, now);
         if let Some(sleep) = self.asleep.take() {
             // In haste nobody finishes a sleep that was measured for the steady pace.
             if now < sleep.until && (!self.hasty || !sleep.steady) {
@@ -87,27 +92,31 @@ impl Scavenger {
         self.watch(rest)
     }
 
-    /// While a large excess is watched the thread looks again when the patience is over.
+    /// The thread looks again when the patience is over.
     fn watch(&self, sleep: Option<Duration>) -> Option<Duration> {
-        match self.large_since.is_some() && !self.hasty {
-            true => Some(sleep.unwrap_or(PATIENCE).min(PATIENCE)),
-            false => sleep,
+        match self.is_over {
+            false => Some(sleep.unwrap_or(PATIENCE).min(PATIENCE)),
+            true => sleep,
         }
     }
 
-    fn decide_on_haste(&mut self, collector: &Collector, excess: Bytes, now: Instant) {
-        let pages = collector.central().pages();
-        let large = SMALL_EXCESS.max(Bytes::new(pages.retained().get() / 8));
-        match self.large_since {
-            None if excess > large => self.large_since = Some(now),
-            Some(since) if !self.hasty && now >= since + PATIENCE => {
-                // What was freed before the patience began is not busy any more.
-                pages.next_scavenge_generation();
-                self.hasty = true;
+    /// Decides whether the patience is over, and whether to make haste.
+    fn look_at(&mut self, collector: &Collector, excess: Bytes, now: Instant) {
+        let cycle = collector.word().cycle();
+        let since = match self.seen {
+            Some((since, seen)) if seen == cycle => since,
+            _ => {
+                (self.seen, self.is_over) = (Some((now, cycle)), false);
+                now
             }
-            Some(_) if excess <= SMALL_EXCESS => (self.large_since, self.hasty) = (None, false),
-            _ => {}
+        };
+        let pages = collector.central().pages();
+        if !self.is_over && now >= since + PATIENCE {
+            self.is_over = true;
+            pages.next_scavenge_generation();
+            self.hasty |= excess > SMALL_EXCESS.max(Bytes::new(pages.retained().get() / 8));
         }
+        self.hasty &= excess > SMALL_EXCESS;
     }
 
     /// One run at the steady pace; `None`: there was nothing that could be returned.

@@ -24,9 +24,10 @@
 //! Free pages that were taken belong to the scavenger alone.
 #![allow(unsafe_code)]
 
-use super::{PageHeap, tables};
-use crate::addr::{AddrRange, Bytes, PAGE_BYTES, PageCount};
+use super::{PageHeap, RECORDS_BYTES, tables};
+use crate::addr::{AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
 use crate::os::Os;
+use crate::span::arena::{TABLES, table_bytes_for};
 use crate::sync::atomic::Ordering;
 
 /// Whether dense and busy chunks are taken from as well.
@@ -125,9 +126,13 @@ impl PageHeap {
         }
     }
 
-    /// Tries to make room below the limit for pages of `more` bytes.
+    /// Tries to make room below the limit for pages of `more` bytes, and for the tables and records that
+    /// growing by them would take.
     pub(super) fn make_room(&self, os: &Os, more: Bytes) {
-        let missing = (os.accounting().ready() + more).saturating_sub(self.allowed());
+        let chunks = more.get().div_ceil(CHUNK_BYTES) + 1;
+        let tables = table_bytes_for(Bytes::new(chunks * CHUNK_BYTES * TABLES));
+        let wanted = os.accounting().ready() + more + tables + Bytes::new(RECORDS_BYTES);
+        let missing = wanted.saturating_sub(self.allowed());
         self.scavenge(os, missing, Force::Yes);
     }
 }
