@@ -74,6 +74,9 @@ use totals::Totals;
 /// What is kept below a limit for records, besides a part of the limit: two blocks of persistent memory.
 const RECORDS_BYTES: usize = 512 << 10;
 
+/// How often an allocation that meets the limit makes room before it is refused.
+const ATTEMPTS: usize = 3;
+
 /// Why there is no span.
 #[derive(Clone, Copy, Debug)]
 pub enum Refused {
@@ -279,7 +282,8 @@ impl PageHeap {
         align: Bytes,
         is_local: bool,
     ) -> Result<(NonNull<Span>, PageRun), Refused> {
-        let mut has_made_room = false;
+        // Growing takes room by itself, more or less, so making room once need not be enough.
+        let mut attempts = 0;
         loop {
             let mut inner = self.inner.lock();
             local.fetch_records(&mut inner, os, memory)?;
@@ -297,10 +301,10 @@ impl PageHeap {
                     let record = local.take_record().expect("fetched above");
                     return Ok((record, run));
                 }
-                Err(Refused::Limit) if !has_made_room => {
+                Err(Refused::Limit) if attempts < ATTEMPTS => {
                     drop(inner);
                     self.make_room(os, n.bytes());
-                    has_made_room = true;
+                    attempts += 1;
                 }
                 Err(refused) => return Err(refused),
             }
