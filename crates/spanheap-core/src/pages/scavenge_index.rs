@@ -34,7 +34,7 @@
 //!
 //! A chunk may have pages that could be returned and be known as empty, if these pages lie above
 //! the background's cursor, or are parts of physical pages that are not free as a whole. The next
-//! free in the chunk brings it back. And what the scavenger itself takes for a while, to return it,
+//! free in the chunk brings it back, or [a reset](super::PageAlloc::reset_scavenge_search). And what the scavenger itself takes for a while, to return it,
 //! is not counted here as in use: to the index nothing happens then, as it did not to the program.
 //!
 //! # Who protects it
