@@ -1,7 +1,8 @@
 //! Returning free pages to the system, as far as the page allocator takes part.
 //!
 //! The memory of a page is returned by a call to the system, which may take long. It must not be
-//! made under the page-heap lock, and nobody may be given the page meanwhile. So it takes two steps:
+//! made under the page-heap lock, and nobody may be given the page meanwhile. So it takes two
+//! steps:
 //!
 //! ```text
 //! under the lock:  take_for_scavenging   the index names a chunk, the bitmaps the pages of it;
@@ -11,8 +12,8 @@
 //! ```
 //!
 //! While it is taken, a run looks allocated to everybody, and in the end it may be handed out at
-//! once, as scavenged. An allocation that finds no room meanwhile might have found it here; it makes
-//! the heap grow, at worst by a candidate per scavenger at work.
+//! once, as scavenged. An allocation that finds no room meanwhile might have found it here; it
+//! makes the heap grow, at worst by a candidate per scavenger at work.
 //!
 //! The scavenge index is told of neither step: what it counts is how the program uses a chunk. This
 //! is how the two can be told apart: what is allocated and not in use has been taken.
