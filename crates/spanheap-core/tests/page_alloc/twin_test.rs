@@ -5,7 +5,8 @@
 //! scavenge index compared whole.
 //!
 //! There are short scripts, which shrink when one fails, and long lives, whose seeds are printed: a
-//! few by default, 1000 lives of 1000 operations with `SPANHEAP_LONG=1` in the environment.
+//! few by default, 1000 lives of 1000 operations with `SPANHEAP_LONG=1` in the environment, which
+//! takes a minute of processor time.
 
 use super::config;
 use super::twin::{Page, READY, Twin, page_addr};
