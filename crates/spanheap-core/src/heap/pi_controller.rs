@@ -11,8 +11,8 @@
 //! grow for as long as the output is at a bound, and the output would stay there for as long again
 //! after the input has come back.
 //!
-//! **Failure.** Inputs come from measurements, and a clock that jumps can make them absurd. When the
-//! arithmetic leaves the finite numbers, the controller says so and forgets its integral; so no
+//! **Failure.** Inputs come from measurements, and a clock that jumps can make them absurd. When
+//! the arithmetic leaves the finite numbers, the controller says so and forgets its integral; so no
 //! output is ever infinite or not a number, and one bad measurement does not spoil all that follow.
 //!
 //! Pure numbers, 64-bit, evaluated in the order in which they are written here; so the results are

@@ -11,7 +11,8 @@
 //! forever:
 //!     run := pace.begin_run()
 //!     while the goals are exceeded:
-//!         release QUANTUM bytes, or what there is;  run.worked(time, released) says when it is enough
+//!         release QUANTUM bytes, or what there is
+//!         run.worked(time, released) says when it is enough
 //!     match run.end():
 //!         Sleep(time) => sleep;  pace.slept(the time that it has taken)
 //!         Park        => wait until somebody finds that the goals are exceeded
@@ -19,21 +20,20 @@
 //!
 //! A run lasts at least a millisecond, so that sleeping and waking cost little beside it. How long
 //! to sleep follows from how long the run has lasted, by a *ratio* that a controller sets from the
-//! share of time that was really used. A fixed ratio would be wrong on a busy machine, where a sleep
-//! lasts longer than was asked for, and with few processors.
+//! share of time that was really used. A fixed ratio would be wrong on a busy machine, where a
+//! sleep lasts longer than was asked for, and with few processors.
 //!
 //! A clock that does not tick within a quantum says 0, and the scavenger would never finish a run.
 //! Then 10 µs are assumed for every 4 KiB, about what it costs.
 //!
-//! When the controller fails, the ratio is what it was in the beginning, where the scavenger sleeps a
-//! thousand times as long as it works, and the controller is left out for five seconds.
+//! When the controller fails, the ratio is what it was in the beginning, where the scavenger sleeps
+//! a thousand times as long as it works, and the controller is left out for five seconds.
 //!
 //! # The goals
 //!
-//! The background works while either is exceeded:
-//! [`percent_goal`], what the program will need in this cycle if it goes on as in the last one, with a
-//! tenth to spare, against the heap's memory; [`limit_goal`], 95 % of the memory limit, against all
-//! ready memory.
+//! The background works while either is exceeded: [`percent_goal`], what the program will need in
+//! this cycle if it goes on as in the last one, with a tenth to spare, against the heap's memory;
+//! [`limit_goal`], 95 % of the memory limit, against all ready memory.
 
 use super::pi_controller::{Parameters, PiController};
 use crate::addr::Bytes;
@@ -237,7 +237,8 @@ mod tests {
         let mut run = pace.begin_run();
         assert_eq!(run.worked(us(5000), Bytes::ZERO), Next::Done);
         assert_eq!(run.end(), Rest::Park);
-        // The time parked is no time asleep: the next sleep is as long as the first would have been.
+        // The time parked is no time asleep: the next sleep is as long as the first would have
+        // been.
         pace.slept(Duration::from_secs(1000));
         let mut run = pace.begin_run();
         let _ = run.worked(us(1000), QUANTUM);

@@ -11,14 +11,15 @@
 //! take the top of the run, as long as is wanted, but no part of a huge page that is all in the run
 //! ```
 //!
-//! **Physical pages** may be larger than the allocator's. The system takes whole ones only, so where
-//! one of its pages is not usable, none of the same physical page is: `min` is the number of pages
-//! in a physical page, and [`fill_aligned`] spreads what is not usable over groups of that many.
+//! **Physical pages** may be larger than the allocator's. The system takes whole ones only, so
+//! where one of its pages is not usable, none of the same physical page is: `min` is the number of
+//! pages in a physical page, and [`fill_aligned`] spreads what is not usable over groups of that
+//! many.
 //!
-//! **Huge pages** are kept or returned whole. If the piece that is wanted began in the middle of one
-//! whose lower part lies in the run as well, the system would have to break it up for a saving that
-//! may be a few pages; so the candidate then reaches down to the start of the huge page, and is
-//! longer than was wanted.
+//! **Huge pages** are kept or returned whole. If the piece that is wanted began in the middle of
+//! one whose lower part lies in the run as well, the system would have to break it up for a saving
+//! that may be a few pages; so the candidate then reaches down to the start of the huge page, and
+//! is longer than was wanted.
 //!
 //! The functions are pure: two bitmaps and a few numbers in, a run out.
 

@@ -41,7 +41,8 @@
 //!
 //! Grown memory has never been used, so it counts as scavenged: the system gives it zeroed, for a
 //! price. Allocating says how many pages of a run were scavenged, because the caller has to make
-//! those ready.
+//! those ready. What is taken for scavenging looks allocated until it is given back; who holds free
+//! pages already, and has returned their memory, says `set_scavenged`.
 
 mod alloc;
 pub mod bits;

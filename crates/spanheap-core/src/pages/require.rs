@@ -1,8 +1,8 @@
 //! Making sure that callers name pages that exist and are in the state that they think.
 //!
 //! A page that is freed twice, or freed by a wrong length, would be handed out twice later, and the
-//! heap would break far from the cause. Checking costs a count of bits in words that are about to be
-//! changed anyway. So each operation on named pages checks first, changes nothing when it fails,
+//! heap would break far from the cause. Checking costs a count of bits in words that are about to
+//! be changed anyway. So each operation on named pages checks first, changes nothing when it fails,
 //! and says what the pages of the chunk look like.
 
 use super::alloc::{PageAlloc, pieces};

@@ -1,7 +1,8 @@
 //! Returning free pages to the system, as far as the page allocator takes part.
 //!
 //! The memory of a page is returned by a call to the system, which may take long. It must not be
-//! made under the page-heap lock, and nobody may be given the page meanwhile. So it takes two steps:
+//! made under the page-heap lock, and nobody may be given the page meanwhile. So it takes two
+//! steps:
 //!
 //! ```text
 //! under the lock:  take_for_scavenging   the index names a chunk, the bitmaps the pages of it;
@@ -11,12 +12,13 @@
 //! ```
 //!
 //! While it is taken, a run looks allocated to everybody, and in the end it may be handed out at
-//! once, as scavenged. An allocation that finds no room meanwhile might have found it here; it makes
-//! the heap grow, at worst by a candidate per scavenger at work.
+//! once, as scavenged. An allocation that finds no room meanwhile might have found it here; it
+//! makes the heap grow, at worst by a candidate per scavenger at work.
 //!
 //! The scavenge index is told of neither step: what it counts is how the program uses a chunk. This
 //! is how the two can be told apart: what is allocated and not in use has been taken.
 
+use super::CACHE_PAGES;
 use super::alloc::{PageAlloc, pieces};
 use super::bits;
 use super::candidate;
@@ -46,6 +48,11 @@ impl PageAlloc {
         max: PageCount,
         pages_per_huge_page: usize,
     ) -> Option<AddrRange> {
+        // Noticed here and not only where something is found, which may be much later.
+        let units = min.get().is_power_of_two() && min <= CACHE_PAGES;
+        assert!(units, "scavenging by {} pages: physical pages are 1 to 64", min.get());
+        let huge = pages_per_huge_page;
+        assert!(huge == 0 || huge.is_power_of_two(), "scavenging with huge pages of {huge} pages");
         loop {
             let from = self.find_chunk_to_scavenge(force)?;
             let (chunk, page) = (chunk_of(from), from.get() % CHUNK_PAGES);
@@ -108,6 +115,25 @@ impl PageAlloc {
     /// up to now.
     pub fn next_scavenge_generation(&mut self) {
         self.index.next_generation();
+    }
+
+    /// Makes the searches that follow look at every free page that has memory, also at those that
+    /// the index has lost sight of; for those who want to return all there is. Reads the bitmaps of
+    /// all chunks.
+    pub fn reset_scavenge_search(&mut self) {
+        let PageAlloc { grown, chunks, index, .. } = self;
+        let Some(all) = grown.bounds() else { return };
+        let one = PageCount::new(1);
+        for chunk in grown.down_from((all.end() - one.bytes()).chunk()) {
+            let (allocated, scavenged) = (chunks.allocated(chunk), chunks.scavenged(chunk));
+            let top = CHUNK_PAGES - 1;
+            let highest = candidate::find_candidate(allocated, scavenged, top, one, one, 0);
+            if let Some(highest) = highest {
+                let last = chunk.base().page().offset(highest.start);
+                let occupancy = index.free(chunks.occupancy(chunk), last, PageCount::ZERO);
+                chunks.set_occupancy(chunk, occupancy);
+            }
+        }
     }
 
     /// Notes that the memory of `n` free pages from `base` on was returned to the system.

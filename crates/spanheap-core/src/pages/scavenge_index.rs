@@ -7,11 +7,11 @@
 //! # Dense chunks
 //!
 //! To return a page that is needed again soon costs more than it saves, and breaks huge pages. So
-//! in the background a chunk is left alone when it is *dense*: 97 % or more of its pages are in use,
-//! or were when the current generation began (a generation is a cycle of the collector). The second
-//! half of the rule lets a chunk that was dense, and of which a sweep has just freed some pages, be
-//! filled again before anything is taken from it. A search that is *forced*, because the memory
-//! limit is reached or somebody asks for it, takes what there is.
+//! in the background a chunk is left alone when it is *dense*: 97 % or more of its pages are in
+//! use, or were when the current generation began (a generation is a cycle of the collector). The
+//! second half of the rule lets a chunk that was dense, and of which a sweep has just freed some
+//! pages, be filled again before anything is taken from it. A search that is *forced*, because the
+//! memory limit is reached or somebody asks for it, takes what there is.
 //!
 //! # The cursors
 //!
@@ -34,8 +34,9 @@
 //!
 //! A chunk may have pages that could be returned and be known as empty, if these pages lie above
 //! the background's cursor, or are parts of physical pages that are not free as a whole. The next
-//! free in the chunk brings it back. And what the scavenger itself takes for a while, to return it,
-//! is not counted here as in use: to the index nothing happens then, as it did not to the program.
+//! free in the chunk brings it back, or [a reset](super::PageAlloc::reset_scavenge_search). And
+//! what the scavenger itself takes for a while, to return it, is not counted here as in use: to the
+//! index nothing happens then, as it did not to the program.
 //!
 //! # Who protects it
 //!
@@ -209,7 +210,8 @@ impl ScavengeIndex {
         if force { self.force.at } else { self.background.at }
     }
 
-    /// The page from which to go down in the bitmaps of its chunk. `None`: there is nothing to find.
+    /// The page from which to go down in the bitmaps of its chunk. `None`: there is nothing to
+    /// find.
     ///
     /// `chunks` are those from the chunk of the [cursor](ScavengeIndex::cursor) down to the lowest,
     /// in this order.
@@ -235,7 +237,8 @@ impl ScavengeIndex {
         Some(last)
     }
 
-    /// Forgets what was freed, also where a cursor is marked; for those who set up an index to test.
+    /// Forgets what was freed, also where a cursor is marked; for those who set up an index to
+    /// test.
     pub fn clear_cursors(&mut self) {
         *self = ScavengeIndex { generation: self.generation, ..ScavengeIndex::default() };
     }

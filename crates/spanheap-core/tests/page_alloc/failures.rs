@@ -155,6 +155,53 @@ fn scavenged_bits_of_pages_that_a_cache_does_not_have_mean_nothing() {
     alloc.release(&os);
 }
 
+#[test]
+fn pages_that_are_being_returned_belong_to_nobody_else() {
+    let (os, mut alloc) = with_ten_pages();
+    assert_eq!(alloc.take_for_scavenging(true, pages(1), pages(512), 0), None, "all are scavenged");
+    alloc.free(page(2), pages(6));
+    let taken = alloc.take_for_scavenging(true, pages(1), pages(4), 0).unwrap();
+    assert_eq!(taken, AddrRange::at(page(4), pages(4).bytes()));
+    assert_eq!((alloc.free_pages(), alloc.scavenging_pages()), (pages(504), pages(4)));
+    assert_eq!(alloc.alloc(pages(3)), Some(PageRun { base: page(10), scavenged: pages(3) }));
+    alloc.check_invariants();
+
+    // Given back in two parts, and found by the next allocation, as scavenged.
+    alloc.finish_scavenging(AddrRange::at(page(6), pages(2).bytes()));
+    alloc.check_invariants();
+    alloc.finish_scavenging(AddrRange::at(page(4), pages(2).bytes()));
+    assert_eq!((alloc.free_pages(), alloc.scavenging_pages()), (pages(505), pages(0)));
+    assert_eq!(alloc.alloc(pages(6)), Some(PageRun { base: page(2), scavenged: pages(4) }));
+    alloc.check_invariants();
+    alloc.release(&os);
+}
+
+#[test]
+fn what_the_index_has_lost_sight_of_is_found_after_a_reset() {
+    let (os, mut alloc) = with_ten_pages();
+    alloc.free(page(0), pages(1));
+    alloc.next_scavenge_generation();
+    let one = pages(1);
+    let all = |alloc: &mut PageAlloc, force| alloc.take_for_scavenging(force, one, pages(512), 0);
+    // The background's cursor is at page 0. The rest of the chunk is freed, and the search looks at
+    // the first 64 pages only.
+    alloc.claim(page(10), pages(502));
+    alloc.free(page(100), pages(50));
+    let taken = all(&mut alloc, false).unwrap();
+    assert_eq!(taken, AddrRange::at(page(0), one.bytes()));
+    alloc.finish_scavenging(taken);
+    assert_eq!(all(&mut alloc, false), None);
+    assert_eq!(all(&mut alloc, true), None, "the chunk is known as empty");
+    alloc.reset_scavenge_search();
+    alloc.check_invariants();
+    let taken = all(&mut alloc, true).unwrap();
+    assert_eq!(taken, AddrRange::at(page(100), pages(50).bytes()));
+    alloc.finish_scavenging(taken);
+    assert_eq!(all(&mut alloc, true), None);
+    assert_eq!(alloc.scavenged_pages(), alloc.free_pages());
+    alloc.release(&os);
+}
+
 /// Tests that a call panics with a text that says what is wrong, and changes nothing.
 macro_rules! misuse {
     ($($name:ident: $text:literal, $call:expr;)*) => {$(
@@ -204,6 +251,21 @@ misuse! {
     };
     scavenging_what_is_allocated: "some of them are allocated already", |alloc, _| {
         alloc.set_scavenged(page(5), pages(6));
+    };
+    finishing_what_nobody_took: "0 were taken", |alloc, _| {
+        alloc.finish_scavenging(AddrRange::at(page(0), pages(1).bytes()));
+    };
+    finishing_what_is_free: "some of them are free already", |alloc, _| {
+        alloc.finish_scavenging(AddrRange::at(page(9), pages(2).bytes()));
+    };
+    finishing_a_part_of_a_page: "not made of whole pages", |alloc, _| {
+        alloc.finish_scavenging(AddrRange::at(page(0), Bytes::new(4096)));
+    };
+    scavenging_by_three_pages: "physical pages are 1 to 64", |alloc, _| {
+        alloc.take_for_scavenging(true, pages(3), pages(3), 0);
+    };
+    scavenging_with_huge_pages_of_three: "huge pages of 3 pages", |alloc, _| {
+        alloc.take_for_scavenging(true, pages(1), pages(3), 3);
     };
     allocating_nothing: "at least one page", |alloc, _| {
         alloc.alloc(pages(0));

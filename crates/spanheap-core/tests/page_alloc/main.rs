@@ -4,6 +4,7 @@ mod cache;
 mod failures;
 mod large;
 mod twin;
+mod twin_index;
 mod twin_test;
 
 use proptest::test_runner::{Config, RngSeed};
