@@ -12,7 +12,6 @@ use super::Mutator;
 use crate::addr::Bytes;
 use crate::collect::{Collector, Options};
 use crate::fatal::fatal;
-use crate::heap::Force;
 use crate::os::{Os, OsError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -101,7 +100,8 @@ impl Heap {
     /// Returns all free memory to the system: how many bytes. What a cycle would free comes first only if the
     /// caller asks for one; what mutators keep for themselves stays with them.
     pub fn release_free_memory(&self) -> Bytes {
-        self.collector.central().scavenge(Bytes::new(usize::MAX), Force::Yes)
+        let central = self.collector.central();
+        central.pages().scavenge_all(central.os())
     }
 
     /// The collector, for statistics.

@@ -57,6 +57,12 @@ impl PageHeap {
         released
     }
 
+    /// Returns all free pages to the system: those that earlier searches have given up as well.
+    pub fn scavenge_all(&self, os: &Os) -> Bytes {
+        self.inner.lock().pages.reset_scavenge_search();
+        self.scavenge(os, Bytes::new(usize::MAX), Force::Yes)
+    }
+
     fn scavenge_one(&self, os: &Os, bytes: Bytes, force: Force) -> Bytes {
         let page = os.page_size().get();
         let min = PageCount::new((page / PAGE_BYTES).max(1));

@@ -117,8 +117,17 @@ impl Bench {
             _ => Bytes::new(random.below(8 << 20)),
         };
         let force = if random.one_in(2) { Force::Yes } else { Force::No };
-        let released = self.heap.scavenge(&self.os, bytes, force);
+        let all = force == Force::Yes && bytes.get() == usize::MAX;
+        let released = match all {
+            true => self.heap.scavenge_all(&self.os),
+            false => self.heap.scavenge(&self.os, bytes, force),
+        };
         let after = self.heap.totals();
+        if all && self.os.page_size().get() <= PAGE_BYTES {
+            let cached = |local: &LocalPages| self.heap.take_back(local);
+            self.local.iter().for_each(cached);
+            assert!(self.heap.totals().free < Bytes::new(self.local.len() * 64 * PAGE_BYTES));
+        }
         assert_eq!(after.released - before.released, released);
         assert_eq!(before.free - after.free, released);
     }
