@@ -34,7 +34,7 @@ use crate::addr::{
 };
 use crate::bitmap;
 use crate::offheap::{FixedPool, Persistent};
-use crate::os::{Category, Os, OsError};
+use crate::os::{Category, Os, OsError, asan};
 use crate::pages::{MAX_GROWN_CHUNKS, PageAlloc, PageRun};
 use crate::span::arena::{ALL_TABLES, TABLE_BYTES, TABLES, table_bytes_for};
 use crate::span::{Generation, HeapArena, Info, OwnedSpan, Span, bits, map};
@@ -172,6 +172,7 @@ impl PageHeap {
             drop: class.key().drop,
             type_name: class.type_name(),
         };
+        asan::forbid_range(info.range());
         // SAFETY: the record is ours alone and describes nothing.
         let span = unsafe { Span::init(record, info, request.generation) };
         set_page_map(info.range(), record.as_ptr());
@@ -226,6 +227,7 @@ impl PageHeap {
             bits::clear_all(&info, table);
         }
         set_page_map(info.range(), core::ptr::null_mut());
+        asan::forbid_range(info.range());
         let record = span.retire();
         self.pages_in_use.fetch_sub(info.pages.get(), Ordering::Relaxed);
         let mut inner = self.inner.lock();
@@ -502,6 +504,7 @@ fn extend(inner: &mut Inner, os: &Os, bytes: Bytes) -> Result<(), OsError> {
         unsafe { os.used(new, new.bytes()) }?;
         inner.ready_to = part.end();
     }
+    asan::forbid_range(part);
     inner.pages.grow(os, part)?;
     if whole_chunks {
         inner.pages.clear_scavenged(part.base(), PageCount::new(part.bytes().get() / PAGE_BYTES));

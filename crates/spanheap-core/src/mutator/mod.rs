@@ -31,6 +31,7 @@ use crate::collect::{Collector, Phase, PhaseWord};
 use crate::heap::OutOfMemory;
 use crate::heap::cache::Tint;
 use crate::heap::stall::Cause;
+use crate::os::asan;
 use crate::span::{Counting, Generation, Layout, TypeInfo};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use core::cell::Cell;
@@ -191,6 +192,7 @@ impl Mutator {
         let central = self.collector.central();
         let slot = self.record.caches().alloc(central, ty, self.tint.get())?;
         debug_assert!(slot.is_aligned(ty.align) && !slot.is_null());
+        asan::permit(slot, Bytes::new(ty.size));
         // SAFETY: objects do not lie at address 0.
         Ok(unsafe { NonNull::new_unchecked(slot.as_ptr()) })
     }
@@ -220,14 +222,18 @@ impl Mutator {
         let (slot, bytes) =
             self.record.caches().alloc_slice(central, ty, Bytes::new(wanted), self.tint.get())?;
         let end = slot + bytes;
+        asan::permit(slot, Bytes::new(used));
         if let Layout::Words { .. } = ty.slice_layout() {
             let rest = slot + Bytes::new(used);
+            asan::permit(rest, end.bytes_since(rest));
             // SAFETY: the rest of the slot is ours.
             unsafe { rest.as_ptr::<u8>().write_bytes(0, end.bytes_since(rest).get()) };
         }
         let mut counter = None;
         if counted {
-            let trailer = (end - Bytes::new(WORD_BYTES)).as_ptr::<usize>();
+            let trailer = end - Bytes::new(WORD_BYTES);
+            asan::permit(trailer, Bytes::new(WORD_BYTES));
+            let trailer = trailer.as_ptr::<usize>();
             // SAFETY: the slot is ours, a multiple of 8 bytes long, and has room for the trailer.
             unsafe { trailer.write(0) };
             counter = NonNull::new(trailer);

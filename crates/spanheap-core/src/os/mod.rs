@@ -65,6 +65,7 @@ compile_error!(
 );
 
 mod account;
+pub(crate) mod asan;
 pub mod barrier;
 pub mod clock;
 mod error;
@@ -259,6 +260,7 @@ impl Os {
         if self.is_nothing(range) {
             return Ok(());
         }
+        asan::permit_range(range);
         dispatch_unsafe!(self, used(range, prepared))?;
         self.accounting.add_ready(prepared);
         Ok(())
@@ -274,7 +276,9 @@ impl Os {
         if self.is_nothing(range) {
             return;
         }
+        asan::permit_range(range);
         dispatch_unsafe!(self, unused(range, ready));
+        asan::forbid_range(range);
         self.accounting.sub_ready(ready);
     }
 
@@ -297,6 +301,8 @@ impl Os {
         if self.is_nothing(range) {
             return Ok(());
         }
+        // The protection of the pages says it from now on.
+        asan::permit_range(range);
         dispatch_unsafe!(self, fault(range, category, ready))?;
         self.accounting.sub_ready(ready);
         self.accounting.sub_mapped(category, range.bytes());
@@ -320,6 +326,10 @@ impl Os {
         assert!(ready <= mapped, "{ready} Ready of {mapped} mapped in {range:?}");
         if self.is_nothing(range) {
             return;
+        }
+        // Z2. What was never mapped was never forbidden, and may be a large part of the address space.
+        if category == Category::Heap && mapped != Bytes::ZERO {
+            asan::permit_range(range);
         }
         if dispatch_unsafe!(self, release(range, category, mapped, ready)).is_err() {
             self.accounting.add_leaked(range.bytes());
