@@ -272,7 +272,10 @@ impl PageHeap {
     ) -> Result<(), Refused> {
         let bytes = ask.checked_align_up(ARENA_BYTES).ok_or(Refused::TooLarge)?;
         let follow = !inner.growth.end().is_null();
-        let hint = if follow { inner.growth.end() } else { map::hint(bytes.get()) };
+        let hint = match follow {
+            true => map::hint_behind(inner.growth.end(), bytes.get()),
+            false => map::hint(bytes.get()),
+        };
         let base = os.reserve_aligned(Some(hint), bytes, Bytes::new(ARENA_BYTES))?;
         let range = AddrRange::at(base, bytes);
         let adjoins = base == inner.growth.end();
@@ -422,6 +425,7 @@ impl PageHeap {
                 // SAFETY: O1: the reservation was made for this arena and the next ones, of which the
                 // last has been retracted. O2: the caller's promise.
                 unsafe { os.release(range, Category::Heap, mapped, ready) };
+                map::returned(range.base());
                 (mapped, ready) = (Bytes::ZERO, Bytes::ZERO);
             }
             arena = NonNull::new(record.previous().cast_mut());

@@ -67,6 +67,7 @@ impl Bench {
         assert_eq!((info.pages, info.slot, info.slots), (pages, request.slot, request.slots));
         assert_eq!((info.size_class, info.class), (size_class, class.index()));
         assert_eq!(span.span().generation(), request.generation);
+        asan::permit_range(info.range());
         for at in ends(info) {
             // SAFETY: the word is in the span, which is ready and ours.
             unsafe { at.as_ptr::<usize>().write(self.stamp) };
