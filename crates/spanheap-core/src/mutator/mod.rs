@@ -214,23 +214,19 @@ impl Mutator {
         debug_assert!(self.is_inside());
         let central = self.collector.central();
         let too_large = || self.collector.out_of_memory(Bytes::new(usize::MAX));
-        let used = ty.size.checked_mul(len).filter(|&size| size <= isize::MAX as usize);
-        let used = used.ok_or_else(too_large)?;
-        let counted = ty.slice_counting() == Counting::Trailer;
-        let wanted = if counted { used.checked_add(2 * WORD_BYTES - 1) } else { Some(used) };
-        let wanted = wanted.ok_or_else(too_large)?;
+        let (used, wanted) = ty.slice_extent(len).ok_or_else(too_large)?;
         let (slot, bytes) =
-            self.record.caches().alloc_slice(central, ty, Bytes::new(wanted), self.tint.get())?;
+            self.record.caches().alloc_slice(central, ty, wanted, self.tint.get())?;
         let end = slot + bytes;
-        asan::permit(slot, Bytes::new(used));
+        asan::permit(slot, used);
         if let Layout::Words { .. } = ty.slice_layout() {
-            let rest = slot + Bytes::new(used);
+            let rest = slot + used;
             asan::permit(rest, end.bytes_since(rest));
             // SAFETY: the rest of the slot is ours.
             unsafe { rest.as_ptr::<u8>().write_bytes(0, end.bytes_since(rest).get()) };
         }
         let mut counter = None;
-        if counted {
+        if ty.slice_counting() == Counting::Trailer {
             let trailer = end - Bytes::new(WORD_BYTES);
             asan::permit(trailer, Bytes::new(WORD_BYTES));
             let trailer = trailer.as_ptr::<usize>();
