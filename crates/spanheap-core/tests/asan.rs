@@ -9,10 +9,10 @@
 //! before anything comes of it.
 #![allow(unsafe_code)]
 
-use spanheap_core::addr::{Addr, Bytes};
+use spanheap_core::addr::{Addr, AddrRange, Bytes};
 use spanheap_core::collect::Options;
 use spanheap_core::mutator::{Heap, Mutator};
-use spanheap_core::os::Os;
+use spanheap_core::os::{Category, Os};
 use spanheap_core::span::{Shape, Tracer, TypeInfo};
 use std::process::{Command, Output};
 
@@ -123,7 +123,7 @@ fn commit(case: &str) {
         }
         "read of a dropped value" => {
             let (heap, object) = dead(|mutator| make(mutator, &DROPS));
-            // Ends the drop thread, which has been there then, and keeps the memory.
+            // A value is counted when nobody may look at it any more.
             while spanheap_core::observe::Stats::of(&heap).dropped == 0 {
                 std::thread::yield_now();
             }
@@ -161,7 +161,30 @@ fn commit(case: &str) {
             drop(heap);
             read(object);
         }
+        "use of a pointer that its type does not name" => {
+            let heap = heap();
+            let mutator = heap.attach();
+            mutator.enter();
+            let holder = make(&mutator, &PLAIN);
+            let target = make(&mutator, &PAIR);
+            // SAFETY: the holder is as large; that its type claims to have no pointers is the mistake.
+            unsafe { holder.as_ptr::<Addr>().write(target) };
+            let object = core::ptr::NonNull::new(holder.as_ptr()).expect("not null");
+            // SAFETY: the closure holds the object.
+            let _root = unsafe { mutator.root(object) };
+            mutator.leave();
+            heap.collect();
+            // SAFETY: the root retains the holder.
+            read(unsafe { holder.as_ptr::<Addr>().read() });
+        }
+        "read of pages that were given back" => {
+            let (os, range) = pages();
+            // SAFETY: allocated above; that somebody uses them after this is the mistake.
+            unsafe { os.unused(range, range.bytes()) };
+            read(range.base() + bytes(5000));
+        }
         "nothing wrong" => {
+            give_and_take();
             inside(correct);
             let heap = heap();
             dead(|mutator| make(mutator, &PLAIN));
@@ -183,20 +206,43 @@ fn correct(mutator: &Mutator) {
     }
 }
 
+/// Pages from the system.
+fn pages() -> (Os, AddrRange) {
+    let os = Os::native();
+    let bytes = Bytes::new(64 << 10);
+    let base = os.alloc(bytes, Category::Heap).expect("memory");
+    (os, AddrRange::at(base, bytes))
+}
+
+/// Pages are in order again when they are ready again.
+fn give_and_take() {
+    let (os, range) = pages();
+    for _ in 0..3 {
+        // SAFETY: allocated above, and nobody uses what is in them.
+        unsafe { os.unused(range, range.bytes()) };
+        // SAFETY: as above.
+        unsafe { os.used(range, range.bytes()) }.expect("memory");
+        // SAFETY: they are ready.
+        unsafe { range.base().as_ptr::<u8>().write_bytes(1, range.bytes().get()) };
+    }
+    // SAFETY: as above.
+    unsafe { os.release(range, Category::Heap, range.bytes(), range.bytes()) };
+}
+
 /// Memory of heaps that are gone is in order for whoever maps it next.
 fn reuse_addresses() {
     for _ in 0..20 {
         inside(correct);
         let os = Os::native();
         let bytes = Bytes::new(64 << 20);
-        let base = os.alloc(bytes, spanheap_core::os::Category::Heap).expect("memory");
+        let base = os.alloc(bytes, Category::Heap).expect("memory");
         for page in (0..bytes.get()).step_by(4096) {
             // SAFETY: the memory was allocated above.
             unsafe { (base + Bytes::new(page)).as_ptr::<u8>().write_volatile(1) };
         }
-        let range = spanheap_core::addr::AddrRange::at(base, bytes);
+        let range = AddrRange::at(base, bytes);
         // SAFETY: it was allocated above, and nobody uses it any more.
-        unsafe { os.release(range, spanheap_core::os::Category::Heap, bytes, bytes) };
+        unsafe { os.release(range, Category::Heap, bytes, bytes) };
     }
 }
 
@@ -240,6 +286,8 @@ fn uses_after_an_object_has_died_are_reported() {
         "read of a swept tiny block",
         "read of a dropped value",
         "read of a freed span",
+        "use of a pointer that its type does not name",
+        "read of pages that were given back",
     ] {
         is_reported(case, "use-after-poison");
     }

@@ -276,8 +276,11 @@ fn fault_60_sixteen_tebibytes() {
     }
     assert_eq!((sim.calls(), state(&heap)), before);
     // As much as the tables can describe, and more than this system has: it is asked, and refuses.
+    sim.set_fail_from(Some(sim.calls() + 1));
     // SAFETY: as above.
     assert!(unsafe { mutator.alloc_slice(&BYTE, 1 << 40) }.is_err());
+    sim.set_fail_from(None);
+    assert_eq!(sim.calls(), before.0 + 1);
     assert_eq!(state(&heap), before.1);
     filled(&mutator, &HALF, 2);
     mutator.leave();
@@ -289,8 +292,9 @@ const TEN_MILLION: usize = 10_000_000;
 
 /// Traces what the last word of an array of ten million points to.
 unsafe fn trace_last_word(object: *const u8, _: usize, tracer: &mut Tracer<'_>) {
+    let last = Addr::of(object) + Bytes::new((TEN_MILLION - 1) * 8);
     // SAFETY: the caller says that a value is there, and its last word is a pointer.
-    let last = unsafe { &*object.cast::<AtomicUsize>().add(TEN_MILLION - 1) };
+    let last = unsafe { &*last.as_ptr::<AtomicUsize>() };
     // SAFETY: it holds an object of the heap, or 0.
     unsafe { tracer.edge(Addr::new(last.load(Ordering::Acquire))) };
 }

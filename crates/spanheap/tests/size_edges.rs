@@ -18,6 +18,13 @@ impl<'gc> Node<'gc> {
     }
 }
 
+type Numbers = Root<Rootable![[u64]]>;
+type Nodes = Root<Rootable![[Gc<'_, Node<'_>>]]>;
+
+fn is_aligned<T>(at: *const T, align: usize) -> bool {
+    at as usize % align == 0
+}
+
 fn heap() -> Heap {
     Heap::builder().checkmark(true).poison(true).build().expect("memory")
 }
@@ -63,7 +70,7 @@ fn fault_57_values_without_size() {
     let root: Root<Rootable![()]> = heap.enter(|mc| {
         let mut addresses = BTreeSet::new();
         let mut note = |at: *const u8, align: usize| {
-            assert!(!at.is_null() && at as usize % align == 0);
+            assert!(!at.is_null() && is_aligned(at, align));
             assert!(addresses.insert(at as usize), "two values at {at:?}");
         };
         macro_rules! body {
@@ -131,17 +138,18 @@ fn fault_59_alignments() {
             ($align:literal, $aligned:ident, $empty:ident) => {
                 for n in 0..3 {
                     let object = mc.alloc($aligned(n));
-                    assert_eq!(object.as_ptr() as usize % $align, 0, "alignment {}", $align);
+                    assert!(is_aligned(object.as_ptr(), $align), "alignment {}", $align);
                     assert_eq!(object.0, n);
                     let slice = mc.alloc_slice((0..3).map($aligned));
-                    assert_eq!(slice.as_ptr().cast::<u8>() as usize % $align, 0);
+                    assert!(is_aligned(slice.as_ptr().cast::<u8>(), $align));
                     assert_eq!([slice[0].0, slice[1].0, slice[2].0], [0, 1, 2]);
                 }
+                let _ = mc.alloc($empty);
                 // A field behind the aligned one, and a pointer that is to be found.
                 #[derive(Trace)]
                 struct Holder<'gc>($aligned, Gc<'gc, Node<'gc>>, u8);
                 let holder = mc.alloc(Holder($aligned(7), mc.alloc(Node::new($align)), 9));
-                assert_eq!(std::ptr::from_ref(&holder.0) as usize % $align, 0);
+                assert!(is_aligned(&raw const holder.0, $align));
                 assert_eq!((holder.0.0, holder.1.key, holder.2), (7, $align, 9));
             };
         }
@@ -178,7 +186,7 @@ fn fault_61_large_slices() {
         cells[LEN - 1].set(mc, Some(mc.alloc(Node::new(41))));
         mc.root(cells)
     });
-    let numbers: Root<Rootable![[u64]]> =
+    let numbers: Numbers =
         heap.enter(|mc| mc.root(mc.alloc_slice((0..32u32 << 20).map(u64::from))));
     for round in 0..3 {
         let begun = Instant::now();
@@ -217,7 +225,7 @@ fn fault_62_sizes_around_classes() {
     assert_eq!(collect(&heap), 0);
     // Slices of pointers that end before their slots do: nothing of what was there before is followed.
     for _ in 0..3 {
-        let kept: Vec<Root<Rootable![[Gc<'_, Node<'_>>]]>> = heap.enter(|mc| {
+        let kept: Vec<Nodes> = heap.enter(|mc| {
             let slices = (0..600u32)
                 .map(|len| mc.alloc_slice((0..len).map(|n| mc.alloc(Node::new(n.into())))));
             slices.map(|slice| mc.root(slice)).collect()
@@ -294,6 +302,7 @@ fn fault_64_numbers_that_look_like_pointers() {
         bytes: [u8; 8],
     }
     #[derive(Trace)]
+    #[expect(dead_code, reason = "some fields are there for the collector to look at")]
     struct Padded<'gc> {
         small: u8,
         value: Value<'gc>,
@@ -304,8 +313,9 @@ fn fault_64_numbers_that_look_like_pointers() {
         uninitialised: std::mem::MaybeUninit<usize>,
         pair: (u8, usize),
     }
+    type Slice<'gc> = [Padded<'gc>];
     let heap = heap();
-    let kept: Root<Rootable![[Padded<'_>]]> = heap.enter(|mc| {
+    let kept: Root<Rootable![Slice<'_>]> = heap.enter(|mc| {
         let make = |index: usize| {
             let node = mc.alloc(Node::new(index as u64));
             let number = node.as_ptr() as usize;

@@ -215,8 +215,8 @@ impl DropQueue {
         if contain(run).is_none() {
             self.panics.fetch_add(1, Ordering::Relaxed);
         }
-        self.dropped.fetch_add(count as u64, Ordering::Relaxed);
         asan::forbid(object, Bytes::new(info.slot));
+        self.dropped.fetch_add(count as u64, Ordering::Relaxed);
     }
 
     /// Drops every object that is left in a span; for the end of a heap, when no mutator is attached.

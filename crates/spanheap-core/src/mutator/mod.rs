@@ -12,6 +12,9 @@
 //! - U4. The description of a type is true: size, alignment, shape, trace and drop function.
 //! - U5. Pointers are stored only in objects of the heap that they point into.
 //!
+//! Who breaks U1, U2 or U4 reads or writes memory that is no object's. A build for AddressSanitizer with `--cfg
+//! spanheap_asan` reports that where it happens: see `os::asan`, and SAFETY.md for what is reported.
+//!
 //! # Colour
 //! What a closure does is fixed by the phase word that it read when it began: whether stores buffer,
 //! whether new objects are buffered (grey) or come from black runs.

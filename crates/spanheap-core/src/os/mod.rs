@@ -37,6 +37,9 @@
 //! process run a fence. The counts that the callers pass along are there for systems that commit
 //! memory explicitly, and for the simulation, which compares them with the truth.
 //!
+//! Under AddressSanitizer, what is Prepared after `unused` may not be touched: see `asan`, which the layers
+//! above call for objects, too.
+//!
 //! # Locking
 //! None here: ranges belong to their callers, and two threads never change overlapping ranges at
 //! once. The simulation has a mutex inside, a leaf below every ranked lock of the crate.
