@@ -265,7 +265,10 @@ fn outcome_of(case: &str) -> Option<Output> {
 #[test]
 #[ignore = "makes the mistake that the environment names: run by the tests below"]
 fn child() {
-    commit(&std::env::var(CASE).expect("the mistake to make"));
+    match std::env::var(CASE) {
+        Ok(case) => commit(&case),
+        Err(_) => println!("left out: {CASE} names no mistake"),
+    }
 }
 
 /// The case ends with a report of that kind.
