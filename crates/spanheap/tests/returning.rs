@@ -58,7 +58,7 @@ fn before_a_limit_refuses_free_memory_is_returned_for_it() {
     // Every second block goes; what they leave are holes, in which nothing larger fits.
     let kept: Vec<Block> = all.into_iter().step_by(2).collect();
     assert_eq!(heap.collect(), Collected::Complete);
-    let large: Root<Rootable![[u8]]> = heap.enter(|mc| {
+    let large: Block = heap.enter(|mc| {
         let large = mc.try_alloc_zeroed::<u8>(36 * MIB).expect("22 MiB of holes make room for it");
         assert!(large.iter().all(|&byte| byte == 0));
         mc.root(large)

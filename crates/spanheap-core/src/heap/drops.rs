@@ -26,8 +26,9 @@
 #![allow(unsafe_code)]
 
 use super::sweep::{Swept, sorted};
-use crate::addr::Addr;
+use crate::addr::{Addr, Bytes};
 use crate::fatal::contain;
+use crate::os::asan;
 use crate::span::{Generation, OwnedSpan, Span, Table, bits};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Condition, Guard, Lock, Rank};
@@ -215,6 +216,7 @@ impl DropQueue {
         if contain(run).is_none() {
             self.panics.fetch_add(1, Ordering::Relaxed);
         }
+        asan::forbid(object, Bytes::new(info.slot));
         self.dropped.fetch_add(count as u64, Ordering::Relaxed);
     }
 

@@ -61,7 +61,7 @@ use super::class::Class;
 use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
 use crate::bitmap;
 use crate::offheap::{FixedPool, Persistent};
-use crate::os::{Category, Os, OsError};
+use crate::os::{Category, Os, OsError, asan};
 use crate::pages::{PageAlloc, PageRun};
 use crate::span::arena::ALL_TABLES;
 use crate::span::{Generation, HeapArena, Info, OwnedSpan, Span, bits, map};
@@ -221,6 +221,7 @@ impl PageHeap {
             drop: class.key().drop,
             type_name: class.type_name(),
         };
+        asan::forbid_range(info.range());
         // SAFETY: the record is ours alone and describes nothing.
         let span = unsafe { Span::init(taken.record, info, request.generation, taken.dirty_to) };
         set_page_map(info.range(), taken.record.as_ptr());
@@ -361,6 +362,7 @@ impl PageHeap {
     fn give_back(&self, span: OwnedSpan) {
         let (base, pages) = (span.info().base, span.info().pages);
         set_page_map(span.info().range(), core::ptr::null_mut());
+        asan::forbid_range(span.info().range());
         let record = span.retire();
         let mut inner = self.inner.lock();
         inner.pages.free(base, pages);
@@ -398,6 +400,7 @@ impl PageHeap {
                 // SAFETY: O1: the reservation was made for this arena and the next ones, of which the
                 // last has been retracted. O2: the caller's promise.
                 unsafe { os.release(range, Category::Heap, mapped, ready) };
+                map::returned(range.base());
                 (mapped, ready) = (Bytes::ZERO, Bytes::ZERO);
             }
             arena = NonNull::new(record.previous().cast_mut());

@@ -23,6 +23,8 @@
 #![allow(unsafe_code)]
 
 use super::drops::DropQueue;
+use crate::addr::Bytes;
+use crate::os::asan;
 use crate::span::{Generation, OwnedSpan, Table, bits};
 use crate::sync::atomic::Ordering;
 
@@ -62,8 +64,8 @@ pub fn sweep(mut span: OwnedSpan, drops: &DropQueue, how: How) -> Swept {
     if retain {
         retain_allocated(&span, allocated, marked);
     }
-    if poison {
-        poison_dead(&span, allocated, marked);
+    if poison || asan::ON {
+        bury_dead(&span, allocated, marked, poison);
     }
     let mut live = 0;
     for (page, marks) in bits::lines(&info, marked) {
@@ -104,14 +106,18 @@ fn retain_allocated(span: &OwnedSpan, allocated: Table, marked: Table) {
 /// What freed memory is filled with when poisoning is on: no pointer and few numbers look like it.
 pub const POISON: u8 = 0xdb;
 
-/// Fills the slots of objects that died.
-fn poison_dead(span: &OwnedSpan, allocated: Table, marked: Table) {
+/// Fills the slots of objects that died, if poisoning is on, and tells the address sanitizer.
+fn bury_dead(span: &OwnedSpan, allocated: Table, marked: Table, poison: bool) {
     let info = *span.info();
     bits::for_each_set(&info, allocated, |object| {
-        if !bits::is_set(marked, object) {
+        if bits::is_set(marked, object) {
+            return;
+        }
+        if poison {
             // SAFETY: the caller of `sweep` owns the span, and an unmarked object is gone.
             unsafe { bits::fill_slot(&info, object, POISON) };
         }
+        asan::forbid(object, Bytes::new(info.slot));
     });
 }
 

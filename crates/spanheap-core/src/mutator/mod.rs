@@ -12,6 +12,9 @@
 //! - U4. The description of a type is true: size, alignment, shape, trace and drop function.
 //! - U5. Pointers are stored only in objects of the heap that they point into.
 //!
+//! Who breaks U1, U2 or U4 reads or writes memory that is no object's. A build for AddressSanitizer with `--cfg
+//! spanheap_asan` reports that where it happens: see `os::asan`, and SAFETY.md for what is reported.
+//!
 //! # Colour
 //! What a closure does is fixed by the phase word that it read when it began: whether stores buffer,
 //! whether new objects are buffered (grey) or come from black runs.
@@ -31,6 +34,7 @@ use crate::collect::{Collector, Phase, PhaseWord};
 use crate::heap::cache::Tint;
 use crate::heap::stall::Cause;
 use crate::heap::{ManualSpan, OutOfMemory, zero};
+use crate::os::asan;
 use crate::span::{Counting, Generation, Layout, TypeInfo};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use core::cell::Cell;
@@ -191,6 +195,7 @@ impl Mutator {
         let central = self.collector.central();
         let slot = self.record.caches().alloc(central, ty, self.tint.get())?;
         debug_assert!(slot.is_aligned(ty.align) && !slot.is_null());
+        asan::permit(slot, Bytes::new(ty.size));
         // SAFETY: objects do not lie at address 0.
         Ok(unsafe { NonNull::new_unchecked(slot.as_ptr()) })
     }
@@ -275,22 +280,22 @@ impl Mutator {
         debug_assert!(self.is_inside());
         let central = self.collector.central();
         let too_large = || self.collector.out_of_memory(Bytes::new(usize::MAX));
-        let used = ty.size.checked_mul(len).filter(|&size| size <= isize::MAX as usize);
-        let used = used.ok_or_else(too_large)?;
-        let counted = ty.slice_counting() == Counting::Trailer;
-        let wanted = if counted { used.checked_add(2 * WORD_BYTES - 1) } else { Some(used) };
-        let wanted = wanted.ok_or_else(too_large)?;
+        let (used, wanted) = ty.slice_extent(len).ok_or_else(too_large)?;
         let (slot, bytes) =
-            self.record.caches().alloc_slice(central, ty, Bytes::new(wanted), self.tint.get())?;
+            self.record.caches().alloc_slice(central, ty, wanted, self.tint.get())?;
         let end = slot + bytes;
+        asan::permit(slot, used);
         if let Layout::Words { .. } = ty.slice_layout() {
-            let rest = slot + Bytes::new(used);
+            let rest = slot + used;
+            asan::permit(rest, end.bytes_since(rest));
             // SAFETY: the rest of the slot is ours.
             unsafe { rest.as_ptr::<u8>().write_bytes(0, end.bytes_since(rest).get()) };
         }
         let mut counter = None;
-        if counted {
-            let trailer = (end - Bytes::new(WORD_BYTES)).as_ptr::<usize>();
+        if ty.slice_counting() == Counting::Trailer {
+            let trailer = end - Bytes::new(WORD_BYTES);
+            asan::permit(trailer, Bytes::new(WORD_BYTES));
+            let trailer = trailer.as_ptr::<usize>();
             // SAFETY: the slot is ours, a multiple of 8 bytes long, and has room for the trailer.
             unsafe { trailer.write(0) };
             counter = NonNull::new(trailer);

@@ -37,6 +37,9 @@
 //! process run a fence. The counts that the callers pass along are there for systems that commit
 //! memory explicitly, and for the simulation, which compares them with the truth.
 //!
+//! Under AddressSanitizer, what is Prepared after `unused` may not be touched: see `asan`, which the layers
+//! above call for objects, too.
+//!
 //! # Locking
 //! None here: ranges belong to their callers, and two threads never change overlapping ranges at
 //! once. The simulation has a mutex inside, a leaf below every ranked lock of the crate.
@@ -65,6 +68,7 @@ compile_error!(
 );
 
 mod account;
+pub(crate) mod asan;
 pub mod barrier;
 pub mod clock;
 mod error;
@@ -259,6 +263,7 @@ impl Os {
         if self.is_nothing(range) {
             return Ok(());
         }
+        asan::permit_range(range);
         dispatch_unsafe!(self, used(range, prepared))?;
         self.accounting.add_ready(prepared);
         Ok(())
@@ -274,7 +279,9 @@ impl Os {
         if self.is_nothing(range) {
             return;
         }
+        asan::permit_range(range);
         dispatch_unsafe!(self, unused(range, ready));
+        asan::forbid_range(range);
         self.accounting.sub_ready(ready);
     }
 
@@ -297,6 +304,8 @@ impl Os {
         if self.is_nothing(range) {
             return Ok(());
         }
+        // The protection of the pages says it from now on.
+        asan::permit_range(range);
         dispatch_unsafe!(self, fault(range, category, ready))?;
         self.accounting.sub_ready(ready);
         self.accounting.sub_mapped(category, range.bytes());
@@ -320,6 +329,11 @@ impl Os {
         assert!(ready <= mapped, "{ready} Ready of {mapped} mapped in {range:?}");
         if self.is_nothing(range) {
             return;
+        }
+        // Z2. What was Ready all the time was never forbidden, other than pages of the heap; and there
+        // are records that have reserved a large part of the address space.
+        if ready != mapped || (category == Category::Heap && mapped != Bytes::ZERO) {
+            asan::permit_range(range);
         }
         if dispatch_unsafe!(self, release(range, category, mapped, ready)).is_err() {
             self.accounting.add_leaked(range.bytes());

@@ -17,6 +17,7 @@
 use super::size_class::{CLASS_COUNT, SizeClass};
 use super::{Generation, Info, Line, Table, map};
 use crate::addr::{Addr, Bytes, GRANULE_BYTES, PAGE_BITMAP_WORDS, PAGE_BYTES, PageCount};
+use crate::os::asan;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// A stretch of slots `[start, end)` of one span.
@@ -212,6 +213,7 @@ pub(crate) fn clear_all(info: &Info, table: Table) {
 /// # Safety
 /// The caller owns the span, `slot` is the start of one of its slots, and no object is there.
 pub(crate) unsafe fn fill_slot(info: &Info, slot: Addr, value: u8) {
+    asan::permit(slot, Bytes::new(info.slot));
     // SAFETY: the slot lies in the span, and the caller vouches for the rest.
     unsafe { slot.as_ptr::<u8>().write_bytes(value, info.slot) };
 }

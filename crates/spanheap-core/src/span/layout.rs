@@ -15,6 +15,7 @@
 use super::size_class::SizeClass;
 use super::tracer::TraceFn;
 use crate::addr::{Bytes, WORD_BYTES};
+use core::fmt;
 
 /// Drops `count` values that lie one behind the other at `object`.
 ///
@@ -162,6 +163,53 @@ pub struct TypeInfo {
     pub flat: u16,
 }
 
+/// What is wrong with a description of a type.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum InvalidType {
+    /// The alignment is not a power of two.
+    Align {
+        /// The alignment in bytes.
+        align: usize,
+    },
+    /// The size, rounded up to the alignment, is more than an object can have: `isize::MAX`.
+    Size {
+        /// The size in bytes.
+        size: usize,
+        /// The alignment in bytes.
+        align: usize,
+    },
+    /// The mask of the shape has a word that does not lie in a value of this size, or words are not
+    /// aligned in it.
+    Mask {
+        /// The mask; bit i stands for word i.
+        mask: u64,
+        /// The size in bytes.
+        size: usize,
+        /// The alignment in bytes.
+        align: usize,
+    },
+}
+
+impl fmt::Display for InvalidType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            InvalidType::Align { align } => {
+                write!(f, "an alignment of {align} is not a power of two")
+            }
+            InvalidType::Size { size, align } => {
+                write!(f, "{size} bytes aligned to {align} are more than isize::MAX")
+            }
+            InvalidType::Mask { mask, size, align } => write!(
+                f,
+                "the words {mask:#b} do not lie, aligned, in {size} bytes aligned to {align}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for InvalidType {}
+
 /// Entries in a mutator's flat table of small shapes.
 pub const FLAT_SHAPES: usize = 512;
 
@@ -170,6 +218,9 @@ impl TypeInfo {
     ///
     /// `trace` and `drop` must have been made for the very type that has this size, alignment and
     /// shape: [`crate::mutator::Mutator::alloc`] relies on it, and its contract repeats it.
+    ///
+    /// # Panics
+    /// When there can be no such type; [`TypeInfo::try_new`] says so instead.
     pub const fn new(
         name: fn() -> &'static str,
         size: usize,
@@ -178,12 +229,80 @@ impl TypeInfo {
         trace: TraceFn,
         drop: Option<DropFn>,
     ) -> TypeInfo {
+        match TypeInfo::try_new(name, size, align, shape, trace, drop) {
+            Ok(info) => info,
+            Err(InvalidType::Align { .. }) => panic!("an alignment is a power of two"),
+            Err(InvalidType::Size { .. }) => panic!("the size of a type is at most isize::MAX"),
+            Err(InvalidType::Mask { .. }) => {
+                panic!("the words of a mask lie in the value, aligned")
+            }
+        }
+    }
+
+    /// Describes a type of which the numbers are known at run time only. As for [`TypeInfo::new`], the
+    /// functions must be those of the type.
+    ///
+    /// # Errors
+    /// When there can be no such type. (The size need not be a multiple of the alignment. In a slice, only
+    /// the first value is aligned then.)
+    pub const fn try_new(
+        name: fn() -> &'static str,
+        size: usize,
+        align: usize,
+        shape: Shape,
+        trace: TraceFn,
+        drop: Option<DropFn>,
+    ) -> Result<TypeInfo, InvalidType> {
+        if !align.is_power_of_two() {
+            return Err(InvalidType::Align { align });
+        }
+        if size > isize::MAX as usize - (align - 1) {
+            return Err(InvalidType::Size { size, align });
+        }
+        if let Shape::Words(mask) = shape {
+            let behind = (u64::BITS - mask.leading_zeros()) as usize * WORD_BYTES;
+            if mask != 0 && (behind > size || align < WORD_BYTES) {
+                return Err(InvalidType::Mask { mask, size, align });
+            }
+        }
         let size_class = SizeClass::for_layout(Bytes::new(size), align);
         let flat = match size_class {
             Some(class) => flat_index(class, shape, drop.is_some()),
             None => 0,
         };
-        TypeInfo { name, size, align, shape, trace, drop, size_class, flat }
+        Ok(TypeInfo { name, size, align, shape, trace, drop, size_class, flat })
+    }
+
+    /// The bytes that an object of a single value takes in its heap: a slot, or whole pages. (Values of less
+    /// than 16 bytes without pointers share theirs with others.) `None` when whole pages overflow.
+    pub const fn object_bytes(&self) -> Option<Bytes> {
+        slot_bytes(Bytes::new(self.size), self.align)
+    }
+
+    /// The bytes that a slice of `len` values takes in its heap, its counter included. `None` when the size
+    /// overflows; such a slice is refused.
+    pub const fn slice_bytes(&self, len: usize) -> Option<Bytes> {
+        match self.slice_extent(len) {
+            Some((_, wanted)) => slot_bytes(wanted, self.align),
+            None => None,
+        }
+    }
+
+    /// The bytes of `len` values, and what an object needs that holds them.
+    pub(crate) const fn slice_extent(&self, len: usize) -> Option<(Bytes, Bytes)> {
+        let used = match self.size.checked_mul(len) {
+            Some(used) if used <= isize::MAX as usize => used,
+            _ => return None,
+        };
+        // The values may end in the middle of a word, and the counter is a whole one.
+        let counter = match self.slice_counting() {
+            Counting::Trailer => 2 * WORD_BYTES - 1,
+            Counting::One => 0,
+        };
+        match used.checked_add(counter) {
+            Some(wanted) => Some((Bytes::new(used), Bytes::new(wanted))),
+            None => None,
+        }
     }
 
     /// The layout of an object that holds a single value.
@@ -215,6 +334,19 @@ impl TypeInfo {
             _ if self.drop.is_some() => Counting::Trailer,
             _ => Counting::One,
         }
+    }
+}
+
+/// The bytes of the slot, or of the pages, that an object of `wanted` bytes gets.
+const fn slot_bytes(wanted: Bytes, align: usize) -> Option<Bytes> {
+    if let Some(class) = SizeClass::for_layout(wanted, align) {
+        return Some(class.size());
+    }
+    // An empty value gets here by its alignment, and has an address of its own all the same.
+    let wanted = if wanted.get() == 0 { Bytes::new(1) } else { wanted };
+    match wanted.checked_pages() {
+        Some(pages) => Some(pages.bytes()),
+        None => None,
     }
 }
 

@@ -34,7 +34,7 @@ pub mod size_class;
 pub mod tracer;
 
 pub use arena::{Generation, HeapArena, Line, Table};
-pub use layout::{Counting, DropFn, Layout, Shape, TypeInfo};
+pub use layout::{Counting, DropFn, InvalidType, Layout, Shape, TypeInfo};
 pub use tracer::{EdgeSink, Reader, TraceFn, Tracer};
 
 use crate::addr::{Addr, AddrRange, Bytes, GRANULE_BYTES, PageCount, WORD_BYTES};

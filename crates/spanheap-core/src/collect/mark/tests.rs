@@ -14,7 +14,7 @@ use super::*;
 use crate::addr::PageCount;
 use crate::heap::cache::{SpanCache, Tint};
 use crate::heap::central::Config;
-use crate::os::Os;
+use crate::os::{Os, asan};
 use crate::span::{DropFn, Shape, Span, TypeInfo};
 use crate::tests::Random;
 use std::cell::{Cell, RefCell};
@@ -110,6 +110,7 @@ impl World {
                 self.cache.alloc_slice(&self.central, ty, bytes, tint).expect("memory");
             (at, bytes.get())
         };
+        asan::permit(at, Bytes::new(bytes));
         for word in 0..bytes / WORD_BYTES {
             // SAFETY: the slot is ours and has that many bytes. No word of a pointer mask keeps this value.
             unsafe { word_of(at, word).write(0x1001 + word) };

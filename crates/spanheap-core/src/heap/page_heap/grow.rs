@@ -15,7 +15,7 @@
 use super::{Inner, PageHeap, Refused, tables};
 use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
 use crate::offheap::Persistent;
-use crate::os::{Category, Os, OsError};
+use crate::os::{Category, Os, OsError, asan};
 use crate::pages::MAX_GROWN_CHUNKS;
 use crate::span::arena::{TABLE_BYTES, TABLES};
 use crate::span::{HeapArena, map};
@@ -121,6 +121,7 @@ impl PageHeap {
             unsafe { os.used(new, new.bytes()) }?;
             inner.ready_to = part.end();
         }
+        asan::forbid_range(part);
         inner.pages.grow(os, part)?;
         let pages = PageCount::new(part.bytes().get() / PAGE_BYTES);
         if whole_chunks {
@@ -163,7 +164,10 @@ impl PageHeap {
 /// was hinted and is taken is left alone: a hint never replaces what is there.
 fn reserve(os: &Os, last: Addr, bytes: Bytes) -> Result<AddrRange, OsError> {
     let align = Bytes::new(ARENA_BYTES);
-    let mut hint = if last.is_null() { map::hint(bytes.get()) } else { last };
+    let mut hint = match last.is_null() {
+        true => map::hint(bytes.get()),
+        false => map::hint_behind(last, bytes.get()),
+    };
     for _ in 0..HINTS {
         let base = os.reserve(Some(hint), bytes)?;
         if base == hint {

@@ -11,7 +11,7 @@
 use super::{LocalPages, PageHeap, Refused};
 use crate::addr::{AddrRange, Bytes, PAGE_BYTES, PageCount};
 use crate::offheap::Persistent;
-use crate::os::Os;
+use crate::os::{Os, asan};
 use crate::span::{Info, OwnedSpan, Span};
 
 /// Pages that belong to whoever holds this value. It may outlive its heap, and is of no use then.
@@ -54,6 +54,7 @@ impl PageHeap {
         let taken = self.take(os, memory, local, pages, align.max(Bytes::new(PAGE_BYTES)))?;
         let info = Info::manual(taken.base, pages);
         self.totals.add_manual(pages);
+        asan::permit_range(info.range());
         // SAFETY: the record is ours alone and describes nothing.
         let span = unsafe { Span::init_manual(taken.record, info) };
         super::set_page_map(info.range(), taken.record.as_ptr());

@@ -13,7 +13,7 @@ use crate::addr::{Addr, Bytes, WORD_BYTES};
 use crate::heap::central::{Central, Config};
 use crate::heap::class::{Class, ClassKey};
 use crate::heap::drops::Batch;
-use crate::os::{Os, SimOs};
+use crate::os::{Os, SimOs, asan};
 use crate::span::bits::Run;
 use crate::span::size_class::SizeClass;
 use crate::span::{Counting, Info, Layout};
@@ -77,6 +77,7 @@ impl Subject {
             }
             bits::set_run(&self.info, self.generation.table(), self.run(index));
             let object = self.slot(index);
+            asan::permit(object, Bytes::new(self.info.slot));
             // SAFETY: the slot is free, in a span of the test, and at least two words long.
             unsafe { object.as_ptr::<usize>().write(*next) };
             if self.info.counting == Counting::Trailer {
@@ -122,6 +123,7 @@ impl Subject {
         };
         if poison && self.info.drop.is_none() {
             for index in died {
+                asan::permit(self.slot(index), Bytes::new(self.info.slot));
                 // SAFETY: the slot lies in the span of the test.
                 let bytes = unsafe {
                     std::slice::from_raw_parts(self.slot(index).as_ptr::<u8>(), self.info.slot)
