@@ -29,13 +29,13 @@
 
 use super::class::Class;
 use crate::addr::{
-    ARENA_BYTES, ARENA_PAGES, Addr, AddrRange, Bytes, CHUNK_BYTES, GRANULE_BYTES, PAGE_BYTES,
-    PageCount,
+    ARENA_BYTES, ARENA_PAGES, Addr, AddrRange, Bytes, CHUNK_BYTES, ChunkIndex, GRANULE_BYTES,
+    PAGE_BYTES, PageCount,
 };
 use crate::bitmap;
 use crate::offheap::{FixedPool, Persistent};
 use crate::os::{Category, Os, OsError};
-use crate::pages::{MAX_GROWN_CHUNKS, PageAlloc, PageRun};
+use crate::pages::{ChunkView, MAX_GROWN_CHUNKS, PageAlloc, PageRun};
 use crate::span::arena::{ALL_TABLES, TABLE_BYTES, TABLES, table_bytes_for};
 use crate::span::{Generation, HeapArena, Info, OwnedSpan, Span, bits, map};
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -425,6 +425,19 @@ impl PageHeap {
             arena = NonNull::new(record.previous().cast_mut());
         }
         inner.pages.release(os);
+    }
+
+    /// Calls `read` with what is known about a chunk (`None`: it was never grown), under the lock, so it must
+    /// be short and must not allocate.
+    ///
+    /// While `read` runs, a span record that the page map names is not recycled: a span is taken out of the map
+    /// before its record is given up, which takes the lock, and enters it when its record has been written.
+    pub fn with_chunk<R>(
+        &self,
+        chunk: ChunkIndex,
+        read: impl FnOnce(Option<ChunkView<'_>>) -> R,
+    ) -> R {
+        read(self.inner.lock().pages.chunk(chunk))
     }
 }
 
