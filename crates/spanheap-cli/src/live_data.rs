@@ -32,8 +32,10 @@ struct Item<'gc> {
 
 type Slot<'gc> = GcCell<'gc, Option<Gc<'gc, Item<'gc>>>>;
 
+type SlotsRoot = Root<Rootable![[Slot<'_>]]>;
+
 struct Segment {
-    slots: Root<Rootable![[GcCell<'_, Option<Gc<'_, Item<'_>>>>]]>,
+    slots: SlotsRoot,
     bytes: u64,
 }
 

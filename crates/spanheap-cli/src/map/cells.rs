@@ -124,7 +124,7 @@ fn class(pages: &[PageState], look: Look) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use spanheap::PageState::{self, Free, Held, Large, Reserved, Returned, Small};
+    use spanheap::PageState::{Free, Held, Large, Reserved, Returned, Small};
 
     use super::{COLUMNS, Cell, Look, Scale, cell};
 
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn rows_end_with_the_last_that_was_grown() {
         let mut pages = vec![Reserved; 8192];
-        pages[2 * COLUMNS * 8] = PageState::Free;
+        pages[2 * COLUMNS * 8] = Free;
         let scale = Scale { pages: 8 };
         let rows = scale.rows(&pages);
         assert_eq!(rows.len(), 3);

@@ -16,8 +16,9 @@ mod svg;
 mod text;
 mod workload;
 
-use std::io::{IsTerminal, stdout};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write, stdout};
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,7 @@ struct Shot {
 /// Runs a workload and draws its heap.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let (duration, every) = check(options)?;
+    let mut svg = options.svg.as_deref().map(SvgFile::create).transpose()?;
     let heap = Heap::builder().build().map_err(|error| Failure::new(error.to_string()))?;
     let progress = Progress::default();
     let started = Instant::now();
@@ -103,7 +105,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let shot = shoot(options, &heap, started);
             screen.show(&shot)?;
             if next >= duration {
-                return options.svg.as_ref().map_or(Ok(()), |path| write_svg(path, &shot));
+                return svg.as_mut().map_or(Ok(()), |file| file.write(&shot));
             }
             // Drawing may have taken longer than the interval; what was missed is left out.
             next = (next + every).max(started.elapsed()).min(duration);
@@ -186,7 +188,25 @@ impl Screen {
     }
 }
 
-fn write_svg(path: &PathBuf, shot: &Shot) -> Result<()> {
-    std::fs::write(path, svg::draw(shot))
-        .map_err(|error| Failure::new(format!("{}: cannot be written: {error}", path.display())))
+/// The file that the last picture goes to. It is made before the workload runs: whoever has waited for a
+/// picture should not learn then that it cannot be written.
+struct SvgFile<'a> {
+    path: &'a Path,
+    file: File,
+}
+
+impl<'a> SvgFile<'a> {
+    fn create(path: &'a Path) -> Result<SvgFile<'a>> {
+        let file = File::create(path).map_err(|error| cannot_write(path, &error))?;
+        Ok(SvgFile { path, file })
+    }
+
+    fn write(&mut self, shot: &Shot) -> Result<()> {
+        let written = self.file.write_all(svg::draw(shot).as_bytes());
+        written.map_err(|error| cannot_write(self.path, &error))
+    }
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("{}: cannot be written: {error}", path.display()))
 }

@@ -18,7 +18,7 @@ use crate::output::bytes;
 /// Edge of a cell.
 const CELL: usize = 11;
 /// Room for the offsets on the left.
-const MARGIN: usize = 76;
+const MARGIN: usize = 72;
 /// Height of a line of text.
 const LINE: usize = 18;
 /// Width of the whole.
@@ -28,9 +28,10 @@ const MAX_CLASSES: usize = 40;
 
 const STYLE: &str = "<style>
 svg { font: 12px ui-monospace, Menlo, Consolas, monospace; --ink: #24292f; --faint: #8c959f; }
-text { fill: var(--ink); white-space: pre; }
+text { fill: var(--ink); }
 .title { font-size: 15px; font-weight: bold; }
 .faint { fill: var(--faint); }
+.label { fill: var(--faint); font-size: 10px; }
 .reserved { fill: #8c959f; fill-opacity: 0; }
 .returned { fill: #8c959f; fill-opacity: 0.25; }
 .free { fill: #e3a008; fill-opacity: 0.55; }
@@ -69,7 +70,7 @@ pub(super) fn draw(shot: &Shot) -> String {
     let Drawing { out, y, .. } = drawing;
     let height = y + LINE;
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" xml:space=\"preserve\" width=\"{WIDTH}\" height=\"{height}\" \
          viewBox=\"0 0 {WIDTH} {height}\">\n{STYLE}{out}</svg>\n"
     )
 }
@@ -93,7 +94,7 @@ impl Drawing {
         self.text(10, "title", &format!("spanheap map: {}", shot.workload));
         self.y += LINE;
         let (elapsed, cycles) = (shot.elapsed.as_secs_f64(), stats.cycles);
-        let cell = shot.scale.pages * PAGE_BYTES >> 10;
+        let cell = (shot.scale.pages * PAGE_BYTES) >> 10;
         let line = format!("after {elapsed:.1} s and {cycles} cycles; a cell is {cell} KiB");
         self.text(10, "", &line);
         self.y += LINE;
@@ -170,9 +171,9 @@ impl Drawing {
 
     fn row(&mut self, pages: usize, arena: &ArenaPicture, row: &Row) {
         let y = self.y;
-        let label = format!("{:>6} MiB", row.first_page * PAGE_BYTES >> 20);
+        let label = format!("{:>6} MiB", (row.first_page * PAGE_BYTES) >> 20);
         self.y = y + CELL - 2;
-        self.text(4, "faint", &label);
+        self.text(4, "label", &label);
         self.y = y + CELL;
         let mut column = 0;
         for run in row.cells.chunk_by(|a, b| a == b) {

@@ -217,12 +217,16 @@ struct Tree<'gc> {
     right: Option<Gc<'gc, Tree<'gc>>>,
 }
 
+type Slot<'gc> = GcCell<'gc, Option<Gc<'gc, Tree<'gc>>>>;
+
+type SlotsRoot = Root<Rootable![[Slot<'_>]]>;
+
 /// Trees that a thread keeps.
 const KEPT_TREES: usize = 16;
 
 fn trees(heap: &Heap, number: usize, progress: &Progress) -> Result<()> {
     let mut random = Random::new(number as u64);
-    let kept: Root<Rootable![[GcCell<'_, Option<Gc<'_, Tree<'_>>>>]]> = heap
+    let kept: SlotsRoot = heap
         .enter(|mc| {
             let slots = mc.try_alloc_slice((0..KEPT_TREES).map(|_| GcCell::new(None)))?;
             Ok(mc.root(slots))

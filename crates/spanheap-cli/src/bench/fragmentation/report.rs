@@ -169,9 +169,9 @@ impl Report<'_> {
             let Some(row) = self.worst(case) else { continue };
             let ratio = row.refilled.ratios()[0];
             let verdict = match case {
-                Case::Scattered => "",
-                Case::Spans if ratio < BOUND => ", within the bound of 1.3",
-                Case::Spans => ", OVER the bound of 1.3",
+                Case::Scattered => String::new(),
+                Case::Spans if ratio < BOUND => format!(", within the bound of {BOUND}"),
+                Case::Spans => format!(", OVER the bound of {BOUND}"),
             };
             let (case, slot) = (case.name(), row.slot);
             output::line(&format!(

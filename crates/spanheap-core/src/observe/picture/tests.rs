@@ -1,3 +1,10 @@
+//! Pictures of heaps whose contents are known: against the walk over all spans, page by page, and while
+//! everything changes.
+//!
+//! # Safety
+//! The objects of these tests have no pointers and are never used; the walk is taken when nothing runs.
+#![allow(unsafe_code)]
+
 use super::*;
 use crate::addr::WORD_BYTES;
 use crate::collect::Options;
