@@ -15,7 +15,7 @@
 //! | [`heap`] | page heap, classes, sweeping, span caches |
 //! | [`collect`] | phases and grace periods, marking, roots, the pacer |
 //! | [`mutator`] | a thread's handle: entering, allocating, the write barrier; the heap as a value |
-//! | [`observe`] | statistics, and a walk over all spans to hold them to |
+//! | [`observe`] | statistics, a picture of all pages, and a walk over all spans to hold them to |
 //!
 //! # Life of an object
 //! 1. [`mutator::Mutator::alloc`] takes the next slot of a free run: compare, add.

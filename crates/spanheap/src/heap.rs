@@ -10,6 +10,7 @@ use core::fmt;
 use spanheap_core::addr::Bytes;
 use spanheap_core::collect::{Options, Policy};
 use spanheap_core::mutator::{Heap as CoreHeap, NewHeapError};
+use spanheap_core::observe::Picture;
 use spanheap_core::os::Os;
 use std::sync::Arc;
 
@@ -156,6 +157,22 @@ impl Heap {
     pub fn release_memory(&self) -> usize {
         let _ = self.collect();
         self.core.release_free_memory().get()
+    }
+
+    /// What each page of the heap is used for, and how full its classes of spans are. It is taken while the
+    /// program goes on, and costs a pass over a table of eight bytes per page and a cache line for each page in
+    /// use: milliseconds for a gigabyte.
+    ///
+    /// ```
+    /// let heap = spanheap::Heap::new();
+    /// let text = "name ".repeat(20_000);
+    /// heap.enter(|mc| mc.alloc_str(&text).len());
+    /// let totals = heap.picture().totals();
+    /// assert_eq!(totals.large.get(), 13 * 8192);
+    /// ```
+    #[must_use]
+    pub fn picture(&self) -> Picture {
+        Picture::of(&self.core)
     }
 
     /// What the heap holds and what its collector has done so far.

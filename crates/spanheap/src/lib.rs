@@ -178,7 +178,7 @@
 //!
 //! Pages that a cycle has emptied are used again by the heap; they are returned to the system when the heap
 //! is dropped. [`Heap::stats`] says what the heap holds, when the next cycle is due, and the longest time
-//! that any thread was held up, and why.
+//! that any thread was held up, and why; [`Heap::picture`] shows what each page is used for.
 //!
 //! # When something seems wrong
 //! Three settings make a heap check itself, at a price: [`HeapBuilder::checkmark`] verifies each cycle by a
@@ -225,6 +225,7 @@ pub use root::Root;
 pub use rootable::__DynRootable;
 pub use rootable::Rootable;
 pub use spanheap_core::heap::OutOfMemory;
+pub use spanheap_core::observe::{ArenaPicture, ClassPicture, PageState, PageTotals, Picture};
 pub use spanheap_core::os;
 pub use spanheap_core::span::layout::Shape;
 pub use spanheap_derive::Trace;

@@ -9,21 +9,26 @@
 //! languages do without a choice. It panics when there is no memory; [`contain`] makes that an error
 //! like the others.
 //!
+//! Two benchmarks are about memory and not about time, and have options of their own: [`phases`] asks whether
+//! memory comes back after a peak, [`fragmentation`] how much of it free slots hold.
+//!
 //! What is measured is the process: wall time of the workload, CPU time and peak memory from the
 //! operating system. A collector that works on other threads cannot hide there.
 
 mod binary_trees;
+mod fragmentation;
 mod gcbench;
 mod histogram;
 mod message_bus;
 mod params;
+mod phases;
 mod report;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use spanheap::{Heap, OutOfMemory};
 
 use crate::failure::{Failure, Result};
@@ -34,9 +39,14 @@ use report::Report;
 
 /// What `spanheap bench` is told.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    memory: Option<Memory>,
     /// binary-trees, gcbench or message-bus.
-    workload: String,
+    #[arg(required = true)]
+    workload: Option<String>,
     /// How many threads share the work, 1 to 1024.
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -49,6 +59,21 @@ pub(crate) struct Options {
     /// How much the heap may grow over what was live before the next cycle, in percent.
     #[arg(long, default_value_t = 100)]
     gc_percent: u32,
+}
+
+const EXAMPLES: &str = "Examples:
+  spanheap bench binary-trees --set depth=18
+  spanheap bench message-bus --threads 2 --json
+  spanheap bench phases --large 1GiB --phase-seconds 5
+  spanheap bench fragmentation --free random";
+
+/// The benchmarks that are about memory.
+#[derive(Subcommand)]
+enum Memory {
+    /// Live data of changing size: does memory come back?
+    Phases(phases::Options),
+    /// Half of the objects of each size freed: how much memory do the others hold?
+    Fragmentation(fragmentation::Options),
 }
 
 /// More threads than this are a typing error.
@@ -75,19 +100,20 @@ const WORKLOADS: [Workload; 3] = [binary_trees::WORKLOAD, gcbench::WORKLOAD, mes
 
 /// Runs the workload that `options` name.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let Some(workload) = WORKLOADS.iter().find(|workload| workload.name == options.workload) else {
+    match &options.memory {
+        Some(Memory::Phases(options)) => return contain(|| phases::run(options)),
+        Some(Memory::Fragmentation(options)) => return contain(|| fragmentation::run(options)),
+        None => {}
+    }
+    let name = options.workload.as_deref().unwrap_or_default();
+    let Some(workload) = WORKLOADS.iter().find(|workload| workload.name == name) else {
         let names = WORKLOADS.map(|workload| workload.name).join(", ");
         return Err(Failure::new(format!(
-            "there is no workload {:?}; there are {names}",
-            options.workload
+            "there is no workload {name:?}; there are {names}, and with options of their own, which follow \
+             the name, phases and fragmentation"
         )));
     };
-    if !(1..=MAX_THREADS).contains(&options.threads) {
-        return Err(Failure::new(format!(
-            "--threads is {}, it must be 1 to {MAX_THREADS}",
-            options.threads
-        )));
-    }
+    check_threads(options.threads)?;
     let params = Params::parse(workload.keys, &options.set, options.threads)?;
     check_footprint(workload, &params)?;
     let heap = Heap::builder()
@@ -112,22 +138,36 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.json { output::line(&report.json()?) } else { report.print() }
 }
 
+/// Refuses numbers of threads that make no sense.
+pub(crate) fn check_threads(threads: usize) -> Result<()> {
+    if (1..=MAX_THREADS).contains(&threads) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("--threads is {threads}, it must be 1 to {MAX_THREADS}")))
+}
+
 /// Refuses sizes that this machine cannot hold, before the operating system has to end the process.
 fn check_footprint(workload: &Workload, params: &Params) -> Result<()> {
-    let memory = process::machine_memory();
     match (workload.footprint)(params) {
-        Some(bytes) if memory == 0 || bytes <= memory => Ok(()),
-        Some(bytes) => Err(Failure::new(format!(
-            "{}: these parameters keep {} alive, this machine has {}",
-            workload.name,
-            output::bytes(bytes),
-            output::bytes(memory),
-        ))),
+        Some(bytes) => check_fits(workload.name, bytes),
         None => Err(Failure::new(format!(
             "{}: these parameters make a size that overflows 64 bits",
             workload.name
         ))),
     }
+}
+
+/// Refuses to keep so many bytes alive if the machine has less.
+fn check_fits(workload: &str, bytes: u64) -> Result<()> {
+    let memory = process::machine_memory();
+    if memory == 0 || bytes <= memory {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "{workload}: these parameters keep {} alive, this machine has {}",
+        output::bytes(bytes),
+        output::bytes(memory),
+    )))
 }
 
 /// Runs a workload; a panic for want of memory becomes a failure.

@@ -31,6 +31,7 @@ use clap::Args;
 use spanheap::{Collected, GcMutex, Heap};
 
 use crate::failure::{Failure, Result};
+use crate::random::Random;
 use crate::{output, process};
 use document::{Cache, CacheRoot};
 use sources::Source;
@@ -85,6 +86,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     drop(shared);
     empty(&heap)?;
     output::line(&format!("verified {verified} documents, heap empty"))
+}
+
+/// One step of the demo's work, for any thread to take.
+pub(crate) type Step<'a> = dyn Fn(&mut Random) -> Result<()> + Sync + 'a;
+
+/// Fills a cache in a heap of somebody else's, and lends `body` the demo's steps on it.
+pub(crate) fn with_steps<R>(heap: &Heap, body: impl FnOnce(&Step<'_>) -> Result<R>) -> Result<R> {
+    let sources = sources::load(&[])?;
+    let slots = slots(&sources);
+    let shared = Shared::new(heap.clone(), cache(heap, slots)?, &sources, slots);
+    worker::fill(&shared)?;
+    body(&|random| worker::step(&shared, random))
 }
 
 /// Refuses numbers that make no sense; returns the duration.

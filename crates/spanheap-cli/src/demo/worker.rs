@@ -110,7 +110,7 @@ pub(super) fn work(shared: &Shared<'_>, number: usize) {
 }
 
 /// Fills slots until none is left to fill.
-fn fill(shared: &Shared<'_>) -> Result<()> {
+pub(super) fn fill(shared: &Shared<'_>) -> Result<()> {
     loop {
         let slot = shared.next_slot.fetch_add(1, Relaxed);
         if slot >= shared.slots || shared.failure().is_some() {
@@ -142,7 +142,7 @@ fn attempt(
 }
 
 /// One random step.
-fn step(shared: &Shared<'_>, random: &mut Random) -> Result<()> {
+pub(super) fn step(shared: &Shared<'_>, random: &mut Random) -> Result<()> {
     let slot = random.below(shared.slots);
     let counts = &shared.counts;
     let (count, action): (_, Action) = match random.below(100) {

@@ -29,5 +29,5 @@ pub(crate) mod zero;
 
 pub(crate) use central::Central;
 pub use error::OutOfMemory;
-pub use page_heap::{ManualSpan, PageTotals};
+pub use page_heap::{ManualSpan, PageAccount};
 pub(crate) use page_heap::{Force, Refused};

@@ -1,8 +1,10 @@
-//! Statistics: a snapshot of what a heap holds and what its collector has done, and a walk over all spans to
-//! check it by.
+//! Statistics: a snapshot of what a heap holds and what its collector has done; a picture of its pages; and a
+//! walk over all spans to check both by.
 
+mod picture;
 mod walk;
 
+pub use picture::{ArenaPicture, ClassPicture, PageState, PageTotals, Picture};
 pub use walk::Walk;
 
 use crate::addr::Bytes;

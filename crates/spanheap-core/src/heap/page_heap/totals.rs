@@ -21,7 +21,7 @@ pub(super) struct Totals {
 
 /// How many bytes of a heap's pages are in which state.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct PageTotals {
+pub struct PageAccount {
     /// Of all pages that the heap has grown by.
     pub grown: Bytes,
     /// In spans with objects.
@@ -39,11 +39,11 @@ fn bytes(pages: &AtomicUsize) -> Bytes {
 }
 
 impl Totals {
-    pub(super) fn read(&self) -> PageTotals {
+    pub(super) fn read(&self) -> PageAccount {
         let (released, manual) = (bytes(&self.released), bytes(&self.manual));
         let (in_use, grown) = (bytes(&self.in_use), bytes(&self.grown));
         let free = grown.saturating_sub(in_use + manual + released);
-        PageTotals { grown, in_use, manual, free, released }
+        PageAccount { grown, in_use, manual, free, released }
     }
 
     pub(super) fn in_use(&self) -> Bytes {

@@ -3,6 +3,9 @@
 //! Every mistake that a user can make gets one line on standard error that begins with `error: `, and exit
 //! code 1; what clap refuses has exit code 2. Nothing here depends on how long anything takes.
 
+mod map;
+mod memory;
+
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -152,6 +155,15 @@ fn what_cannot_be_understood_is_a_usage_error() {
         &["demo", "--colour"],
         &["bench"],
         &["bench", "binary-trees", "--gc-percent", "x"],
+        &["bench", "phases", "--large", "64M"],
+        &["bench", "phases", "--small", "-1"],
+        &["bench", "phases", "--set", "large=1"],
+        &["bench", "fragmentation", "--free", "all"],
+        &["bench", "fragmentation", "--fill", "99999999TiB"],
+        &["bench", "fragmentation", "--sizes", "16,x"],
+        &["map", "--workload", "quicksort"],
+        &["map", "--once", "--every", "1"],
+        &["map", "--colour", "red"],
         &["dance"],
         &[],
     ] {
@@ -163,16 +175,30 @@ fn what_cannot_be_understood_is_a_usage_error() {
 
 #[test]
 fn help_and_version_are_no_errors() {
-    assert!(succeed(&["--help"]).contains("demo"));
+    for arguments in [
+        &["--help"][..],
+        &["demo", "--help"],
+        &["map", "--help"],
+        &["bench", "--help"],
+        &["bench", "phases", "--help"],
+        &["bench", "fragmentation", "--help"],
+    ] {
+        let text = succeed(arguments);
+        assert!(text.contains("Usage: spanheap"), "{text}");
+        let examples = text.contains("Examples:\n  spanheap ");
+        assert!(examples || arguments[0] == "demo", "no examples: {text}");
+    }
     assert!(succeed(&["--version"]).starts_with("spanheap "));
 }
 
 /// The reader of the results goes away before there are any: `spanheap .. | true`.
 #[test]
 fn a_closed_pipe_is_no_error() {
-    for arguments in
-        [&["demo", "--seconds", "0"][..], &["bench", "binary-trees", "--set", "depth=4"]]
-    {
+    for arguments in [
+        &["demo", "--seconds", "0"][..],
+        &["bench", "binary-trees", "--set", "depth=4"],
+        &["map", "--workload", "trees", "--seconds", "0.2", "--every", "0.05"],
+    ] {
         let mut child = Command::new(env!("CARGO_BIN_EXE_spanheap"))
             .args(arguments)
             .stdout(Stdio::piped())
@@ -301,7 +327,8 @@ fn bench_refuses_what_it_cannot_do() {
     let workload = fail(&["bench", "quicksort"]);
     assert_eq!(
         workload,
-        "there is no workload \"quicksort\"; there are binary-trees, gcbench, message-bus"
+        "there is no workload \"quicksort\"; there are binary-trees, gcbench, message-bus, and with \
+         options of their own, which follow the name, phases and fragmentation"
     );
     for (arguments, expected) in [
         (&["binary-trees", "--set", "width=3"][..], "there is no key \"width\"; there are depth"),
@@ -353,6 +380,7 @@ fn want_of_memory_is_an_error() {
         &["binary-trees", "--set", "depth=19"][..],
         &["gcbench", "--set", "longlived=20"],
         &["message-bus", "--set", "messages=70000"],
+        &["phases", "--small", "0", "--large", "150MiB", "--phase-seconds", "0"],
     ] {
         let mut errors = 0;
         let mut results = 0;
