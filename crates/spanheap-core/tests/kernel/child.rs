@@ -16,16 +16,20 @@ pub struct Outcome {
 }
 
 /// In the child: runs the body and returns `None`. Else: starts the child, waits for it, and says how
-/// it ended. `test` is the path of the calling test, as the test program prints it.
-pub fn outcome(test: &str, body: impl FnOnce()) -> Option<Outcome> {
-    if std::env::var(VARIABLE).is_ok_and(|name| name == test) {
-        body();
-        // The parent looks for this line: a child that found no such test would end well, too.
-        println!("the child has run {test}");
+/// it ended. `test` is the path of the calling test, as the test program prints it; `variant` tells the
+/// children of one test apart.
+pub fn outcome(test: &str, variant: &str, body: impl FnOnce()) -> Option<Outcome> {
+    let id = format!("{test}/{variant}");
+    if let Ok(wanted) = std::env::var(VARIABLE) {
+        if wanted == id {
+            body();
+            // The parent looks for this line: a child that found no such test would end well, too.
+            println!("the child has run {id}");
+        }
         return None;
     }
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(VARIABLE, test);
+    child.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(VARIABLE, &id);
     let output = child.output().unwrap();
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
@@ -35,12 +39,19 @@ pub fn outcome(test: &str, body: impl FnOnce()) -> Option<Outcome> {
 
 /// The same, for a child that is to end well.
 #[track_caller]
-pub fn run(test: &str, body: impl FnOnce()) {
-    if let Some(outcome) = outcome(test, body) {
-        assert_eq!((outcome.signal, outcome.code), (None, Some(0)), "the child of {test}");
-        let ran = format!("the child has run {test}");
+pub fn run_variant(test: &str, variant: &str, body: impl FnOnce()) {
+    if let Some(outcome) = outcome(test, variant, body) {
+        let end = (outcome.signal, outcome.code);
+        assert_eq!(end, (None, Some(0)), "the child of {test}/{variant}");
+        let ran = format!("the child has run {test}/{variant}");
         assert!(outcome.output.contains(&ran), "there is no test {test}");
     }
+}
+
+/// The same, for a test with one child.
+#[track_caller]
+pub fn run(test: &str, body: impl FnOnce()) {
+    run_variant(test, "only", body);
 }
 
 /// Sets the soft limit of a resource, and returns the one before. Up to the hard limit it can be raised
