@@ -295,6 +295,40 @@ fn a_guarded_page_costs_no_mapping_with_markers_and_two_without() {
     }
 }
 
+/// Threads guard and unguard pages that lie between each other's; the share is not enough for all of them.
+#[test]
+fn threads_guard_pages_side_by_side() {
+    let options = NativeBuilder::default().guard_markers(false).split_limit(16);
+    let (os, threads, rounds) = (Os::native_with(&options), 4, 300);
+    let range = ready_range(&os, threads * 16);
+    let page = os.page_size();
+    std::thread::scope(|s| {
+        for t in 0..threads {
+            let os = &os;
+            s.spawn(move || {
+                let probe = Probe::new();
+                for round in 0..rounds {
+                    let index = (round * 7 % 16) * threads + t;
+                    let at = range.base() + Bytes::new(index * page.get());
+                    let mine = AddrRange::at(at, page);
+                    bytes_of(mine).fill(1);
+                    let expected = match guard(os, mine) {
+                        Guarding::Faults => None,
+                        Guarding::ReadsZero => Some(0),
+                    };
+                    assert_eq!(probe.read(at), expected);
+                    unguard(os, mine).unwrap();
+                    used(os, mine, page).unwrap();
+                    assert!(bytes_of(mine).iter().all(|&byte| byte == 0));
+                }
+            });
+        }
+    });
+    assert_eq!(os.features().splits, 0);
+    assert_eq!(mappings::count_in(range), 1);
+    release_ready(&os, range);
+}
+
 #[test]
 fn guarding_by_policy_reads_zeros_and_forgets_what_was_written() {
     let options = NativeBuilder::default().guard_markers(false).split_limit(0);

@@ -11,7 +11,7 @@
 use super::Mutator;
 use crate::collect::{Collector, Options};
 use crate::fatal::fatal;
-use crate::os::{Os, OsError};
+use crate::os::{Features, Os, OsError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -94,6 +94,13 @@ impl Heap {
     pub fn collect(&self) {
         let ticket = self.collector.request();
         self.collector.control().wait(ticket);
+    }
+
+    /// What the system was found to offer to this heap and what it has refused so far, and the barrier that
+    /// is in use.
+    pub fn features(&self) -> Features {
+        let barrier = self.collector.fence().kind();
+        self.collector.central().os().features().with_barrier(barrier)
     }
 
     /// The collector, for statistics.

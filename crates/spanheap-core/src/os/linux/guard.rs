@@ -25,7 +25,7 @@
 //! protections, so that the list and the kernel agree.
 //!
 //! # Safety
-//! As in `linux/mod.rs`.
+//! As in `os/linux/mod.rs`.
 #![allow(unsafe_code)]
 
 use libc::{PROT_NONE, PROT_READ, PROT_WRITE};

@@ -243,6 +243,11 @@ impl SimOs {
         self.lock().calls
     }
 
+    /// The ranges that were released so far, those included that this system did not take back.
+    pub fn releases(&self) -> usize {
+        self.lock().releases
+    }
+
     /// From now on exactly the `n`-th fallible call fails, counted from the first one ever.
     pub fn set_fail_call(&self, n: Option<usize>) {
         self.lock().fail_call = n;
