@@ -5,6 +5,7 @@
 //!     readable and writable  =  mapped + what is guarded without a change of mappings
 //!     inaccessible           =  reserved - that
 //!     in memory              <= ready
+//!     splits                 =  two for each run of pages that lost their access
 //! ```
 //!
 //! 10 000 operations for each way of guarding; with `SPANHEAP_LONG=1`, a million.
@@ -21,6 +22,8 @@ use spanheap_core::os::{Category, Guarding, NativeBuilder, Os};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Reserved,
+    /// Reserved, after `fault`.
+    Faulted,
     /// Guarded; whether the kernel lists the page as accessible.
     Guarded(bool),
     Prepared,
@@ -108,7 +111,7 @@ impl Driver {
         let (os, bytes, none) = (&self.os, range.bytes(), Bytes::ZERO);
         let ready = if state == State::Ready { bytes } else { none };
         match (state, choice) {
-            (State::Reserved, _) => {
+            (State::Reserved | State::Faulted, _) => {
                 // SAFETY: a run of pages that this driver owns alone (O1), and that nobody uses (O2).
                 unsafe { os.map(range, category) }.unwrap();
                 State::Prepared
@@ -126,7 +129,7 @@ impl Driver {
             (State::Prepared | State::Ready, 1) => {
                 // SAFETY: as above.
                 unsafe { os.fault(range, category, ready) }.unwrap();
-                State::Reserved
+                State::Faulted
             }
             (State::Prepared, _) => {
                 // SAFETY: as above.
@@ -155,6 +158,18 @@ impl Driver {
         unsafe { self.os.release(whole, region.category, mapped, ready) };
     }
 
+    /// The runs of pages that lost their access.
+    fn count_splits(&self) -> usize {
+        let lost = |state| matches!(state, State::Faulted | State::Guarded(false));
+        let mut pages: Vec<usize> = Vec::new();
+        for region in &self.regions {
+            let lost = region.pages.iter().enumerate().filter(|&(_, &page)| lost(page));
+            pages.extend(lost.map(|(i, _)| region.base.get() + i * self.page));
+        }
+        pages.sort_unstable();
+        pages.chunk_by(|a, b| a + self.page == *b).count()
+    }
+
     /// Compares the sums with the kernel's list. (How much is in memory is asked only where a huge page
     /// cannot cover pages that were never touched.)
     fn check(&self, memory: bool) {
@@ -169,6 +184,7 @@ impl Driver {
         let expected = counted.mapped_total() + Bytes::new(guarded * self.page);
         assert_eq!(open, expected, "readable and writable");
         assert_eq!(closed, counted.reserved() - expected, "inaccessible");
+        assert_eq!(self.os.features().splits, 2 * self.count_splits(), "mappings that are split");
         assert_eq!(open + closed, owned.iter().map(|range| range.bytes()).sum());
         assert!(counted.leaked() == Bytes::ZERO);
         let resident: usize = owned.iter().map(|&range| resident_bytes(range, self.page)).sum();
