@@ -9,12 +9,15 @@
 //! Reads and writes the first word of pages that are Ready, as the model knows and the `Os` under
 //! test has agreed; each page belongs to the one thread that runs the sequence.
 
+mod kernel;
+
+use kernel::Probe;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use spanheap_core::addr::{Addr, AddrRange, Bytes};
-use spanheap_core::os::{Category, Os, OsError, SimOs};
+use spanheap_core::os::{Category, Guarding, NativeBuilder, Os, OsError, SimOs};
 
 const SEED: u64 = 0x05_2026;
 
@@ -28,12 +31,15 @@ enum Kind {
     Used,
     Unused,
     Fault,
+    Guard,
+    Unguard,
     Release,
     Hint,
+    Collapse,
     Touch,
 }
 
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 14] = [
     Kind::Reserve,
     Kind::ReserveNear,
     Kind::ReserveAligned,
@@ -42,8 +48,11 @@ const KINDS: [Kind; 11] = [
     Kind::Used,
     Kind::Unused,
     Kind::Fault,
+    Kind::Guard,
+    Kind::Unguard,
     Kind::Release,
     Kind::Hint,
+    Kind::Collapse,
     Kind::Touch,
 ];
 
@@ -81,16 +90,25 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 enum State {
     None,
     Reserved,
+    Guarded,
     Prepared,
     Ready,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Page {
     state: State,
     category: Category,
     /// The first word, where it is defined.
     word: Option<u64>,
+    /// What an access does, if the page is guarded.
+    faults: bool,
+}
+
+impl Page {
+    fn new(state: State, category: Category, word: Option<u64>) -> Page {
+        Page { state, category, word, faults: false }
+    }
 }
 
 // The operations under the contract of ranges, with the promise of this file.
@@ -116,6 +134,16 @@ fn fault(os: &Os, range: AddrRange, category: Category, ready: Bytes) -> Result<
     unsafe { os.fault(range, category, ready) }
 }
 
+fn guard(os: &Os, range: AddrRange, category: Category, ready: Bytes) -> Guarding {
+    // SAFETY: as above.
+    unsafe { os.guard(range, category, ready) }
+}
+
+fn unguard(os: &Os, range: AddrRange, category: Category) -> Result<(), OsError> {
+    // SAFETY: as above.
+    unsafe { os.unguard(range, category) }
+}
+
 fn release(os: &Os, range: AddrRange, category: Category, mapped: Bytes, ready: Bytes) {
     // SAFETY: as above.
     unsafe { os.release(range, category, mapped, ready) };
@@ -127,6 +155,7 @@ struct Model {
     page_size: usize,
     regions: Vec<(Addr, Vec<Page>)>,
     stamp: u64,
+    probe: Probe,
 }
 
 /// A run of pages in the model.
@@ -140,7 +169,7 @@ struct Run {
 impl Model {
     fn new(os: Os, sim: Option<Arc<SimOs>>) -> Model {
         let page_size = os.page_size().get();
-        Model { os, sim, page_size, regions: Vec::new(), stamp: 0 }
+        Model { os, sim, page_size, regions: Vec::new(), stamp: 0, probe: Probe::new() }
     }
 
     /// The longest run from the step's page on, up to its count, of pages that the step may change.
@@ -189,7 +218,7 @@ impl Model {
             }
             _ => self.os.reserve(None, bytes),
         };
-        let page = Page { state: State::Reserved, category: Category::Heap, word: None };
+        let page = Page::new(State::Reserved, Category::Heap, None);
         if let Ok(base) = base {
             self.add_region(base, step.count, page);
         }
@@ -198,7 +227,7 @@ impl Model {
     fn alloc(&mut self, step: &Step) {
         let category = Category::ALL[step.category];
         let bytes = Bytes::new(step.count * self.page_size);
-        let page = Page { state: State::Ready, category, word: Some(0) };
+        let page = Page::new(State::Ready, category, Some(0));
         if let Ok(base) = self.os.alloc(bytes, category) {
             self.add_region(base, step.count, page);
         }
@@ -208,7 +237,7 @@ impl Model {
         let category = Category::ALL[step.category];
         let Some(run) = self.run(step, |page| page.state == State::Reserved) else { return };
         if map(&self.os, self.range(run), category).is_ok() {
-            self.pages(run).fill(Page { state: State::Prepared, category, word: Some(0) });
+            self.pages(run).fill(Page::new(State::Prepared, category, Some(0)));
         }
     }
 
@@ -240,11 +269,58 @@ impl Model {
         }
     }
 
+    fn guard(&mut self, step: &Step) {
+        let Some(category) = self.first_category(step) else { return };
+        let legal = |page: &Page| is_mapped(page) && page.category == category;
+        let Some(run) = self.run(step, legal) else { return };
+        let ready = self.bytes_in(run, State::Ready);
+        let before = self.os.features().guards_without_fault;
+        let faults = guard(&self.os, self.range(run), category, ready) == Guarding::Faults;
+        let counted = self.os.features().guards_without_fault - before;
+        assert_eq!(counted, u64::from(!faults));
+        for page in self.pages(run) {
+            (page.state, page.faults) = (State::Guarded, faults);
+        }
+        self.check_guarded(run);
+    }
+
+    /// What the answers have promised is what happens, on the kernel.
+    fn check_guarded(&mut self, run: Run) {
+        let (range, size) = (self.range(run), self.page_size);
+        if self.sim.is_some() {
+            return;
+        }
+        for i in 0..run.count {
+            let page = self.pages(run)[i];
+            let last = range.base() + Bytes::new((i + 1) * size - 1);
+            let expected = if page.faults { None } else { Some(0) };
+            assert_eq!(self.probe.read(last), expected, "{page:?}");
+        }
+    }
+
+    fn unguard(&mut self, step: &Step) {
+        let guarded = |page: &Page| page.state == State::Guarded;
+        let Some(run) = self.run(step, guarded) else { return };
+        let category = self.pages(run)[0].category;
+        let legal = |page: &Page| guarded(page) && page.category == category;
+        let Some(run) = self.run(step, legal) else { return };
+        self.check_guarded(run);
+        if unguard(&self.os, self.range(run), category).is_ok() {
+            self.pages(run).fill(Page::new(State::Prepared, category, Some(0)));
+        }
+    }
+
+    fn collapse(&mut self, step: &Step) {
+        if let Some(run) = self.run(step, |page| page.state == State::Ready) {
+            self.os.collapse(self.range(run));
+        }
+    }
+
     fn release(&mut self, step: &Step) -> bool {
         let Some(category) = self.first_category(step) else { return false };
         let legal = |page: &Page| match page.state {
             State::None => false,
-            State::Reserved => true,
+            State::Reserved | State::Guarded => true,
             _ => page.category == category,
         };
         let Some(run) = self.run(step, legal) else { return false };
@@ -291,6 +367,9 @@ impl Model {
             Kind::Used => self.used(step),
             Kind::Unused => self.unused(step),
             Kind::Fault => self.fault(step),
+            Kind::Guard => self.guard(step),
+            Kind::Unguard => self.unguard(step),
+            Kind::Collapse => self.collapse(step),
             Kind::Release => drop(self.release(step)),
             Kind::Hint => {
                 if let Some(run) = self.run(step, |page| page.state != State::None) {
@@ -362,12 +441,25 @@ fn the_kernel_follows_the_model() {
     run_sequences(|| (Os::native(), None));
 }
 
+/// Guarding by protection, with a share that lasts for some of it, or for none.
+#[test]
+fn the_kernel_follows_the_model_without_markers_and_names() {
+    for mappings in [8192, 6, 0] {
+        let options =
+            NativeBuilder::default().names(false).guard_markers(false).split_limit(mappings);
+        run_sequences(|| (Os::native_with(&options), None));
+    }
+}
+
 #[test]
 fn simulated_systems_follow_the_model() {
     let builders = [
         SimOs::builder(),
-        SimOs::builder().page_size(Bytes::new(64 << 10)).seed(1),
-        SimOs::builder().contiguous(Bytes::new(1 << 20)).zero_after_unused(true),
+        SimOs::builder().page_size(Bytes::new(64 << 10)).seed(1).guard_markers(false),
+        SimOs::builder()
+            .contiguous(Bytes::new(1 << 20))
+            .zero_after_unused(true)
+            .huge_page_size(Bytes::new(16 << 10)),
     ];
     for builder in builders {
         run_sequences(|| {

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use spanheap_core::addr::{Addr, AddrRange, Bytes};
-use spanheap_core::os::{Category, Operation, Os, OsError, SimOs, sim};
+use spanheap_core::os::{Category, Guarding, Operation, Os, OsError, SimOs, sim};
 
 const PAGE: Bytes = Bytes::new(16384);
 
@@ -45,19 +45,30 @@ fn fault(os: &Os, range: AddrRange, category: Category, ready: Bytes) -> Result<
     unsafe { os.fault(range, category, ready) }
 }
 
+fn guard(os: &Os, range: AddrRange, category: Category, ready: Bytes) -> Guarding {
+    // SAFETY: as above.
+    unsafe { os.guard(range, category, ready) }
+}
+
+fn unguard(os: &Os, range: AddrRange, category: Category) -> Result<(), OsError> {
+    // SAFETY: as above.
+    unsafe { os.unguard(range, category) }
+}
+
 fn release(os: &Os, range: AddrRange, category: Category, mapped: Bytes, ready: Bytes) {
     // SAFETY: as above.
     unsafe { os.release(range, category, mapped, ready) };
 }
 
-/// Four pages: None (given back), Reserved, Prepared, Ready.
-fn one_of_each(os: &Os) -> [AddrRange; 4] {
-    let base = os.reserve(None, pages(4)).unwrap();
+/// Five pages: None (given back), Reserved, Prepared, Ready, Guarded.
+fn one_of_each(os: &Os) -> [AddrRange; 5] {
+    let base = os.reserve(None, pages(5)).unwrap();
     let page = |i: usize| AddrRange::at(base + pages(i), PAGE);
     release(os, page(0), Category::Heap, Bytes::ZERO, Bytes::ZERO);
-    map(os, AddrRange::at(base + pages(2), pages(2)), Category::Heap).unwrap();
+    map(os, AddrRange::at(base + pages(2), pages(3)), Category::Heap).unwrap();
     used(os, page(3), PAGE).unwrap();
-    [page(0), page(1), page(2), page(3)]
+    assert_eq!(guard(os, page(4), Category::Heap, Bytes::ZERO), Guarding::Faults);
+    [page(0), page(1), page(2), page(3), page(4)]
 }
 
 /// The message of the panic that `act` ends in, if it does.
@@ -69,30 +80,34 @@ fn panic_of(act: impl FnOnce()) -> Option<String> {
 #[test]
 fn every_transition_is_legal_from_exactly_the_states_of_the_diagram() {
     type Act = fn(&Os, AddrRange, Bytes, Bytes);
-    let acts: [(&str, Act, [bool; 4]); 6] = [
-        ("map", |os, r, _, _| map(os, r, Category::Roots).unwrap(), [false, true, false, false]),
-        ("used", |os, r, m, y| used(os, r, m - y).unwrap(), [false, false, true, true]),
-        ("unused", |os, r, _, y| unused(os, r, y), [false, false, true, true]),
+    // None, Reserved, Prepared, Ready, Guarded.
+    let acts: [(&str, Act, [u8; 5]); 8] = [
+        ("map", |os, r, _, _| map(os, r, Category::Roots).unwrap(), [0, 1, 0, 0, 0]),
+        ("used", |os, r, m, y| used(os, r, m - y).unwrap(), [0, 0, 1, 1, 0]),
+        ("unused", |os, r, _, y| unused(os, r, y), [0, 0, 1, 1, 0]),
+        ("fault", |os, r, _, y| fault(os, r, Category::Heap, y).unwrap(), [0, 0, 1, 1, 0]),
         (
-            "fault",
-            |os, r, _, y| fault(os, r, Category::Heap, y).unwrap(),
-            [false, false, true, true],
+            "guard",
+            |os, r, _, y| assert_ne!(guard(os, r, Category::Heap, y), Guarding::ReadsZero),
+            [0, 0, 1, 1, 0],
         ),
-        ("release", |os, r, m, y| release(os, r, Category::Heap, m, y), [false, true, true, true]),
-        ("hint_huge", |os, r, _, _| os.hint_huge(r, true), [false, true, true, true]),
+        ("unguard", |os, r, _, _| unguard(os, r, Category::Heap).unwrap(), [0, 0, 0, 0, 1]),
+        ("release", |os, r, m, y| release(os, r, Category::Heap, m, y), [0, 1, 1, 1, 1]),
+        ("hint_huge", |os, r, _, _| os.hint_huge(r, true), [0, 1, 1, 1, 1]),
     ];
-    let states = ["None", "Reserved", "Prepared", "Ready"];
+    let states = ["None", "Reserved", "Prepared", "Ready", "Guarded"];
     for (name, act, legal) in acts {
-        for state in 0..4 {
+        for state in 0..states.len() {
             let (os, sim) = start();
             let range = one_of_each(&os)[state];
-            let mapped = if state >= 2 { PAGE } else { Bytes::ZERO };
-            let ready = if state == 3 { PAGE } else { Bytes::ZERO };
+            let is_mapped = matches!(states[state], "Prepared" | "Ready");
+            let mapped = if is_mapped { PAGE } else { Bytes::ZERO };
+            let ready = if states[state] == "Ready" { PAGE } else { Bytes::ZERO };
             let before = (format!("{:?}", os.accounting()), sim.calls());
             match panic_of(|| act(&os, range, mapped, ready)) {
-                None => assert!(legal[state], "{name} of {} went through", states[state]),
+                None => assert!(legal[state] != 0, "{name} of {} went through", states[state]),
                 Some(text) => {
-                    assert!(!legal[state], "{text}");
+                    assert!(legal[state] == 0, "{text}");
                     let place = format!("{name} {range:?}");
                     assert!(text.contains(&place) && text.contains(states[state]), "{text}");
                     assert_eq!((format!("{:?}", os.accounting()), sim.calls()), before);
@@ -105,7 +120,7 @@ fn every_transition_is_legal_from_exactly_the_states_of_the_diagram() {
 #[test]
 fn wrong_counts_and_categories_are_panics() {
     let (os, _sim) = start();
-    let [_, reserved, prepared, ready] = one_of_each(&os);
+    let [_, reserved, prepared, ready, guarded] = one_of_each(&os);
     let both = AddrRange::new(prepared.base(), ready.end());
     let all = AddrRange::new(reserved.base(), ready.end());
     let expect = |act: &dyn Fn(), part: &str| {
@@ -115,18 +130,22 @@ fn wrong_counts_and_categories_are_panics() {
     expect(&|| used(&os, both, pages(2)).unwrap(), "16 KiB are Prepared, the caller said 32 KiB");
     expect(&|| unused(&os, both, pages(0)), "16 KiB are Ready, the caller said 0 B");
     expect(&|| fault(&os, both, Category::Roots, PAGE).unwrap(), "Prepared (heap)");
+    let guard = |category, ready| assert_eq!(guard(&os, both, category, ready), Guarding::Faults);
+    expect(&|| guard(Category::Heap, pages(2)), "16 KiB are Ready");
+    expect(&|| guard(Category::Roots, PAGE), "Prepared (heap)");
+    expect(&|| unguard(&os, guarded, Category::Roots).unwrap(), "Guarded (heap)");
     expect(&|| release(&os, all, Category::Heap, PAGE, PAGE), "32 KiB are mapped");
     expect(&|| release(&os, all, Category::Heap, pages(2), pages(2)), "16 KiB are Ready");
-    let beyond = AddrRange::at(ready.base(), pages(2));
+    let beyond = AddrRange::at(guarded.base(), pages(2));
     expect(&|| unused(&os, beyond, PAGE), "state None");
     let foreign = AddrRange::at(Addr::new(PAGE.get()), PAGE);
     expect(&|| unused(&os, foreign, Bytes::ZERO), "state None");
     // None of it did anything.
-    release(&os, all, Category::Heap, pages(2), PAGE);
+    release(&os, AddrRange::new(all.base(), guarded.end()), Category::Heap, pages(2), PAGE);
     assert_eq!(os.accounting().reserved(), Bytes::ZERO);
 }
 
-/// Reserve, map, make ready, allocate, take away: five fallible calls.
+/// Reserve, map, make ready, allocate, guard and back, take away: six fallible calls.
 fn scenario(os: &Os) -> Result<(), Operation> {
     let range = AddrRange::at(os.reserve(None, pages(2)).map_err(|e| e.op())?, pages(2));
     let none = Bytes::ZERO;
@@ -138,7 +157,11 @@ fn scenario(os: &Os) -> Result<(), Operation> {
         state.1 = pages(2);
         let other = AddrRange::at(os.alloc(PAGE, Category::Roots)?, PAGE);
         release(os, other, Category::Roots, PAGE, PAGE);
-        fault(os, range, Category::Heap, pages(2))?;
+        assert_eq!(guard(os, range, Category::Heap, pages(2)), Guarding::Faults);
+        state = (none, none);
+        unguard(os, range, Category::Heap)?;
+        state.0 = pages(2);
+        fault(os, range, Category::Heap, none)?;
         state = (none, none);
         Ok(())
     })();
@@ -150,8 +173,14 @@ fn scenario(os: &Os) -> Result<(), Operation> {
 fn exactly_the_ordered_call_fails() {
     let (os, sim) = start();
     assert_eq!(scenario(&os), Ok(()));
-    let order =
-        [Operation::Reserve, Operation::Map, Operation::Used, Operation::Alloc, Operation::Fault];
+    let order = [
+        Operation::Reserve,
+        Operation::Map,
+        Operation::Used,
+        Operation::Alloc,
+        Operation::Unguard,
+        Operation::Fault,
+    ];
     assert_eq!(sim.calls(), order.len());
     for (i, op) in order.into_iter().enumerate() {
         let sim = SimOs::builder().page_size(PAGE).fail_call(i + 1).build();
@@ -222,11 +251,73 @@ fn a_range_that_is_not_taken_back_is_counted_as_leaked() {
 #[test]
 fn what_was_not_released_is_listed() {
     let (os, sim) = start();
-    let [_, reserved, prepared, ready] = one_of_each(&os);
+    let [_, reserved, prepared, ready, guarded] = one_of_each(&os);
     let text = panic_of(|| sim.assert_all_released()).unwrap();
-    for (range, state) in [(reserved, "Reserved"), (prepared, "Prepared"), (ready, "Ready")] {
+    let states =
+        [(reserved, "Reserved"), (prepared, "Prepared"), (ready, "Ready"), (guarded, "Guarded")];
+    for (range, state) in states {
         assert!(text.contains(&format!("{range:?} 16 KiB: {state}")), "{text}");
     }
+}
+
+/// A huge page is larger than a page, so each state gets one, in a range that begins and ends elsewhere.
+#[test]
+fn only_whole_and_ready_huge_pages_are_collapsed() {
+    let huge = pages(4);
+    let sim = SimOs::builder().page_size(PAGE).huge_page_size(huge).build();
+    let os = Os::simulated(sim.clone());
+    assert_eq!(os.huge_page_size(), huge);
+    let base = os.reserve_aligned(None, pages(12), huge).unwrap();
+    let all = AddrRange::at(base, pages(12));
+    os.collapse(AddrRange::at(base + PAGE, pages(6)));
+    let text = panic_of(|| os.collapse(AddrRange::at(base + PAGE, pages(7)))).unwrap();
+    assert!(text.contains("collapse") && text.contains("Reserved"), "{text}");
+    map(&os, all, Category::Heap).unwrap();
+    let text = panic_of(|| os.collapse(all)).unwrap();
+    assert!(text.contains("Prepared"), "{text}");
+    used(&os, AddrRange::at(base, pages(8)), pages(8)).unwrap();
+    os.collapse(AddrRange::at(base + PAGE, pages(10)));
+    let text = panic_of(|| os.collapse(all)).unwrap();
+    assert!(text.contains("Prepared"), "{text}");
+    assert!(panic_of(|| os.collapse(AddrRange::at(base, Bytes::new(4096)))).is_some());
+    release(&os, all, Category::Heap, pages(12), pages(8));
+    sim.assert_all_released();
+    // Without huge pages there is nothing to ask for.
+    start().0.collapse(all);
+}
+
+#[test]
+fn guarding_without_markers_stops_at_the_share_and_can_go_on_later() {
+    let sim = SimOs::builder().page_size(PAGE).guard_markers(false).split_limit(5).build();
+    let os = Os::simulated(sim.clone());
+    let all = AddrRange::at(os.alloc(pages(16), Category::Heap).unwrap(), pages(16));
+    let part = |i: usize, count: usize| AddrRange::at(all.base() + pages(i), pages(count));
+    let guard = |i, count| guard(&os, part(i, count), Category::Heap, pages(count));
+    assert_eq!((guard(1, 1), guard(4, 1)), (Guarding::Faults, Guarding::Faults));
+    assert_eq!(os.features().splits, 4);
+    assert_eq!(guard(8, 1), Guarding::ReadsZero, "a third range, six mappings");
+    assert_eq!(byte_at(part(8, 1).base()), 0);
+    assert_eq!(guard(2, 2), Guarding::Faults, "joins the two that are there");
+    assert_eq!(os.features().splits, 2);
+    assert_eq!(guard(10, 1), Guarding::Faults);
+    // What `fault` takes comes out of the same share.
+    fault(&os, part(6, 1), Category::Heap, PAGE).unwrap();
+    unguard(&os, part(10, 1), Category::Heap).unwrap();
+    assert_eq!(guard(12, 1), Guarding::ReadsZero);
+    map(&os, part(6, 1), Category::Heap).unwrap();
+    assert_eq!(guard(14, 1), Guarding::Faults);
+    assert_eq!(os.features().guards_without_fault, 2);
+    assert_eq!((os.features().splits, os.features().split_limit), (4, 4));
+    // One call for parts that were guarded in different ways.
+    unguard(&os, part(1, 4), Category::Heap).unwrap();
+    unguard(&os, part(8, 1), Category::Heap).unwrap();
+    used(&os, part(8, 1), PAGE).unwrap();
+    assert_eq!(byte_at(part(8, 1).base()), 0);
+    // Ready: 0, 5, 7, 8, 9, 11, 13, 15. Prepared: 1 to 4, 6, 10. Guarded: 12, 14.
+    assert_eq!(os.accounting().ready(), pages(8));
+    release(&os, all, Category::Heap, pages(14), pages(8));
+    assert_eq!(os.features().splits, 0);
+    sim.assert_all_released();
 }
 
 fn byte_at(addr: Addr) -> u8 {
@@ -295,7 +386,7 @@ fn a_contiguous_block_honours_hints_and_fills_from_below() {
 
 #[test]
 fn threads_use_it_at_once() {
-    let sim = SimOs::builder().page_size(Bytes::new(1 << 21)).build();
+    let sim = SimOs::builder().page_size(Bytes::new(1 << 19)).build();
     let os = Os::simulated(sim.clone());
     let bytes = Bytes::new(1 << 22);
     std::thread::scope(|s| {

@@ -11,7 +11,7 @@ use spanheap_core::addr::Bytes;
 use spanheap_core::collect::{Options, Policy};
 use spanheap_core::mutator::{Heap as CoreHeap, NewHeapError};
 use spanheap_core::observe::Picture;
-use spanheap_core::os::Os;
+use spanheap_core::os::{Features, Os};
 use std::sync::Arc;
 
 /// A garbage-collected heap: a value that threads share by reference, or by cheap clones of the handle.
@@ -179,6 +179,13 @@ impl Heap {
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats::of(&self.core)
+    }
+
+    /// What the operating system was found to offer to this heap, and what it has refused so far; prints as a
+    /// line for each. The first thing to look at when a program behaves differently in its container.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        self.core.features()
     }
 }
 

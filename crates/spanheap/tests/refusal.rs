@@ -2,7 +2,8 @@
 //! them fail from some call on.
 //!
 //! The heaps here live on a simulated operating system, which also checks every transition of a region's
-//! state, and at the end that everything was given back. Faults rows 1 to 3; rows 57 to 64 are in `size_edges.rs`.
+//! state, and at the end that everything was given back. Faults rows 1 to 3 call by call; `faults_os.rs` has tests
+//! of rows 1 to 12 one by one, and `size_edges.rs` rows 57 to 64.
 
 use spanheap::os::Os;
 use spanheap::os::sim::SimOs;

@@ -12,7 +12,7 @@ use super::Mutator;
 use crate::addr::Bytes;
 use crate::collect::{Collector, Options};
 use crate::fatal::fatal;
-use crate::os::{Os, OsError};
+use crate::os::{Features, Os, OsError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -102,6 +102,13 @@ impl Heap {
     pub fn release_free_memory(&self) -> Bytes {
         let central = self.collector.central();
         central.pages().scavenge_all(central.os())
+    }
+
+    /// What the system was found to offer to this heap and what it has refused so far, and the barrier that
+    /// is in use.
+    pub fn features(&self) -> Features {
+        let barrier = self.collector.fence().kind();
+        self.collector.central().os().features().with_barrier(barrier)
     }
 
     /// The collector, for statistics.

@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn records_are_zeroed_aligned_and_apart() {
-        for page in [4096, 65536, 1 << 20] {
+        for page in [4096, 65536, 1 << 19] {
             let sim = SimOs::builder().page_size(Bytes::new(page)).build();
             let os = Os::simulated(sim.clone());
             let persistent = Persistent::new();

@@ -42,6 +42,7 @@
 #![allow(unsafe_code)]
 
 use core::ffi::c_int;
+use core::fmt;
 use core::time::Duration;
 
 use super::error::last_errno;
@@ -70,6 +71,40 @@ const ATTEMPTS: usize = 8;
 /// How long a processor is given to drain its store buffer.
 const SETTLE: Duration = Duration::from_millis(20);
 
+/// How the two sides of a barrier are done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BarrierKind {
+    /// The frequent side is free; the rare side is a system call.
+    Expedited,
+    /// Both sides are full memory fences.
+    Fences,
+}
+
+impl BarrierKind {
+    /// What the system says that it offers to this process. Nothing is registered and nothing tried, so
+    /// [`ProcessBarrier::detect`] may come to know better.
+    pub fn offered() -> BarrierKind {
+        BarrierKind::offered_by(&membarrier)
+    }
+
+    fn offered_by(call: &impl Fn(c_int) -> Result<c_int, i32>) -> BarrierKind {
+        let needed = command::PRIVATE_EXPEDITED | command::REGISTER_PRIVATE_EXPEDITED;
+        match call(command::QUERY) {
+            Ok(offered) if offered & needed == needed => BarrierKind::Expedited,
+            _ => BarrierKind::Fences,
+        }
+    }
+}
+
+impl fmt::Display for BarrierKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BarrierKind::Expedited => "expedited system call",
+            BarrierKind::Fences => "full fences",
+        })
+    }
+}
+
 /// A pair of fences, one of which can be nearly free. See the [module](self).
 pub struct ProcessBarrier {
     /// Moves upwards only. `light` reads it `Relaxed`: an old value is what step 3 waits for.
@@ -88,14 +123,17 @@ impl ProcessBarrier {
     }
 
     fn detect_by(call: impl Fn(c_int) -> Result<c_int, i32>) -> ProcessBarrier {
-        let needed = command::PRIVATE_EXPEDITED | command::REGISTER_PRIVATE_EXPEDITED;
-        let offered = call(command::QUERY).unwrap_or(0);
         // A filter may let the query and the registration pass and refuse the call itself, so it is
         // tried once.
-        let works = offered & needed == needed
+        let works = BarrierKind::offered_by(&call) == BarrierKind::Expedited
             && call(command::REGISTER_PRIVATE_EXPEDITED).is_ok()
             && call(command::PRIVATE_EXPEDITED).is_ok();
         ProcessBarrier { mode: AtomicU8::new(if works { ASYMMETRIC } else { SYMMETRIC }) }
+    }
+
+    /// How this barrier is done at the moment.
+    pub fn kind(&self) -> BarrierKind {
+        if self.is_asymmetric() { BarrierKind::Expedited } else { BarrierKind::Fences }
     }
 
     /// Whether [`light`](Self::light) is nearly free. May change to `false`, never back.
@@ -241,7 +279,9 @@ mod tests {
             });
             assert!(!barrier.is_asymmetric(), "command {refused} was refused");
         }
+        assert_eq!(ProcessBarrier::detect_by(all).kind(), BarrierKind::Expedited);
         let old = |command| Ok(if command == command::QUERY { command::GLOBAL } else { 0 });
+        assert_eq!(BarrierKind::offered_by(&old), BarrierKind::Fences);
         assert!(!ProcessBarrier::detect_by(old).is_asymmetric());
     }
 

@@ -19,6 +19,8 @@ pub enum Operation {
     Used,
     /// Back to Reserved.
     Fault,
+    /// Guarded to Prepared.
+    Unguard,
     /// Any state to None.
     Release,
     /// None to Ready.
@@ -33,6 +35,7 @@ impl Operation {
             Operation::Map => "map",
             Operation::Used => "make ready",
             Operation::Fault => "make inaccessible",
+            Operation::Unguard => "unguard",
             Operation::Release => "release",
             Operation::Alloc => "allocate",
         }

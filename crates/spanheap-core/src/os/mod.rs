@@ -11,6 +11,8 @@
 //!    │ │                     └──────────────┴──────────────────┘ fault
 //!    │ └───────────────────────── alloc ──────────────────────►┘
 //!    └──────────────── release, from any of the three ─────────┘
+//!
+//!   Prepared, Ready ── guard ──► Reserved, guarded ── unguard ──► Prepared
 //! ```
 //!
 //! * **None**: not ours.
@@ -19,30 +21,41 @@
 //!   an undefined outcome: a fault, zeros, or old contents.
 //! * **Ready**: may be accessed.
 //!
-//! What a range contains once it is Ready: zeros after `alloc` and after `map` + `used`; after
-//! `unused` + `used` zeros if [`Os::zero_after_unused`] says so, else anything.
+//! *Guarded* is a kind of Reserved, made page by page in the midst of accessible memory; `guarding.rs`
+//! says what it promises, and when to use `fault` instead. Only `unguard` and `release` lead out of it.
+//!
+//! What a range contains once it is Ready: zeros after `alloc`, after `map` + `used` and after `unguard` +
+//! `used`; after `unused` + `used` zeros if [`Os::zero_after_unused`] says so, else anything.
 //!
 //! # One value, two systems
 //! [`Os`] is a value and not a type parameter, which would reach every type of the crate. Behind it
-//! is the running kernel (`linux.rs`) or a system in memory (`sim`) that checks every transition.
+//! is the running kernel (`linux`) or a system in memory (`sim`) that checks every transition.
 //! Both offer the same functions with the same signatures, this file chooses between them, and does
 //! what they have in common: argument checks, alignment, accounting.
 //!
-//! That pair is also the seam for other systems. A port is a third file beside `linux.rs` that
-//! provides, with those signatures: reservations that may be released and changed *in part*, at
-//! page granularity (a system that releases only whole reservations must also bring its own way to
-//! get an aligned one, instead of over-reserving and trimming as [`Os::reserve_aligned`] does);
-//! `map` and `used` that fail without having changed anything; zeros where the paragraph above
-//! promises them; the sizes of its pages; and in `barrier.rs` its means to make all threads of the
-//! process run a fence. The counts that the callers pass along are there for systems that commit
-//! memory explicitly, and for the simulation, which compares them with the truth.
+//! That pair is also the seam for other systems. A port is a third directory beside `linux`, with the
+//! functions of the `impl NativeOs` blocks there and a `NativeBuilder`. It must provide:
+//!
+//! * reservations that may be released and changed *in part*, at page granularity (a system that
+//!   releases only whole reservations must also bring its own way to get an aligned one, instead of
+//!   over-reserving and trimming as [`Os::reserve_aligned`] does);
+//! * `map` and `used` that fail without having changed anything, and zeros where the paragraph above
+//!   promises them;
+//! * `guard` that cannot fail and does not use up what the process needs otherwise: [`splits`] counts that
+//!   for who has no markers, and answering [`Guarding::ReadsZero`] every time is correct as well;
+//! * the sizes of its pages, within the bounds of [`limits`];
+//! * `features`, in which everything that it may do without has an entry.
+//!
+//! Hints, `collapse` and names may do nothing. In `barrier.rs`, a port brings its means to make all
+//! threads of the process run a fence. The counts that the callers pass along are there for systems that
+//! commit memory explicitly, and for the simulation, which compares them with the truth.
 //!
 //! Under AddressSanitizer, what is Prepared after `unused` may not be touched: see `asan`, which the layers
 //! above call for objects, too.
 //!
 //! # Locking
 //! None here: ranges belong to their callers, and two threads never change overlapping ranges at
-//! once. The simulation has a mutex inside, a leaf below every ranked lock of the crate.
+//! once. Inside, Linux has a lock around the list of splits, and the simulation has one around everything.
 //!
 //! # The contract of ranges
 //! A range is a pair of numbers, and the kernel cannot know whose memory is behind them. So the
@@ -64,7 +77,7 @@
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
-    "spanheap-core runs on Linux only so far: port os/linux.rs (see the text of os/mod.rs)"
+    "spanheap-core runs on Linux only so far: port os/linux (see the text of os/mod.rs)"
 );
 
 mod account;
@@ -72,14 +85,21 @@ pub(crate) mod asan;
 pub mod barrier;
 pub mod clock;
 mod error;
+mod feature;
+pub mod guarding;
+pub mod limits;
 #[cfg(target_os = "linux")]
 mod linux;
 pub mod sim;
+mod splits;
 
 use std::sync::Arc;
 
 pub use account::{Accounting, Category};
 pub use error::{Operation, OsError};
+pub use feature::{Feature, Features};
+pub use guarding::Guarding;
+pub use linux::NativeBuilder;
 pub use sim::SimOs;
 
 use crate::addr::{ADDRESS_BITS, Addr, AddrRange, Bytes};
@@ -98,6 +118,8 @@ pub struct Os {
     backend: Backend,
     page_size: Bytes,
     accounting: Accounting,
+    /// How often `guard` could not make an access fault.
+    unguardable: AtomicU64,
 }
 
 enum Backend {
@@ -132,8 +154,19 @@ static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 impl Os {
     /// The kernel that the process runs on.
+    ///
+    /// # Panics
+    /// When its pages have a size outside of [`limits`].
     pub fn native() -> Os {
-        Os::over(Backend::Native(NativeOs::new()))
+        Os::native_with(&NativeBuilder::default())
+    }
+
+    /// The kernel that the process runs on, used as `options` say.
+    ///
+    /// # Panics
+    /// Like [`Os::native`], when the kernel's pages have a size outside of [`limits`].
+    pub fn native_with(options: &NativeBuilder) -> Os {
+        Os::over(Backend::Native(NativeOs::new(options)))
     }
 
     /// A system in memory, for tests.
@@ -143,9 +176,12 @@ impl Os {
 
     fn over(backend: Backend) -> Os {
         let number = NUMBERS.fetch_add(1, Relaxed);
-        let mut os = Os { number, backend, page_size: Bytes::ZERO, accounting: Accounting::new() };
-        os.page_size = dispatch!(os, page_size());
-        os
+        let page_size = match &backend {
+            Backend::Native(system) => system.page_size(),
+            Backend::Simulated(system) => system.page_size(),
+        };
+        let (accounting, unguardable) = (Accounting::new(), AtomicU64::new(0));
+        Os { number, backend, page_size, accounting, unguardable }
     }
 
     /// A number that no other value in this process has. Who keeps a range, and is lent the `Os` for
@@ -155,7 +191,7 @@ impl Os {
         self.number
     }
 
-    /// The size of a physical page: a power of two, at least 4 KiB.
+    /// The size of a physical page: a power of two within [`limits`].
     #[inline]
     pub fn page_size(&self) -> Bytes {
         self.page_size
@@ -169,6 +205,13 @@ impl Os {
     /// Whether memory that was `unused` reads as zeros once it is Ready again.
     pub fn zero_after_unused(&self) -> bool {
         dispatch!(self, zero_after_unused())
+    }
+
+    /// What the system was found to offer, and what it has refused so far. Makes a system call; meant for
+    /// statistics.
+    pub fn features(&self) -> Features {
+        let guards_without_fault = self.unguardable.load(Relaxed);
+        Features { guards_without_fault, ..dispatch!(self, features()) }
     }
 
     /// The counters.
@@ -312,6 +355,47 @@ impl Os {
         Ok(())
     }
 
+    /// Ready or Prepared to Reserved and guarded: the memory behind the range is gone, and from now on an
+    /// access faults if the answer says so. `category` and `ready` are as in [`Os::fault`], and the
+    /// module [`guarding`] says which of the two is for what. Only [`Os::unguard`] and [`Os::release`]
+    /// may follow. An empty range faults.
+    ///
+    /// # Safety
+    /// O1 and O2.
+    pub unsafe fn guard(&self, range: AddrRange, category: Category, ready: Bytes) -> Guarding {
+        assert!(ready <= range.bytes(), "{ready} Ready in {range:?}");
+        if self.is_nothing(range) {
+            return Guarding::Faults;
+        }
+        let guarding = dispatch_unsafe!(self, guard(range, category, ready));
+        if guarding == Guarding::ReadsZero {
+            self.unguardable.fetch_add(1, Relaxed);
+        }
+        self.accounting.sub_ready(ready);
+        self.accounting.sub_mapped(category, range.bytes());
+        guarding
+    }
+
+    /// Guarded to Prepared, whatever calls of [`Os::guard`] the parts of the range come from. Counts the
+    /// range as mapped for `category`, which must be the one that it was mapped for before. It will read
+    /// as zeros once it is Ready.
+    ///
+    /// # Errors
+    /// When the system refuses, which happens only for a part of what was guarded in one call, or
+    /// when a sandbox was closed in between. The range stays guarded and the call can be repeated, but
+    /// what faulted may read as zeros instead.
+    ///
+    /// # Safety
+    /// O1 and O2.
+    pub unsafe fn unguard(&self, range: AddrRange, category: Category) -> Result<(), OsError> {
+        if self.is_nothing(range) {
+            return Ok(());
+        }
+        dispatch_unsafe!(self, unguard(range, category))?;
+        self.accounting.add_mapped(category, range.bytes());
+        Ok(())
+    }
+
     /// Any state to None. `mapped` and `ready` are the numbers of bytes in the range that are
     /// mapped (all for `category`) and Ready, exactly. If the system does not take the range back,
     /// it is counted as leaked and nobody owns it any more.
@@ -365,17 +449,32 @@ impl Os {
     }
 
     /// Tells the system that huge pages would suit this range, or would not. Changes no state and
-    /// no contents, whoever owns the range, and may be ignored. Only whole huge pages are asked for, so that the hint does
-    /// not split a mapping where no huge page could begin.
+    /// no contents, whoever owns the range, and may be ignored. A hint takes the place of the opposite
+    /// one. Only whole huge pages are asked for, so that the hint does not split a mapping where no
+    /// huge page could begin.
     pub fn hint_huge(&self, range: AddrRange, wanted: bool) {
         if self.is_nothing(range) {
             return;
         }
         let unit = if wanted { self.huge_page_size().get().max(1) } else { 1 };
-        let end = range.end().align_down(unit);
-        let base = range.base().checked_align_up(unit).unwrap_or(end);
-        if base < end {
-            dispatch!(self, hint_huge(AddrRange::new(base, end), wanted));
+        let range = whole_units_in(range, unit);
+        if !range.is_empty() {
+            dispatch!(self, hint_huge(range, wanted));
+        }
+    }
+
+    /// Puts the whole huge pages of a range into huge pages now, before it returns, as far as the system
+    /// has any to give. That copies the range and can take milliseconds; and it gives memory to
+    /// pages that were never touched, so the whole range must be Ready. Changes no state and no
+    /// contents, whoever owns the range, and fails silently.
+    pub fn collapse(&self, range: AddrRange) {
+        let unit = self.huge_page_size().get();
+        if self.is_nothing(range) || unit == 0 {
+            return;
+        }
+        let range = whole_units_in(range, unit);
+        if !range.is_empty() {
+            dispatch!(self, collapse(range));
         }
     }
 
@@ -403,6 +502,13 @@ impl Os {
         assert!(whole, "{range:?} does not consist of whole pages of {}", self.page_size);
         range.is_empty()
     }
+}
+
+/// What lies in a range of multiples of `unit`, a power of two.
+fn whole_units_in(range: AddrRange, unit: usize) -> AddrRange {
+    let end = range.end().align_down(unit);
+    let base = range.base().checked_align_up(unit).unwrap_or(end);
+    AddrRange::new(base.min(end), end)
 }
 
 /// Whether memory lies below every address that the manager's tables cannot describe. Linux hands

@@ -27,6 +27,8 @@ pub enum Rank {
     PageHeap,
     /// The manager's own records.
     OffHeap,
+    /// Which ranges the process has mappings for because they were made inaccessible.
+    Mappings,
     /// The simulated operating system, which may be called under any lock above.
     Simulation,
     /// What is known of the last cycle, and of the heap's threads.

@@ -16,7 +16,7 @@
 //! over-allocated, so that large reservations cost nothing until they are touched.
 //!
 //! # What it cannot do
-//! An access to Reserved or Prepared memory does not fault; the poison must give it away. Hints are
+//! An access to Reserved, guarded or Prepared memory does not fault; the poison must give it away. Hints are
 //! ignored, unless the simulation was built with a [contiguous](SimBuilder::contiguous) block.
 //!
 //! Memory that is still owned when the simulation goes away is kept for ever, as the kernel keeps what
@@ -36,7 +36,11 @@ use core::fmt;
 use std::sync::Arc;
 
 use self::shadow::{Expect, Shadow};
-use super::{Category, Operation, OsError};
+use super::barrier::BarrierKind;
+use super::feature::{Feature, Features};
+use super::limits::{is_page_size, usable_huge_page_size};
+use super::splits::{MAPPINGS_PER_ENTRY, Splits};
+use super::{Category, Guarding, Operation, OsError};
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::sync::{Guard, Lock, Rank};
 
@@ -57,21 +61,26 @@ pub struct SimBuilder {
     fail_from: Option<usize>,
     fail_release: Option<usize>,
     budget: Option<Bytes>,
+    guard_markers: bool,
+    split_limit: usize,
 }
 
 impl SimBuilder {
-    /// The size of a page, a power of two of at least 4 KiB. Default: 4 KiB.
+    /// The size of a page, a power of two from 4 KiB to 512 KiB. Default: 4 KiB.
     ///
     /// # Panics
     /// On any other size.
     pub fn page_size(mut self, bytes: Bytes) -> SimBuilder {
-        let allowed = bytes.get() >= 4096 && bytes.get().is_power_of_two();
-        assert!(allowed, "{bytes} is not a page size");
+        assert!(is_page_size(bytes), "{bytes} is not a page size");
         self.page_size = bytes;
         self
     }
 
-    /// The size of a huge page to report. Default: none.
+    /// The size of a huge page. One that the manager has no use for counts as none, as on the kernel.
+    /// Default: none.
+    ///
+    /// # Panics
+    /// When it is neither zero nor a power of two.
     pub fn huge_page_size(mut self, bytes: Bytes) -> SimBuilder {
         let allowed = bytes == Bytes::ZERO || bytes.get().is_power_of_two();
         assert!(allowed, "{bytes} is not a page size");
@@ -125,6 +134,19 @@ impl SimBuilder {
         self
     }
 
+    /// Whether `guard` has markers, so that every guarded access would fault at no cost. Default: yes.
+    pub fn guard_markers(mut self, on: bool) -> SimBuilder {
+        self.guard_markers = on;
+        self
+    }
+
+    /// How many mappings `guard` may cost without markers; an odd number counts as the next smaller one.
+    /// Default: 64.
+    pub fn split_limit(mut self, mappings: usize) -> SimBuilder {
+        self.split_limit = mappings;
+        self
+    }
+
     /// Starts the system.
     ///
     /// # Panics
@@ -142,6 +164,7 @@ impl SimBuilder {
             fail_call: self.fail_call,
             fail_from: self.fail_from,
             budget: self.budget,
+            splits: Splits::new(),
         };
         Arc::new(SimOs { config: self, state: Lock::new(Rank::Simulation, state) })
     }
@@ -164,6 +187,8 @@ struct State {
     fail_call: Option<usize>,
     fail_from: Option<usize>,
     budget: Option<Bytes>,
+    /// What would cost mappings.
+    splits: Splits,
 }
 
 impl State {
@@ -176,6 +201,12 @@ impl State {
             && self.budget.is_some_and(|budget| self.shadow.ready() + more > budget);
         let refused = on_order || too_much;
         if refused { Err(OsError::new(op, bytes, libc::ENOMEM)) } else { Ok(()) }
+    }
+
+    /// A range has become accessible, or is gone.
+    fn leave(&mut self, range: AddrRange) {
+        // There is memory for the list, or there would be none for the simulation.
+        self.splits.remove(range).expect("memory for a simulation");
     }
 
     /// The next choice between two possibilities (splitmix64).
@@ -201,13 +232,20 @@ impl SimOs {
             fail_from: None,
             fail_release: None,
             budget: None,
+            guard_markers: true,
+            split_limit: 64,
         }
     }
 
-    /// The fallible calls so far: `reserve`, `map`, `used`, `fault` and `alloc`, failed ones
-    /// included. An aligned reservation can be two calls.
+    /// The fallible calls so far: `reserve`, `map`, `used`, `fault`, `unguard` and `alloc`,
+    /// failed ones included. An aligned reservation can be two calls.
     pub fn calls(&self) -> usize {
         self.lock().calls
+    }
+
+    /// The ranges that were released so far, those included that this system did not take back.
+    pub fn releases(&self) -> usize {
+        self.lock().releases
     }
 
     /// From now on exactly the `n`-th fallible call fails, counted from the first one ever.
@@ -244,18 +282,40 @@ impl SimOs {
     }
 }
 
-/// The functions that [`Os`](super::Os) calls; their equals are in `linux.rs`.
+/// The functions that [`Os`](super::Os) calls; their equals are in `linux`.
 impl SimOs {
     pub(super) fn page_size(&self) -> Bytes {
         self.config.page_size
     }
 
     pub(super) fn huge_page_size(&self) -> Bytes {
-        self.config.huge_page_size
+        usable_huge_page_size(self.config.huge_page_size, self.config.page_size)
     }
 
     pub(super) fn zero_after_unused(&self) -> bool {
         self.config.zero_after_unused
+    }
+
+    pub(super) fn features(&self) -> Features {
+        let or_off = |on| if on { Feature::Works } else { Feature::Off };
+        let huge_page_size = self.huge_page_size();
+        let huge = or_off(huge_page_size != Bytes::ZERO);
+        Features {
+            system: "simulation",
+            page_size: self.page_size(),
+            huge_page_size,
+            zero_after_unused: self.zero_after_unused(),
+            discard: Feature::Works,
+            uncharged: Feature::Works,
+            huge_hints: huge,
+            collapse: huge,
+            names: Feature::Off,
+            guard_markers: or_off(self.config.guard_markers),
+            split_limit: self.config.split_limit / MAPPINGS_PER_ENTRY * MAPPINGS_PER_ENTRY,
+            splits: self.lock().splits.len() * MAPPINGS_PER_ENTRY,
+            guards_without_fault: 0,
+            barrier: BarrierKind::offered(),
+        }
     }
 
     pub(super) fn reserve(&self, hint: Option<Addr>, bytes: Bytes) -> Result<Addr, OsError> {
@@ -270,6 +330,7 @@ impl SimOs {
         state.shadow.check("map", range, Expect::Reserved);
         state.admit(Operation::Map, range.bytes(), Bytes::ZERO)?;
         state.shadow.map(range, category);
+        state.leave(range);
         Ok(())
     }
 
@@ -300,7 +361,37 @@ impl SimOs {
         let tally = state.shadow.check("fault", range, Expect::Mapped(Some(category)));
         tally.expect("fault", range, "Ready", tally.ready, ready);
         state.admit(Operation::Fault, range.bytes(), Bytes::ZERO)?;
+        let entered = state.splits.insert(range, None);
+        entered.map_err(|_| OsError::new(Operation::Fault, range.bytes(), libc::ENOMEM))?;
         state.shadow.fault(range);
+        Ok(())
+    }
+
+    pub(super) unsafe fn guard(
+        &self,
+        range: AddrRange,
+        category: Category,
+        ready: Bytes,
+    ) -> Guarding {
+        let mut state = self.lock();
+        let tally = state.shadow.check("guard", range, Expect::Mapped(Some(category)));
+        tally.expect("guard", range, "Ready", tally.ready, ready);
+        let limit = self.config.split_limit / MAPPINGS_PER_ENTRY;
+        let faults = self.config.guard_markers || state.splits.insert(range, Some(limit)).is_ok();
+        state.shadow.guard(range, if faults { FAULT_JUNK } else { 0 });
+        if faults { Guarding::Faults } else { Guarding::ReadsZero }
+    }
+
+    pub(super) unsafe fn unguard(
+        &self,
+        range: AddrRange,
+        category: Category,
+    ) -> Result<(), OsError> {
+        let mut state = self.lock();
+        state.shadow.check("unguard", range, Expect::Guarded(category));
+        state.admit(Operation::Unguard, range.bytes(), Bytes::ZERO)?;
+        state.shadow.map(range, category);
+        state.leave(range);
         Ok(())
     }
 
@@ -321,6 +412,7 @@ impl SimOs {
         if kept {
             return Err(OsError::new(Operation::Release, range.bytes(), libc::ENOMEM));
         }
+        state.leave(range);
         Ok(())
     }
 
@@ -333,6 +425,14 @@ impl SimOs {
 
     pub(super) fn hint_huge(&self, range: AddrRange, _wanted: bool) {
         self.lock().shadow.check("hint_huge", range, Expect::Owned(None));
+    }
+
+    pub(super) fn collapse(&self, range: AddrRange) {
+        let unit = self.huge_page_size().get();
+        let whole = range.base().is_aligned(unit) && range.end().is_aligned(unit);
+        assert!(whole, "simulated os: collapse {range:?}: not whole huge pages");
+        // Anything else would get memory that no count knows of.
+        self.lock().shadow.check("collapse", range, Expect::Ready);
     }
 }
 

@@ -31,6 +31,8 @@ use crate::os::Category;
 enum PageState {
     None,
     Reserved,
+    /// Reserved, by `guard`.
+    Guarded,
     Prepared,
     Ready,
     Leaked,
@@ -39,7 +41,7 @@ enum PageState {
 #[derive(Clone, Copy)]
 struct Page {
     state: PageState,
-    /// What a Prepared or Ready page was mapped for.
+    /// What a Prepared, Ready or Guarded page was mapped for.
     category: Category,
     /// Whether the page may hold something else than zeros.
     soiled: bool,
@@ -66,6 +68,10 @@ pub(super) enum Expect {
     Mapped(Option<Category>),
     /// Anything but None, and what is mapped is mapped for the category if one is given.
     Owned(Option<Category>),
+    /// Guarded, and mapped for the category before.
+    Guarded(Category),
+    /// Ready.
+    Ready,
 }
 
 impl Expect {
@@ -75,7 +81,11 @@ impl Expect {
             Expect::Reserved => page.state == PageState::Reserved,
             Expect::Mapped(category) => mapped && category.is_none_or(|c| c == page.category),
             Expect::Owned(category) if mapped => category.is_none_or(|c| c == page.category),
-            Expect::Owned(_) => page.state == PageState::Reserved,
+            Expect::Owned(_) => matches!(page.state, PageState::Reserved | PageState::Guarded),
+            Expect::Guarded(category) => {
+                page.state == PageState::Guarded && page.category == category
+            }
+            Expect::Ready => page.state == PageState::Ready,
         }
     }
 }
@@ -170,7 +180,7 @@ impl Shadow {
         tally
     }
 
-    /// Reserved to Prepared. The memory will read as zeros, whatever was there before.
+    /// Reserved or Guarded to Prepared. The memory will read as zeros, whatever was there before.
     pub(super) fn map(&mut self, range: AddrRange, category: Category) {
         self.fill(range, 0, |page| page.soiled);
         let prepared = Page { state: PageState::Prepared, category, soiled: false };
@@ -198,6 +208,13 @@ impl Shadow {
         self.fill(range, FAULT_JUNK, |page| page.soiled);
         self.set_ready_count(range, Bytes::ZERO);
         self.set(range, |page| page.state = PageState::Reserved);
+    }
+
+    /// Prepared and Ready to Guarded; it reads as `contents`.
+    pub(super) fn guard(&mut self, range: AddrRange, contents: u8) {
+        self.fill(range, contents, |page| page.soiled);
+        self.set_ready_count(range, Bytes::ZERO);
+        self.set(range, |page| page.state = PageState::Guarded);
     }
 
     /// Any state to None, or to Leaked when the range is kept.
