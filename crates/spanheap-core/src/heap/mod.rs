@@ -3,10 +3,12 @@
 //! | file | what |
 //! |---|---|
 //! | [`page_heap`] | address space, pages, span records; growth |
-//! | [`class`] | classes of spans, and the lists of spans of each |
+//! | [`class`] | classes of spans, and the set of spans of each |
 //! | [`central`] | what the threads of a heap share for allocating |
 //! | [`cache`] | what each thread has for itself: the allocation fast path |
 //! | [`sweep`] | turning marks into free slots |
+//! | [`sweep_pace`] | how much mutators sweep for what they allocate |
+//! | [`reclaim`] | finding dead spans by their pages before the heap grows |
 //! | [`drops`] | dead values that wait for their destructor |
 //! | [`stall`] | the longest time that a mutator was held up, and why |
 //!
@@ -19,8 +21,10 @@ pub(crate) mod class;
 pub(crate) mod drops;
 pub mod error;
 pub(crate) mod page_heap;
+pub(crate) mod reclaim;
 pub mod stall;
 pub(crate) mod sweep;
+pub(crate) mod sweep_pace;
 
 pub(crate) use central::Central;
 pub use error::OutOfMemory;
