@@ -135,11 +135,6 @@ impl Central {
         &self.pages
     }
 
-    /// The classes of the heap.
-    pub fn classes(&self) -> &ClassTable {
-        &self.classes
-    }
-
     /// Values that wait for their destructor.
     pub fn drops(&self) -> &DropQueue {
         &self.drops
@@ -181,6 +176,7 @@ impl Central {
     }
 
     /// What waits to be swept, and how much has been.
+    #[cfg(test)]
     pub fn backlog(&self) -> &Backlog {
         &self.backlog
     }
@@ -335,9 +331,11 @@ impl Central {
 
     /// A span of new pages, for which dead spans have been swept as long as there are any.
     fn new_span(&self, class: &Class, request: &Request) -> Result<OwnedSpan, Refused> {
-        if self.backlog.waiting() > PageCount::ZERO {
-            self.reclaimer.reclaim(request.pages, |record| self.sweep_found(record));
-        }
+        // That many pages may have been freed and not lie in a row; then more are.
+        while self.backlog.waiting() > PageCount::ZERO
+            && self.reclaimer.reclaim(request.pages, |record| self.sweep_found(record))
+            && !self.pages.fits(request)
+        {}
         self.pages.alloc_span(&self.os, &self.memory, class, request)
     }
 
@@ -501,3 +499,6 @@ impl Central {
         unsafe { self.memory.release(&self.os) };
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -82,16 +82,16 @@ impl Reclaimer {
         self.next.store(u64::from(generation.get()) << CHUNK_BITS, Ordering::Release);
     }
 
-    /// Looks for dead spans until `pages` pages are free, or nothing is left to look at. `sweep` is called
-    /// with candidates and returns how many pages it has freed.
-    pub fn reclaim(&self, pages: PageCount, mut sweep: impl FnMut(&Span) -> PageCount) {
+    /// Looks for dead spans until `pages` pages are free; false when nothing is left to look at before
+    /// that. `sweep` is called with candidates and returns how many pages it has freed.
+    pub fn reclaim(&self, pages: PageCount, mut sweep: impl FnMut(&Span) -> PageCount) -> bool {
         let mut wanted = pages.get();
         loop {
             wanted -= self.take_credit(wanted);
             if wanted == 0 {
-                return;
+                return true;
             }
-            let Some(claim) = self.claim() else { return };
+            let Some(claim) = self.claim() else { return false };
             let mut freed = 0;
             claim.for_each_candidate(|span| freed += sweep(span).get());
             let surplus = freed.saturating_sub(wanted);
