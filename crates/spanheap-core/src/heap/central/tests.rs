@@ -277,6 +277,13 @@ fn another_trigger_on_the_way_makes_no_debt() {
     assert_eq!(world.waiting(), waiting);
     world.alloc(PAGE_BYTES).expect("memory");
     assert_eq!(world.waiting(), 0);
+    // Nor does another generation, before it has a trigger: the old line is no measure for it.
+    half_dead_spans(&world, &mut random);
+    world.begin_generation(false);
+    let waiting = world.waiting();
+    assert!(waiting > 2000);
+    world.alloc(PAGE_BYTES).expect("memory");
+    assert_eq!(world.waiting(), waiting - 1, "only the dead page that serves");
     world.release();
 }
 

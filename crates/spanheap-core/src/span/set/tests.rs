@@ -294,7 +294,7 @@ impl Owners {
                     let unswept = self.sets[set].take_unswept(generation, &self.backlog);
                     unswept.map(|unswept| self.got_unswept(unswept))
                 }
-                3 | 4 | 5 => {
+                3..=5 => {
                     // SAFETY: a record of the test, in whatever state.
                     let record = unsafe { self.records.at(random.below(SPANS)).as_ref() };
                     let home = record.home();
