@@ -350,8 +350,9 @@ impl Central {
             other => other,
         };
         if let Err(Refused::Limit | Refused::System) = again {
-            self.starved.store(true, Ordering::Relaxed);
-            self.alarm.ring();
+            if !self.starved.swap(true, Ordering::Relaxed) {
+                self.alarm.ring();
+            }
         }
         again
     }

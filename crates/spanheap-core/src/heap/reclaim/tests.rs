@@ -8,6 +8,7 @@ use super::*;
 use crate::addr::{Addr, PAGE_BYTES};
 use crate::heap::central::tests::World;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Barrier;
 
 /// A reclaimer of its own for a heap in which a generation has just begun.
 fn reclaimer(world: &World) -> Reclaimer {
@@ -67,17 +68,23 @@ fn several_threads_share_the_work() {
     let world = World::new(None);
     let objects: BTreeSet<_> = world.large(600, 64).into_iter().collect();
     world.begin_generation(false);
-    let reclaimer = reclaimer(&world);
-    let all = std::thread::scope(|scope| {
-        let work = || candidates(&reclaimer);
-        let threads = [scope.spawn(work), scope.spawn(work), scope.spawn(work)];
-        threads.map(|thread| thread.join().unwrap())
-    });
-    let mut seen = BTreeSet::new();
-    for (base, times) in all.into_iter().flatten() {
-        assert!(times == 1 && seen.insert(base), "{base} was shown twice");
+    let start = Barrier::new(3);
+    for _ in 0..100 {
+        let reclaimer = reclaimer(&world);
+        let all = std::thread::scope(|scope| {
+            let work = || {
+                start.wait();
+                candidates(&reclaimer)
+            };
+            let threads = [scope.spawn(work), scope.spawn(work), scope.spawn(work)];
+            threads.map(|thread| thread.join().unwrap())
+        });
+        let mut seen = BTreeSet::new();
+        for (base, times) in all.into_iter().flatten() {
+            assert!(times == 1 && seen.insert(base), "{base} was shown twice");
+        }
+        assert_eq!(seen, objects);
     }
-    assert_eq!(seen, objects);
     world.release();
 }
 

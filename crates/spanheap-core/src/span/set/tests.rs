@@ -276,8 +276,7 @@ impl Owners {
 
     /// What one thread does. It keeps a few spans for a while, and sometimes makes another one of a
     /// record, as the page heap does.
-    fn work(&self, seed: u64, steps: usize) {
-        let mut random = Random::new(seed);
+    fn work(&self, mut random: Random, steps: usize) {
         let mut kept: Vec<OwnedSpan> = Vec::new();
         for _ in 0..steps {
             let (set, generation) = (random.below(SETS), self.generation());
@@ -346,8 +345,9 @@ fn threads_that_take_and_steal_have_each_span_alone() {
     }
     std::thread::scope(|scope| {
         for thread in 0..4 {
-            let owners = &owners;
-            scope.spawn(move || owners.work(0x57ea1 + thread, steps(100_000, 1_000_000)));
+            // Made here, because it prints its seed, and a sanitizer does not see the lock of the output.
+            let (owners, random) = (&owners, Random::new(0x57ea1 + thread));
+            scope.spawn(move || owners.work(random, steps(100_000, 1_000_000)));
         }
     });
     assert!(owners.stolen.load(Ordering::Relaxed) > 1000, "hardly a steal");
