@@ -230,7 +230,8 @@ impl HeapBuilder {
         self
     }
 
-    /// No cycle begins because the heap has grown; only [`Heap::collect`] and a memory limit begin one.
+    /// No cycle begins because the heap has grown; only [`Heap::collect`], a memory limit and an allocation
+    /// that was refused begin one.
     pub fn gc_percent_off(mut self) -> HeapBuilder {
         self.options.policy.percent = None;
         self

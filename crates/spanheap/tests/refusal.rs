@@ -154,6 +154,37 @@ fn a_limit_refuses_and_the_program_goes_on() {
     }
 }
 
+/// Fault row 2: a closure cannot wait for a cycle, so a refusal asks for one and returns.
+#[test]
+fn a_refusal_asks_for_a_cycle_that_nobody_else_wants() {
+    let sim = SimOs::builder().build();
+    let os = Os::simulated(sim.clone());
+    let heap = Heap::builder().os(os).gc_percent_off().build().unwrap();
+    let fill = |mc: &spanheap::Mutator<'_>| loop {
+        if let Err(error) = mc.try_alloc_slice((0..10_000u32).map(u64::from)) {
+            assert!(error.to_string().contains("the system gives no more"), "{error}");
+            break;
+        }
+    };
+    heap.enter(|mc| {
+        mc.alloc_slice((0..10_000u32).map(u64::from));
+        sim.set_fail_from(Some(1));
+        fill(mc);
+        assert_eq!(heap.stats().cycles, 0, "it would wait for this closure");
+    });
+    // Nobody calls `collect`, and there is no trigger.
+    while heap.stats().cycles == 0 {
+        std::thread::yield_now();
+    }
+    // What was garbage serves again, while the system still refuses.
+    heap.enter(|mc| {
+        mc.try_alloc_slice((0..10_000u32).map(u64::from)).expect("the pages of before");
+    });
+    sim.set_fail_from(None);
+    drop(heap);
+    sim.assert_all_released();
+}
+
 #[test]
 fn a_limit_without_room_is_refused_at_once() {
     for limit in [0, 1, 1 << 20] {

@@ -34,6 +34,12 @@ use std::sync::Arc;
 use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
+/// How many spans the collector's thread sweeps before it may give its processor away.
+const SWEEP_BATCH: usize = 10;
+
+/// How many such batches it sweeps between two looks at who else wants one.
+const BATCHES_PER_LOOK: u32 = 16;
+
 /// How a heap is to behave.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -83,6 +89,8 @@ pub struct Collector {
     pub(super) roots: RootTable,
     pub(super) control: Control,
     pub(super) last: Lock<Last>,
+    /// How many processors there are for the threads of the process.
+    processors: usize,
     /// The collector thread and the drop thread.
     threads: Lock<[Option<ThreadId>; 2]>,
 }
@@ -133,6 +141,7 @@ impl Collector {
             roots: RootTable::new(),
             control: Control::new(),
             last: Lock::new(Rank::Statistics, last),
+            processors: std::thread::available_parallelism().map_or(1, usize::from),
             threads: Lock::new(Rank::Statistics, [None; 2]),
         })
     }
@@ -226,7 +235,7 @@ impl Collector {
         loop {
             match self.control.wish() {
                 Wish::Shutdown => break,
-                Wish::Nothing if !self.options.continuously && !self.central.is_triggered() => {
+                Wish::Nothing if !self.options.continuously && !self.central.wants_cycle() => {
                     let pause = scavenger.work(self);
                     self.central.alarm().sleep(pause);
                     continue;
@@ -282,32 +291,40 @@ impl Collector {
         }
     }
 
-    /// Remembers what a cycle has found, and plans the next one. Spans had `in_use` bytes of pages when marking
-    /// was over.
-    pub(super) fn finish_report(
-        &self,
-        report: CycleReport,
-        allocated: Bytes,
-        in_use: Bytes,
-        cpu: Duration,
-    ) {
-        let retained = self.central.retained();
-        let measured = Measured { retained, allocated };
+    /// Plans the next cycle, when `allocated` bytes were taken while this one ran, and spans had `in_use` bytes
+    /// of pages when marking was over.
+    pub(super) fn plan_next(&self, allocated: Bytes, in_use: Bytes) -> Plan {
+        let measured = Measured { retained: self.central.retained(), allocated };
         let plan = self.options.policy.plan(measured);
         self.central.set_trigger(plan.trigger);
         self.set_scavenge_goals(in_use, self.last_cycle().plan.goal, plan.goal);
+        plan
+    }
+
+    /// Remembers what a cycle has found, and how the next one is planned.
+    pub(super) fn finish_report(&self, report: CycleReport, plan: Plan, cpu: Duration) {
         let mut last = self.last.lock();
         last.cycles += 1;
         last.report = report;
-        last.retained = retained;
+        last.retained = self.central.retained();
         last.plan = plan;
         last.cpu += cpu;
     }
 
-    /// Sweeps everything that waits to be swept.
+    /// Sweeps everything that waits to be swept. Where mutators are at work on every processor, they get
+    /// theirs back between two batches.
     pub(super) fn sweep_all(&self) {
-        for class in self.central.classes().iter() {
-            while self.central.sweep_one(class) {}
+        self.central.catch_up();
+        let (mut batches, mut busy) = (0u32, false);
+        while self.central.sweep_batch(SWEEP_BATCH) {
+            // How many threads are inside is a matter of a lock, so it is not asked for each batch.
+            if batches % BATCHES_PER_LOOK == 0 {
+                busy = self.registry.counts().1 >= self.processors;
+            }
+            batches = batches.wrapping_add(1);
+            if busy {
+                std::thread::yield_now();
+            }
         }
     }
 

@@ -38,6 +38,7 @@ impl Collector {
         let cpu_before = thread_cpu_time();
         let taken_before = self.central.taken();
         let cycle = self.word().cycle().wrapping_add(1);
+        self.central.cycle_begins();
 
         self.roots.trim();
         self.grey.begin(cycle);
@@ -66,9 +67,11 @@ impl Collector {
         self.control.set_gate(false);
 
         self.registry.release_outside(&self.central, self.word(), &self.fence);
+        // Before the sweep: mutators sweep along, at a pace that the next trigger sets.
+        let plan = self.plan_next(allocated, in_use);
         self.sweep_all();
         let cpu = thread_cpu_time().saturating_sub(cpu_before);
-        self.finish_report(report, allocated, in_use, cpu);
+        self.finish_report(report, plan, cpu);
     }
 
     /// Phase 3: marks everything that was reachable at its beginning.

@@ -22,7 +22,7 @@ const MIN_GOAL: usize = 4 << 20;
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// Growth over what is retained that is allowed before a cycle is complete, in percent; `None`: cycles
-    /// run on demand only.
+    /// run on demand only, and when an allocation was refused.
     pub percent: Option<u32>,
     /// Bytes of ready memory that the heap must not exceed.
     pub limit: Option<Bytes>,

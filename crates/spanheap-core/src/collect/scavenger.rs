@@ -154,7 +154,7 @@ fn haste(collector: &Collector) -> Option<Duration> {
 fn is_wanted(collector: &Collector) -> bool {
     let central = collector.central();
     let too_much = central.pages().excess(central.os()) >= central.os().page_size();
-    too_much && !central.is_triggered() && collector.control().wish() == Wish::Nothing
+    too_much && !central.wants_cycle() && collector.control().wish() == Wish::Nothing
 }
 
 impl Collector {

@@ -1,11 +1,21 @@
 //! What all threads of a heap share for allocating: classes, the page heap, the drop queue, and the
 //! count of bytes that tells the collector when to begin.
 //!
-//! A mutator comes here for a span when its own is used up. In this order it gets
+//! A mutator comes here for a span when its own is used up. While anything waits to be swept, it first
+//! sweeps what it owes ([`super::sweep_pace`]). Then it gets, in this order,
 //!
 //! 1. a swept span of the class with free slots,
 //! 2. an unswept one, which it sweeps itself (sweeping on demand: garbage is used before new memory),
-//! 3. new pages.
+//! 3. new pages, for which dead spans of any class are swept and freed first ([`super::reclaim`]),
+//! 4. if pages are refused, whatever can be had when all that waits has been swept.
+//!
+//! Its own class comes before the reclaimer: most swept spans have a free slot and nothing else to give,
+//! so they serve without the lock of the page heap and without bits to clear and pages to map. And
+//! objects of a class stay together, where a freed page would be cut up for another one. Who has looked
+//! at 64 spans in vain has a class that is full, and gets pages.
+//!
+//! A refusal asks for a cycle, too, and does not wait for it: the closure that wanted memory holds on to
+//! what it can reach, and a cycle would wait for the closure.
 //!
 //! **Counting.** Mutators report what they take by the run, not by the object: `taken` grows by a run
 //! when it is taken and shrinks by what is left of it when it is given back. Between two cycles, live
@@ -16,16 +26,18 @@
 //! Releasing everything at the end of a heap is the caller's promise passed on.
 #![allow(unsafe_code)]
 
-use super::class::{Class, ClassKey, ClassTable, Taken};
+use super::class::{Class, ClassKey, ClassTable};
 use super::drops::{Batch, DropQueue};
 use super::error::OutOfMemory;
 use super::page_heap::{Force, LocalPages, ManualSpan, PageHeap, Refused, Request};
+use super::reclaim::Reclaimer;
 use super::stall::Stalls;
 use super::sweep::{How, Swept, sweep};
-use crate::addr::{Bytes, PAGE_BYTES};
+use super::sweep_pace::{Line, SweepPace};
+use crate::addr::{Bytes, PAGE_BYTES, PageCount};
 use crate::offheap::Persistent;
 use crate::os::{Os, OsError};
-use crate::span::{Generation, OwnedSpan, Span, map};
+use crate::span::{Backlog, Generation, OwnedSpan, Span, SpanSet, Taken, map};
 use crate::sync::Alarm;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -50,6 +62,10 @@ pub struct Central {
     pages: PageHeap,
     drops: DropQueue,
     poison: bool,
+    /// What waits to be swept, how fast it has to be, and where the reclaimer is.
+    backlog: Backlog,
+    pace: SweepPace,
+    reclaimer: Reclaimer,
     generation: AtomicU32,
     /// Whether the sweep for this generation retains everything. Constant while there is a span to sweep for
     /// it.
@@ -64,6 +80,8 @@ pub struct Central {
     trigger: AtomicUsize,
     /// Whether it has rung since the trigger was set.
     triggered: AtomicBool,
+    /// Whether an allocation was refused since the last cycle began.
+    starved: AtomicBool,
     alarm: Alarm,
     stalls: Stalls,
 }
@@ -81,6 +99,9 @@ impl Central {
             pages,
             drops: DropQueue::new(),
             poison: config.poison,
+            backlog: Backlog::new(),
+            pace: SweepPace::new(),
+            reclaimer: Reclaimer::new(),
             generation: AtomicU32::new(0),
             retain: AtomicBool::new(false),
             retained: AtomicUsize::new(0),
@@ -88,6 +109,7 @@ impl Central {
             total: AtomicU64::new(0),
             trigger: AtomicUsize::new(usize::MAX),
             triggered: AtomicBool::new(false),
+            starved: AtomicBool::new(false),
             alarm: Alarm::new(),
             stalls: Stalls::new(),
         })
@@ -113,11 +135,6 @@ impl Central {
         &self.pages
     }
 
-    /// The classes of the heap.
-    pub fn classes(&self) -> &ClassTable {
-        &self.classes
-    }
-
     /// Values that wait for their destructor.
     pub fn drops(&self) -> &DropQueue {
         &self.drops
@@ -139,10 +156,29 @@ impl Central {
         taken_before: usize,
         retain_all: bool,
     ) {
+        // Nobody owes anything until the next trigger is known.
+        self.pace.rest();
         self.retain.store(retain_all, Ordering::Relaxed);
         self.retained.store(retained.get(), Ordering::Relaxed);
         self.taken.fetch_sub(taken_before, Ordering::Relaxed);
         self.generation.store(generation.get(), Ordering::Release);
+        self.catch_up();
+        // Where everything is retained, there is nothing to reclaim.
+        let newest = self.pages.arenas().next().filter(|_| !retain_all);
+        // SAFETY: arenas live until `release`, when the caller promises that nobody is left.
+        unsafe { self.reclaimer.begin(generation, newest) };
+    }
+
+    /// Tells each class of the generation, so that the backlog counts all that waits.
+    pub fn catch_up(&self) {
+        let generation = self.generation();
+        self.classes.iter().for_each(|class| class.spans().catch_up(generation, &self.backlog));
+    }
+
+    /// What waits to be swept, and how much has been.
+    #[cfg(test)]
+    pub fn backlog(&self) -> &Backlog {
+        &self.backlog
     }
 
     /// Bytes taken since the last generation began, as the counter stands.
@@ -181,10 +217,22 @@ impl Central {
         self.live().get() >= self.trigger.load(Ordering::Relaxed)
     }
 
-    /// Sets the live bytes at which the alarm rings.
+    /// Whether there is reason for a cycle: the trigger, or an allocation that was refused.
+    pub fn wants_cycle(&self) -> bool {
+        self.is_triggered() || self.starved.load(Ordering::Relaxed)
+    }
+
+    /// A cycle begins, and what is refused from here on asks for another one.
+    pub fn cycle_begins(&self) {
+        self.starved.store(false, Ordering::Relaxed);
+    }
+
+    /// Sets the live bytes at which the alarm rings. Until then, all that waits now is to be swept.
     pub fn set_trigger(&self, trigger: Bytes) {
         self.trigger.store(trigger.get(), Ordering::Relaxed);
         self.triggered.store(false, Ordering::Relaxed);
+        let (waiting, swept) = (self.backlog.waiting(), self.backlog.swept());
+        self.pace.set(Line::new(waiting, swept, self.live(), trigger));
     }
 
     /// What wakes the collector.
@@ -215,35 +263,30 @@ impl Central {
     }
 
     /// A swept span of `class` with at least one free slot, for the mutator whose pages are `local`.
-    pub fn acquire(&self, class: &Class, local: &LocalPages) -> Result<OwnedSpan, OutOfMemory> {
-        let generation = self.generation();
-        for _ in 0..SWEEP_BUDGET {
-            match class.take(generation) {
-                None => break,
-                Some(Taken::Unswept(span, target)) => {
-                    if let Some(span) = self.sweep_for(class, span, target) {
-                        return Ok(span);
-                    }
-                }
-                Some(Taken::Ready(span)) => return Ok(span),
-            }
-        }
+    pub fn acquire(
+        &self,
+        class: &'static Class,
+        local: &LocalPages,
+    ) -> Result<OwnedSpan, OutOfMemory> {
         let size_class = class.key().size_class.expect("large objects have no shared spans");
         let request = Request {
             pages: size_class.pages(),
             align: Bytes::new(PAGE_BYTES),
             slot: size_class.size().get(),
             slots: size_class.objects(),
-            generation,
+            generation: self.generation(),
         };
-        self.pages
-            .alloc_span(&self.os, &self.memory, local, class, &request)
-            .map_err(|refused| self.out_of_memory(size_class.size(), refused))
+        self.keep_pace(request.pages.bytes(), PageCount::ZERO);
+        let span = self.in_need(|| match self.take_swept(class) {
+            Some(span) => Ok(span),
+            None => self.new_span(class, local, &request),
+        });
+        span.map_err(|refused| self.out_of_memory(size_class.size(), refused))
     }
 
     /// [`Central::acquire`] for a test that has no mutator.
     #[cfg(test)]
-    pub fn acquire_alone(&self, class: &Class) -> OwnedSpan {
+    pub fn acquire_alone(&self, class: &'static Class) -> OwnedSpan {
         let local = LocalPages::default();
         let span = self.acquire(class, &local).expect("memory");
         self.pages.take_back(&local);
@@ -253,7 +296,7 @@ impl Central {
     /// A span for one object of `size` bytes.
     pub fn acquire_large(
         &self,
-        class: &Class,
+        class: &'static Class,
         size: Bytes,
         align: usize,
         local: &LocalPages,
@@ -269,7 +312,9 @@ impl Central {
             slots: 1,
             generation: self.generation(),
         };
-        self.pages.alloc_span(&self.os, &self.memory, local, class, &request).map_err(refused)
+        // What the reclaimer will sweep for it is not swept twice.
+        self.keep_pace(pages.bytes(), pages);
+        self.in_need(|| self.new_span(class, local, &request)).map_err(refused)
     }
 
     /// Pages for memory that is not objects: at least one, at a multiple of `align`.
@@ -283,7 +328,9 @@ impl Central {
         let pages = bytes.max(Bytes::new(1)).checked_pages();
         let pages = pages.ok_or(Refused::TooLarge).map_err(refused)?;
         let align = Bytes::new(align);
-        self.pages.alloc_manual(&self.os, &self.memory, local, pages, align).map_err(refused)
+        self.keep_pace(pages.bytes(), PageCount::ZERO);
+        let attempt = || self.pages.alloc_manual(&self.os, &self.memory, local, pages, align);
+        self.in_need(attempt).map_err(refused)
     }
 
     /// Returns free pages to the system, at least `bytes` of them or all that there are.
@@ -291,35 +338,145 @@ impl Central {
         self.pages.scavenge(&self.os, bytes, force)
     }
 
-    /// Sweeps a span and puts it where it belongs, unless it has room: then it is given to the caller.
-    fn sweep_for(
-        &self,
-        class: &Class,
-        span: OwnedSpan,
-        generation: Generation,
-    ) -> Option<OwnedSpan> {
-        match sweep(span, &self.drops, self.how(generation)) {
-            Swept::Empty(span) | Swept::Partial(span) => return Some(span),
-            Swept::Full(span) => class.put(span, generation, false),
-            Swept::Dropping => {}
+    /// A span of `class` with room from its set, swept here if need be.
+    fn take_swept(&self, class: &'static Class) -> Option<OwnedSpan> {
+        let (set, generation) = (class.spans(), self.generation());
+        for _ in 0..SWEEP_BUDGET {
+            match set.take(generation, &self.backlog)? {
+                Taken::Ready(span) => return Some(span),
+                Taken::Unswept(span, target) => {
+                    let pages = span.info().pages;
+                    let swept = sweep(span, &self.drops, self.how(target));
+                    let room = match swept {
+                        Swept::Empty(span) | Swept::Partial(span) => Some(span),
+                        full_or_dropping => {
+                            self.settle(set, full_or_dropping, target);
+                            None
+                        }
+                    };
+                    self.backlog.finish(pages);
+                    if room.is_some() {
+                        return room;
+                    }
+                }
+            }
         }
         None
+    }
+
+    /// A span of new pages, for which dead spans have been swept as long as there are any.
+    fn new_span(
+        &self,
+        class: &Class,
+        local: &LocalPages,
+        request: &Request,
+    ) -> Result<OwnedSpan, Refused> {
+        // That many pages may have been freed and not lie in a row; then more are.
+        while self.backlog.waiting() > PageCount::ZERO
+            && self.reclaimer.reclaim(request.pages, |record| self.sweep_found(record))
+            && !self.pages.fits(request)
+        {}
+        self.pages.alloc_span(&self.os, &self.memory, local, class, request)
+    }
+
+    /// What `attempt` returns, or what it returns when everything that waited has been swept. A refusal
+    /// that remains asks for a cycle.
+    fn in_need<T>(&self, attempt: impl Fn() -> Result<T, Refused>) -> Result<T, Refused> {
+        let again = match attempt() {
+            Err(Refused::Limit | Refused::System) if self.sweep_everything() => attempt(),
+            other => other,
+        };
+        if let Err(Refused::Limit | Refused::System) = again {
+            if !self.starved.swap(true, Ordering::Relaxed) {
+                self.alarm.ring();
+            }
+        }
+        again
+    }
+
+    /// Sweeps until somebody who is about to take `bytes`, and to sweep `own` pages for it, owes nothing.
+    fn keep_pace(&self, bytes: Bytes, own: PageCount) {
+        while self.backlog.waiting() > PageCount::ZERO {
+            let (live, swept) = (self.live(), self.backlog.swept());
+            let owed = self.pace.line().map_or(0, |line| line.owed(live, swept, bytes, own));
+            if owed == 0 || !self.sweep_one() {
+                return;
+            }
+        }
+    }
+
+    /// Sweeps all that waits, and waits for those who are at it; false when there was nothing of that.
+    fn sweep_everything(&self) -> bool {
+        let nothing = self.backlog.is_clear();
+        while !self.backlog.is_clear() {
+            if !self.sweep_one() {
+                // Somebody else has the last ones. He holds no lock and waits for nobody.
+                std::thread::yield_now();
+            }
+        }
+        !nothing
     }
 
     fn how(&self, generation: Generation) -> How {
         How { generation, retain: self.retain.load(Ordering::Relaxed), poison: self.poison }
     }
 
-    /// Sweeps one span of `class`; false when none is left.
-    pub fn sweep_one(&self, class: &Class) -> bool {
-        let Some((span, generation)) = class.take_unswept(self.generation()) else { return false };
-        match sweep(span, &self.drops, self.how(generation)) {
-            Swept::Empty(span) => self.pages.free_span(span),
-            Swept::Partial(span) => class.put(span, generation, true),
-            Swept::Full(span) => class.put(span, generation, false),
+    /// Sweeps one span of whatever class; false when none is left in any.
+    pub fn sweep_one(&self) -> bool {
+        match self.classes.take_unswept(self.generation(), &self.backlog) {
+            Some((set, span, target)) => {
+                self.sweep_into(set, span, target);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Sweeps up to `count` spans; false when there were less.
+    pub fn sweep_batch(&self, count: usize) -> bool {
+        (0..count).all(|_| self.sweep_one())
+    }
+
+    /// Sweeps the span that `record` describes, if it waits for that. Returns the pages that became free.
+    fn sweep_found(&self, record: &Span) -> PageCount {
+        let set = record.home();
+        let stolen = set.and_then(|set| {
+            let stolen = set.steal(record, self.generation(), &self.backlog);
+            stolen.map(|(span, target)| (set, span, target))
+        });
+        match stolen {
+            Some((set, span, target)) => self.sweep_into(set, span, target),
+            None => PageCount::ZERO,
+        }
+    }
+
+    /// Sweeps a span and puts it where it belongs. Returns the pages that became free.
+    fn sweep_into(
+        &self,
+        set: &'static SpanSet,
+        span: OwnedSpan,
+        generation: Generation,
+    ) -> PageCount {
+        let pages = span.info().pages;
+        let swept = sweep(span, &self.drops, self.how(generation));
+        let freed = self.settle(set, swept, generation);
+        self.backlog.finish(pages);
+        freed
+    }
+
+    /// Puts a swept span where it belongs. Returns the pages that became free.
+    fn settle(&self, set: &'static SpanSet, swept: Swept, generation: Generation) -> PageCount {
+        match swept {
+            Swept::Empty(span) => {
+                let pages = span.info().pages;
+                self.pages.free_span(span);
+                return pages;
+            }
+            Swept::Partial(span) => set.put(span, generation, true, &self.backlog),
+            Swept::Full(span) => set.put(span, generation, false, &self.backlog),
             Swept::Dropping => {}
         }
-        true
+        PageCount::ZERO
     }
 
     /// Runs destructors; false when none is owed.
@@ -353,8 +510,8 @@ impl Central {
     }
 
     /// Puts a span that a mutator held back into its class.
-    pub fn put_back(&self, class: &Class, span: OwnedSpan, has_room: bool) {
-        class.put(span, self.generation(), has_room);
+    pub fn put_back(&self, class: &'static Class, span: OwnedSpan, has_room: bool) {
+        class.spans().put(span, self.generation(), has_room, &self.backlog);
     }
 
     /// The error for a request that was refused.
@@ -380,3 +537,6 @@ impl Central {
         unsafe { self.memory.release(&self.os) };
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,27 +1,11 @@
-//! Classes of spans: one for every pair of size class and layout that a heap has met, and the lists of
-//! spans of each.
+//! Classes of spans: one for every pair of size class and layout that a heap has met, with its set of
+//! spans.
 //!
 //! A class is made when its first object is allocated and lives as long as its heap. Finding one is a
 //! walk down a hash chain without a lock; making one takes the table's lock.
 //!
-//! # The lists
-//! Every span of a class is in one of three lists, unless a mutator has it, somebody sweeps it just now, or
-//! the drop queue owns it:
-//!
-//! | list | holds |
-//! |---|---|
-//! | partial | swept spans with a free slot |
-//! | full | swept spans without one |
-//! | unswept | spans of an older generation than the heap's |
-//!
-//! When the heap's generation moves on, *every* span becomes unswept at once. Nobody walks the lists for
-//! that: each class compares its own generation at the next access, and joins two lists in constant
-//! time. A span that comes back late, from a mutator that held it over the change, is put where its own
-//! generation belongs.
-//!
 //! # Locking
-//! [`Rank::Classes`] to add a class; [`Rank::SpanSet`] for the lists of one class. Nothing else is done
-//! under the latter.
+//! [`Rank::Classes`] to add a class; the spans of a class are a [`SpanSet`], with a lock of its own.
 //!
 //! # Safety
 //! Class records are made in persistent memory and never freed before the heap, which is what makes
@@ -33,7 +17,7 @@
 use crate::offheap::Persistent;
 use crate::os::{Category, Os, OsError};
 use crate::span::size_class::SizeClass;
-use crate::span::{Counting, DropFn, Generation, Layout, OwnedSpan, SpanList, TypeInfo};
+use crate::span::{Backlog, Counting, DropFn, Generation, Layout, OwnedSpan, SpanSet, TypeInfo};
 use crate::sync::atomic::{AtomicPtr, Ordering};
 use crate::sync::{Lock, Rank};
 use core::ptr;
@@ -100,36 +84,9 @@ pub struct Class {
     key: ClassKey,
     index: u32,
     type_name: fn() -> &'static str,
-    lists: Lock<Lists>,
+    spans: SpanSet,
     next_in_bucket: *const Class,
     next: *const Class,
-}
-
-#[derive(Default)]
-struct Lists {
-    generation: Generation,
-    partial: SpanList,
-    full: SpanList,
-    unswept: SpanList,
-}
-
-impl Lists {
-    /// Notices that the heap's generation has moved on. A caller that is behind others changes nothing.
-    fn catch_up(&mut self, generation: Generation) {
-        if generation.is_after(self.generation) {
-            self.generation = generation;
-            self.unswept.append(&mut self.partial);
-            self.unswept.append(&mut self.full);
-        }
-    }
-}
-
-/// A span that a class gave out.
-pub enum Taken {
-    /// Swept, with a free slot at least.
-    Ready(OwnedSpan),
-    /// Still to be swept, for this generation.
-    Unswept(OwnedSpan, Generation),
 }
 
 impl Class {
@@ -148,37 +105,9 @@ impl Class {
         self.type_name
     }
 
-    /// A span to allocate from, or one to sweep; `None` when there is neither.
-    pub fn take(&self, generation: Generation) -> Option<Taken> {
-        let mut lists = self.lists.lock();
-        lists.catch_up(generation);
-        if let Some(span) = lists.partial.pop() {
-            return Some(Taken::Ready(span));
-        }
-        let target = lists.generation;
-        lists.unswept.pop().map(|span| Taken::Unswept(span, target))
-    }
-
-    /// A span to sweep, and the generation to sweep it for.
-    pub fn take_unswept(&self, generation: Generation) -> Option<(OwnedSpan, Generation)> {
-        let mut lists = self.lists.lock();
-        lists.catch_up(generation);
-        let target = lists.generation;
-        lists.unswept.pop().map(|span| (span, target))
-    }
-
-    /// Takes a span in.
-    pub fn put(&self, span: OwnedSpan, generation: Generation, has_room: bool) {
-        let mut lists = self.lists.lock();
-        lists.catch_up(generation);
-        lists.catch_up(span.span().generation());
-        if span.span().generation() != lists.generation {
-            lists.unswept.push(span);
-        } else if has_room {
-            lists.partial.push(span);
-        } else {
-            lists.full.push(span);
-        }
+    /// The spans of the class that nobody is at work on.
+    pub fn spans(&'static self) -> &'static SpanSet {
+        &self.spans
     }
 }
 
@@ -191,6 +120,8 @@ pub struct ClassTable {
     newest: AtomicPtr<Class>,
     /// How many there are; held to add one.
     count: Lock<u32>,
+    /// The class in which an unswept span was found last, or null. A hint.
+    sweeping: AtomicPtr<Class>,
 }
 
 impl ClassTable {
@@ -200,6 +131,7 @@ impl ClassTable {
             buckets: [const { AtomicPtr::new(ptr::null_mut()) }; BUCKETS],
             newest: AtomicPtr::new(ptr::null_mut()),
             count: Lock::new(Rank::Classes, 0),
+            sweeping: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
@@ -237,7 +169,7 @@ impl ClassTable {
             key: *key,
             index: *count,
             type_name,
-            lists: Lock::new(Rank::SpanSet, Lists::default()),
+            spans: SpanSet::new(),
             next_in_bucket: bucket.load(Ordering::Relaxed),
             next: self.newest.load(Ordering::Relaxed),
         };
@@ -252,14 +184,40 @@ impl ClassTable {
 
     /// All classes made so far, newest first.
     pub fn iter(&self) -> impl Iterator<Item = &'static Class> {
-        let mut class = self.newest.load(Ordering::Acquire).cast_const();
-        core::iter::from_fn(move || {
-            // SAFETY: C1; the chain ends in null.
-            let current = unsafe { class.as_ref() }?;
-            class = current.next;
-            Some(current)
-        })
+        chain_from(self.newest.load(Ordering::Acquire))
     }
+
+    /// A span of any class to sweep, with its set and the generation to sweep it for. When it says that
+    /// there is none, it has looked at every class. [`Backlog::finish`] is owed.
+    pub fn take_unswept(
+        &self,
+        generation: Generation,
+        backlog: &Backlog,
+    ) -> Option<(&'static SpanSet, OwnedSpan, Generation)> {
+        // Classes are emptied one after the other; whoever comes next goes on where the last one was.
+        let last = self.sweeping.load(Ordering::Acquire);
+        for class in chain_from(last).chain(self.iter()) {
+            if let Some((span, target)) = class.spans.take_unswept(generation, backlog) {
+                let found = ptr::from_ref(class).cast_mut();
+                if found != last {
+                    self.sweeping.store(found, Ordering::Release);
+                }
+                return Some((&class.spans, span, target));
+            }
+        }
+        None
+    }
+}
+
+/// The classes of a chain.
+fn chain_from(first: *const Class) -> impl Iterator<Item = &'static Class> {
+    let mut class = first;
+    core::iter::from_fn(move || {
+        // SAFETY: C1; the chain ends in null.
+        let current = unsafe { class.as_ref() }?;
+        class = current.next;
+        Some(current)
+    })
 }
 
 impl Default for ClassTable {

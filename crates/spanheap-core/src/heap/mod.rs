@@ -3,10 +3,12 @@
 //! | file | what |
 //! |---|---|
 //! | [`page_heap`] | address space, pages, span records; growth |
-//! | [`class`] | classes of spans, and the lists of spans of each |
+//! | [`class`] | classes of spans, and the set of spans of each |
 //! | [`central`] | what the threads of a heap share for allocating |
 //! | [`cache`] | what each thread has for itself: the allocation fast path |
 //! | [`sweep`] | turning marks into free slots |
+//! | [`sweep_pace`] | how much mutators sweep for what they allocate |
+//! | [`reclaim`] | finding dead spans by their pages before the heap grows |
 //! | [`drops`] | dead values that wait for their destructor |
 //! | [`zero`] | zeroed slots, without clearing what is zero |
 //! | [`scavenge_pace`], [`pi_controller`] | how fast free memory goes back to the system, and until when |
@@ -22,9 +24,11 @@ pub(crate) mod drops;
 pub mod error;
 pub(crate) mod page_heap;
 pub mod pi_controller;
+pub(crate) mod reclaim;
 pub mod scavenge_pace;
 pub mod stall;
 pub(crate) mod sweep;
+pub(crate) mod sweep_pace;
 pub(crate) mod zero;
 
 pub(crate) use central::Central;

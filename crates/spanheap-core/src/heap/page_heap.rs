@@ -230,6 +230,11 @@ impl PageHeap {
         Ok(span)
     }
 
+    /// Whether there are free pages for `request`, so that the heap need not grow for it.
+    pub fn fits(&self, request: &Request) -> bool {
+        self.inner.lock().pages.fits(request.pages, request.align)
+    }
+
     /// Takes `n` pages, ready for use, and a span record.
     fn take(
         &self,

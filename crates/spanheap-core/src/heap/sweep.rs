@@ -81,6 +81,7 @@ pub fn sweep(mut span: OwnedSpan, drops: &DropQueue, how: How) -> Swept {
         }
     }
     span.set_generation(generation);
+    // From here on the slots of the dead are free, with whatever the dead have left in them.
     span.set_dirty();
     sorted(span, live)
 }

@@ -251,6 +251,23 @@ impl PageAlloc {
         Some(self.take(&found, base, n))
     }
 
+    /// Whether [`PageAlloc::alloc_aligned`] would find something.
+    ///
+    /// # Panics
+    /// As it does.
+    pub fn fits(&self, n: PageCount, align: Bytes) -> bool {
+        assert!(align.get().is_power_of_two(), "an alignment is a power of two, not {align}");
+        let head = PageCount::new(align.get().div_ceil(PAGE_BYTES) - 1);
+        let first = self.find(n);
+        match n.get().checked_add(head.get()) {
+            Some(longer) if head > PageCount::ZERO => {
+                first.is_some_and(|first| first.base.is_aligned(align.get()))
+                    || self.find(PageCount::new(longer)).is_some()
+            }
+            _ => first.is_some(),
+        }
+    }
+
     /// Frees `n` pages from `base` on: any allocated pages, whatever allocation they came from.
     /// Their memory stays as it is, so they are not scavenged.
     ///

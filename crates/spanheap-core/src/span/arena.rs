@@ -126,6 +126,8 @@ pub struct HeapArena {
     check: AtomicUsize,
     /// The arena that the same heap got before this one; written before the arena is published.
     previous: *const HeapArena,
+    /// How many arenas the same heap got before this one.
+    number: usize,
     /// Bit p is set while page p is in the collector's page queue.
     queued: [AtomicU64; ARENA_PAGES / 64],
     /// The span that each page belongs to; null for free pages.
@@ -153,6 +155,8 @@ impl HeapArena {
         arena.heap = heap;
         arena.tables = tables;
         arena.previous = previous;
+        // SAFETY: the caller's promise.
+        arena.number = unsafe { previous.as_ref() }.map_or(0, |previous| previous.number + 1);
         arena.reserved = reserved;
     }
 
@@ -171,6 +175,11 @@ impl HeapArena {
     /// The arena that the heap got before this one.
     pub fn previous(&self) -> *const HeapArena {
         self.previous
+    }
+
+    /// How many arenas the heap got before this one.
+    pub fn number(&self) -> usize {
+        self.number
     }
 
     /// Bytes of the reservation that begins with this arena; 0 when it is not the first of one.

@@ -20,6 +20,9 @@
 //! - P2. Bits of the span in the side tables stand at slot starts only.
 //! - P3. Records are recycled but never unmapped while the heap lives, so a stale pointer to one is a
 //!   pointer to some span record.
+//! - P4. A record changes by atomic stores in fields that whoever has a pointer to it may read: `state`,
+//!   `generation` and `home`. Everything else is read by the owner, or under the lock of the set that
+//!   owns the span.
 //!
 //! # Safety
 //! Raw access to span memory and to the description cell. Blocks cite the invariants above and those
@@ -29,18 +32,22 @@
 pub mod arena;
 pub(crate) mod bits;
 pub mod layout;
+mod list;
 pub(crate) mod map;
+pub(crate) mod set;
 pub mod size_class;
 pub mod tracer;
 
 pub use arena::{Generation, HeapArena, Line, Table};
 pub use layout::{Counting, DropFn, InvalidType, Layout, Shape, TypeInfo};
+pub(crate) use set::{Backlog, SpanSet, Taken};
 pub use tracer::{EdgeSink, Reader, TraceFn, Tracer};
 
 use crate::addr::{Addr, AddrRange, Bytes, GRANULE_BYTES, PageCount, WORD_BYTES};
-use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use core::cell::{Cell, UnsafeCell};
-use core::ptr::NonNull;
+use core::mem::MaybeUninit;
+use core::ptr::{self, NonNull};
 use size_class::SizeClass;
 
 /// What a span is and how it is cut into slots. Constant while the span is in use (P1).
@@ -140,13 +147,17 @@ pub enum State {
 
 /// A span record.
 pub struct Span {
-    info: UnsafeCell<Info>,
+    /// Written before a record's first use; zeros until then.
+    info: UnsafeCell<MaybeUninit<Info>>,
     state: AtomicU8,
     generation: AtomicU32,
     /// Below this address free slots may hold what somebody wrote; above it they are zero.
     dirty_to: AtomicUsize,
-    /// The next span of the list that owns this one; only touched by the owner.
+    /// The set that owns the span, or null. Written under the lock of that set.
+    home: AtomicPtr<SpanSet>,
+    /// The next and the previous span of the list that owns this one; only touched by the owner.
     next: Cell<Option<NonNull<Span>>>,
+    previous: Cell<Option<NonNull<Span>>>,
     /// The next span of the drop queue; protected by the drop queue's lock.
     pub(crate) next_drop: Cell<Option<NonNull<Span>>>,
     /// Whether the span is in the drop queue or the drop thread is at work on it (D2 in [`crate::heap`]'s
@@ -164,9 +175,13 @@ impl Span {
     /// Puts a fresh description into a record and makes it a span in use, the memory of which may be dirty
     /// below `dirty_to`.
     ///
+    /// Whoever still has a pointer to the span that the record described before may read the record
+    /// meanwhile; so what such a reader looks at is stored atomically (P4).
+    ///
     /// # Safety
-    /// `at` is a record of the span pool that describes nothing; the caller owns it alone. It stays a
-    /// record (P3) for as long as the right to it, or a list that has taken that in, is used.
+    /// `at` is a record of the span pool that describes nothing: zeros, or what the last span has left.
+    /// The caller owns it alone. It stays a record (P3) for as long as the right to it, or a list that has
+    /// taken that in, is used.
     pub unsafe fn init(
         at: NonNull<Span>,
         info: Info,
@@ -195,20 +210,20 @@ impl Span {
         generation: Generation,
         dirty_to: Addr,
     ) -> OwnedSpan {
-        // SAFETY: the record is valid memory, either zeroed or a former span, and the caller owns it.
-        // The generation of a former span is overwritten only here, by its new owner.
-        unsafe {
-            at.write(Span {
-                info: UnsafeCell::new(info),
-                state: AtomicU8::new(state as u8),
-                generation: AtomicU32::new(generation.get()),
-                dirty_to: AtomicUsize::new(dirty_to.get()),
-                next: Cell::new(None),
-                next_drop: Cell::new(None),
-                in_drop_queue: AtomicBool::new(false),
-                owned_by_drop_queue: AtomicBool::new(false),
-            });
-        }
+        // SAFETY: zeros are a valid record, and so is a former span.
+        let span = unsafe { at.as_ref() };
+        // SAFETY: the caller owns the record, and nobody looks at the description of a span that he
+        // does not own (P1, P4).
+        unsafe { span.info.get().write(MaybeUninit::new(info)) };
+        span.next.set(None);
+        span.previous.set(None);
+        span.next_drop.set(None);
+        span.in_drop_queue.store(false, Ordering::Relaxed);
+        span.owned_by_drop_queue.store(false, Ordering::Relaxed);
+        span.dirty_to.store(dirty_to.get(), Ordering::Relaxed);
+        span.home.store(ptr::null_mut(), Ordering::Relaxed);
+        span.generation.store(generation.get(), Ordering::Release);
+        span.state.store(state as u8, Ordering::Release);
         OwnedSpan { span: at }
     }
 
@@ -216,7 +231,9 @@ impl Span {
     #[inline]
     pub fn info(&self) -> &Info {
         // SAFETY: P1: nobody writes the description while anybody can reach the span.
-        unsafe { &*self.info.get() }
+        let info = unsafe { &*self.info.get() };
+        // SAFETY: who may ask for a description has a span in use, and `init` wrote it.
+        unsafe { info.assume_init_ref() }
     }
 
     /// The address below which free slots may hold what somebody wrote. For whoever allocates from the span.
@@ -291,56 +308,6 @@ impl OwnedSpan {
     /// [`Span::init`].
     pub unsafe fn from_raw(span: NonNull<Span>) -> OwnedSpan {
         OwnedSpan { span }
-    }
-}
-
-/// A list that owns spans: last in, first out; two lists are joined in constant time.
-#[derive(Default)]
-pub struct SpanList {
-    first: Option<NonNull<Span>>,
-    last: Option<NonNull<Span>>,
-}
-
-// SAFETY: the list owns its spans, and ownership may move between threads.
-unsafe impl Send for SpanList {}
-
-impl SpanList {
-    /// A list of nothing.
-    pub const fn new() -> SpanList {
-        SpanList { first: None, last: None }
-    }
-
-    /// Whether the list owns nothing.
-    pub fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-
-    /// Takes a span in, in front.
-    pub fn push(&mut self, span: OwnedSpan) {
-        span.span().next.set(self.first);
-        let span = span.into_raw();
-        self.first = Some(span);
-        self.last = self.last.or(Some(span));
-    }
-
-    /// Gives the first span out.
-    pub fn pop(&mut self) -> Option<OwnedSpan> {
-        // SAFETY: the list owns the span and gives it up here.
-        let span = unsafe { OwnedSpan::from_raw(self.first?) };
-        self.first = span.span().next.take();
-        if self.first.is_none() {
-            self.last = None;
-        }
-        Some(span)
-    }
-
-    /// Takes in everything that `other` owns, in front.
-    pub fn append(&mut self, other: &mut SpanList) {
-        let Some(last) = other.last.take() else { return };
-        // SAFETY: `other` owns its last span, and P3.
-        unsafe { last.as_ref() }.next.set(self.first);
-        self.first = other.first.take();
-        self.last = self.last.or(Some(last));
     }
 }
 

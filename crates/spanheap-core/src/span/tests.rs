@@ -1,26 +1,33 @@
-//! Span records: what a record says over its life, and the list of spans against a deque.
+//! Span records: what a record says over its life; and records for the tests of lists and sets.
 //!
 //! # Safety
-//! The records are memory of the test, and outlive the lists that they are in.
+//! The records are zeroed memory of the test, and outlive the lists that they are in.
 #![allow(unsafe_code)]
 
 use super::*;
-use crate::tests::Random;
-use std::collections::VecDeque;
-use std::mem::MaybeUninit;
 
-/// Records for `n` spans; span i lies at page i + 1.
-struct Records(Vec<MaybeUninit<Span>>);
+/// Records for `n` spans. Span i has i + 1 pages, and its class is i.
+pub(super) struct Records(Vec<UnsafeCell<MaybeUninit<Span>>>);
+
+// SAFETY: a record is reached through the rights that `make` gives and the pointers of `at`, which are to
+// be used like those of a heap.
+unsafe impl Sync for Records {}
 
 impl Records {
-    fn new(n: usize) -> Records {
-        Records((0..n).map(|_| MaybeUninit::uninit()).collect())
+    pub(super) fn new(n: usize) -> Records {
+        Records((0..n).map(|_| UnsafeCell::new(MaybeUninit::zeroed())).collect())
     }
 
-    fn make(&mut self, index: usize, generation: Generation) -> OwnedSpan {
+    /// A pointer to record `index`, whatever it describes.
+    pub(super) fn at(&self, index: usize) -> NonNull<Span> {
+        NonNull::new(self.0[index].get().cast()).expect("not null")
+    }
+
+    /// A span, which the caller of this must not own yet.
+    pub(super) fn make(&self, index: usize, generation: Generation) -> OwnedSpan {
         let info = Info {
             base: Addr::new(0) + PageCount::new(index + 1),
-            pages: PageCount::new(1),
+            pages: PageCount::new(index + 1),
             slot: 16,
             slots: 512,
             size_class: Some(SizeClass::SMALLEST),
@@ -30,91 +37,14 @@ impl Records {
             drop: None,
             type_name: || "test",
         };
-        let record = NonNull::new(self.0[index].as_mut_ptr()).expect("not null");
         // SAFETY: the record is ours, and describes nothing.
-        unsafe { Span::init(record, info, generation, info.range().end()) }
+        unsafe { Span::init(self.at(index), info, generation, info.range().end()) }
     }
-}
-
-fn index_of(span: &OwnedSpan) -> usize {
-    span.info().class as usize
-}
-
-#[test]
-fn a_list_gives_out_what_was_taken_in_and_loses_nothing() {
-    const LISTS: usize = 3;
-    const SPANS: usize = 40;
-    let mut random = Random::new(0x1157);
-    let mut records = Records::new(SPANS);
-    let mut free: Vec<OwnedSpan> = (0..SPANS).map(|i| records.make(i, Generation::FIRST)).collect();
-    let mut lists: [SpanList; LISTS] = Default::default();
-    let mut twins: [VecDeque<usize>; LISTS] = Default::default();
-    let mut appended = 0;
-    for _ in 0..20_000 {
-        let at = random.below(LISTS);
-        match random.below(7) {
-            0..=2 => {
-                if let Some(span) = free.pop() {
-                    twins[at].push_front(index_of(&span));
-                    lists[at].push(span);
-                }
-            }
-            3..=5 => {
-                let span = lists[at].pop();
-                assert_eq!(span.as_ref().map(index_of), twins[at].pop_front());
-                free.extend(span);
-            }
-            _ => {
-                // Self-append cannot be written down: the two lists are borrowed at once.
-                let other = (at + 1 + random.below(LISTS - 1)) % LISTS;
-                let mut taken = std::mem::take(&mut lists[other]);
-                lists[at].append(&mut taken);
-                assert!(taken.is_empty() && taken.pop().is_none());
-                while let Some(index) = twins[other].pop_back() {
-                    twins[at].push_front(index);
-                    appended += 1;
-                }
-            }
-        }
-        assert_eq!(lists[at].is_empty(), twins[at].is_empty());
-        let held: usize = twins.iter().map(VecDeque::len).sum();
-        assert_eq!(held + free.len(), SPANS);
-    }
-    assert!(appended > 1000);
-    for (list, twin) in lists.iter_mut().zip(&mut twins) {
-        while let Some(span) = list.pop() {
-            assert_eq!(Some(index_of(&span)), twin.pop_front());
-            free.push(span);
-        }
-        assert!(twin.is_empty());
-    }
-    let mut all: Vec<_> = free.iter().map(index_of).collect();
-    all.sort_unstable();
-    assert_eq!(all, (0..SPANS).collect::<Vec<_>>());
-}
-
-#[test]
-fn a_list_that_was_joined_goes_on_as_one() {
-    let mut records = Records::new(5);
-    let (mut a, mut b) = (SpanList::new(), SpanList::new());
-    // Into an empty list, from an empty list, and into a list whose last span came by joining.
-    b.push(records.make(0, Generation::FIRST));
-    a.append(&mut b);
-    a.append(&mut b);
-    b.push(records.make(1, Generation::FIRST));
-    b.push(records.make(2, Generation::FIRST));
-    b.append(&mut a);
-    assert!(a.is_empty());
-    a.push(records.make(3, Generation::FIRST));
-    b.append(&mut a);
-    b.push(records.make(4, Generation::FIRST));
-    let order: Vec<_> = std::iter::from_fn(|| b.pop()).map(|span| index_of(&span)).collect();
-    assert_eq!(order, [4, 3, 0, 2, 1]);
 }
 
 #[test]
 fn a_record_keeps_its_generation_until_it_describes_another_span() {
-    let mut records = Records::new(1);
+    let records = Records::new(1);
     let mut span = records.make(0, Generation::new(6));
     assert!(span.span().is_in_use());
     span.set_generation(Generation::new(7));
@@ -145,7 +75,7 @@ fn generations_are_ordered_across_the_end_of_their_numbers() {
 
 #[test]
 fn a_counted_slice_says_its_length_in_the_last_word_of_its_slot() {
-    let mut records = Records::new(1);
+    let records = Records::new(1);
     let span = records.make(0, Generation::FIRST);
     let mut slot = [7usize, 8, 9, 5];
     let object = Addr::of(slot.as_mut_ptr());

@@ -1,5 +1,13 @@
 //! What the unit tests of several layers share: random numbers that are the same in every run.
 
+/// `steps`, or `long` in a run that may take its time (`SPANHEAP_LONG=1`).
+pub(crate) fn steps(steps: usize, long: usize) -> usize {
+    match std::env::var_os("SPANHEAP_LONG").is_some_and(|value| value == "1") {
+        true => long,
+        false => steps,
+    }
+}
+
 /// A small generator (xorshift64*), seeded with a constant of the test. The seed is printed, so a failure
 /// names it.
 pub(crate) struct Random(u64);

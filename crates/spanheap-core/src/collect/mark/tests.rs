@@ -212,9 +212,7 @@ impl World {
         let next = self.central.generation().next();
         let kept = if retain_all { self.allocated() } else { self.marks().0 };
         self.central.begin_generation(next, Bytes::ZERO, self.central.taken(), retain_all);
-        for class in self.central.classes().iter() {
-            while self.central.sweep_one(class) {}
-        }
+        while self.central.sweep_one() {}
         self.objects.retain(|object| kept.contains(object));
         self.edges.retain(|object, _| kept.contains(object));
     }

@@ -192,9 +192,7 @@ fn end_cycle(central: &Central) {
         central.taken(),
         false,
     );
-    for class in central.classes().iter() {
-        while central.sweep_one(class) {}
-    }
+    while central.sweep_one() {}
     while central.run_drops() {}
 }
 

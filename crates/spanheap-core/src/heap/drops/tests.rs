@@ -43,7 +43,7 @@ fn slots(info: &Info, from: usize, to: usize) -> Run {
 }
 
 /// A span with objects in its first `n` slots.
-fn span_of(central: &Central, class: &Class, n: usize) -> OwnedSpan {
+fn span_of(central: &Central, class: &'static Class, n: usize) -> OwnedSpan {
     let span = central.acquire_alone(class);
     bits::set_run(span.info(), span.span().generation().table(), slots(span.info(), 0, n));
     span

@@ -52,7 +52,7 @@ struct Subject {
 }
 
 impl Subject {
-    fn new(central: &Central, class: &Class, generation: Generation) -> Subject {
+    fn new(central: &Central, class: &'static Class, generation: Generation) -> Subject {
         let mut span = central.acquire_alone(class);
         span.set_generation(generation);
         let info = *span.info();
@@ -181,7 +181,7 @@ impl Subject {
 /// Lets the drop queue do one batch and compares; false when it was idle.
 fn run_batch(
     central: &Central,
-    class: &Class,
+    class: &'static Class,
     subjects: &mut [Subject],
     counts: &mut (u64, u64),
 ) -> bool {

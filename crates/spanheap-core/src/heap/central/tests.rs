@@ -1,0 +1,425 @@
+//! Sweeping when the collector's thread does not: a generation begins here and nobody sweeps in the
+//! background. What mutators need, owe or are refused makes them sweep, and nothing else does.
+//!
+//! # Safety
+//! Nothing is written to the objects. Heaps are released when nobody uses them.
+#![allow(unsafe_code)]
+
+use super::*;
+use crate::addr::Addr;
+use crate::heap::cache::{SpanCache, Tint};
+use crate::os::{Category, SimOs};
+use crate::span::bits::{self, Run};
+use crate::span::{Info, Shape, Tracer, TypeInfo};
+use crate::tests::Random;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+unsafe fn trace(_: *const u8, _: usize, _: &mut Tracer<'_>) {}
+
+/// Bytes, in slices of any size.
+static BYTES: TypeInfo = TypeInfo::new(|| "bytes", 1, 1, Shape::NoScan, trace, None);
+
+/// A heap without a collector, and one mutator's caches.
+pub(in crate::heap) struct World {
+    pub(in crate::heap) central: Central,
+    cache: Box<SpanCache>,
+    sim: Arc<SimOs>,
+}
+
+impl World {
+    pub(in crate::heap) fn new(limit: Option<usize>) -> World {
+        let sim = SimOs::builder().build();
+        let config = Config { limit: limit.map(Bytes::new), poison: false };
+        let central = Central::new(Os::simulated(sim.clone()), config).expect("memory");
+        World { central, cache: SpanCache::new(), sim }
+    }
+
+    fn tint(&self) -> Tint {
+        Tint { black: false, generation: self.central.generation() }
+    }
+
+    /// An object of `bytes` bytes.
+    pub(in crate::heap) fn alloc(&self, bytes: usize) -> Result<Addr, OutOfMemory> {
+        let bytes = Bytes::new(bytes);
+        Ok(self.cache.alloc_slice(&self.central, &BYTES, bytes, self.tint())?.0)
+    }
+
+    /// `n` objects of `pages` pages, lowest first.
+    pub(in crate::heap) fn large(&self, n: usize, pages: usize) -> Vec<Addr> {
+        let alloc = |_| self.alloc(pages * PAGE_BYTES).expect("memory");
+        let mut objects: Vec<_> = (0..n).map(alloc).collect();
+        objects.sort_unstable();
+        objects
+    }
+
+    /// Marks an object in the cycle that runs now.
+    pub(in crate::heap) fn mark(&self, object: Addr) {
+        let info = info_of(object);
+        let run = Run { start: object, end: object + Bytes::new(info.slot) };
+        bits::set_run(&info, self.central.generation().next().table(), run);
+    }
+
+    /// Ends the cycle. Nobody sweeps.
+    pub(in crate::heap) fn begin_generation(&self, retain_all: bool) {
+        self.cache.give_back_all(&self.central, self.tint());
+        let central = &self.central;
+        let table = central.generation().next().table();
+        let retained = match retain_all {
+            true => central.live(),
+            false => self.objects(|_| table).1,
+        };
+        central.begin_generation(
+            central.generation().next(),
+            retained,
+            central.taken(),
+            retain_all,
+        );
+    }
+
+    /// The objects with a bit in a table of their span, and the bytes of their slots.
+    fn objects(&self, table: impl Fn(&Span) -> crate::span::Table) -> (BTreeSet<Addr>, Bytes) {
+        let (mut objects, mut bytes) = (BTreeSet::new(), Bytes::ZERO);
+        let visit = |span: &Span| {
+            bits::for_each_set(span.info(), table(span), |object| {
+                objects.insert(object);
+                bytes += Bytes::new(span.info().slot);
+            });
+        };
+        // SAFETY: this thread alone uses the heap.
+        unsafe { self.central.pages().for_each_span(visit) };
+        (objects, bytes)
+    }
+
+    fn allocated(&self) -> BTreeSet<Addr> {
+        self.objects(|span| span.generation().table()).0
+    }
+
+    fn mapped(&self) -> Bytes {
+        self.central.os().accounting().mapped(Category::Heap)
+    }
+
+    fn waiting(&self) -> usize {
+        self.central.backlog().waiting().get()
+    }
+
+    pub(in crate::heap) fn release(self) {
+        // SAFETY: nobody uses the heap any more.
+        unsafe { self.central.release() };
+        self.sim.assert_all_released();
+    }
+}
+
+fn info_of(object: Addr) -> Info {
+    // SAFETY: objects of the test lie in published arenas.
+    let arena = unsafe { &*map::find(object) };
+    // SAFETY: the span is in use.
+    *unsafe { &*arena.span(object.page_in_arena()) }.info()
+}
+
+#[test]
+fn the_backlog_counts_every_page_of_a_generation_once() {
+    let world = World::new(None);
+    let kept = world.large(3, 10);
+    world.large(4, 5);
+    for n in 0..3000 {
+        world.alloc(16 + n % 700).expect("memory");
+    }
+    kept.iter().for_each(|&object| world.mark(object));
+    world.begin_generation(false);
+    let in_use = world.central.pages().in_use();
+    assert_eq!(world.central.backlog().waiting().bytes(), in_use);
+    assert_eq!(world.central.backlog().swept(), 0);
+    assert!(!world.central.sweep_batch(usize::MAX));
+    assert!(world.central.backlog().is_clear());
+    assert_eq!(world.central.backlog().swept() as usize * PAGE_BYTES, in_use.get());
+    assert_eq!(world.central.pages().in_use(), Bytes::new(30 * PAGE_BYTES));
+    assert_eq!(world.allocated(), kept.into_iter().collect());
+    world.release();
+}
+
+#[test]
+fn a_batch_says_whether_there_is_more() {
+    let world = World::new(None);
+    world.large(25, 4);
+    world.begin_generation(false);
+    let batches: Vec<_> = (0..4).map(|_| world.central.sweep_batch(10)).collect();
+    assert_eq!(batches, [true, true, false, false]);
+    world.release();
+}
+
+#[test]
+fn what_died_is_found_before_the_heap_grows() {
+    let world = World::new(None);
+    // Three chunks, full to the last page; every other object survives.
+    let objects = world.large(3 * 8, 64);
+    let survivors: BTreeSet<_> = objects.iter().copied().step_by(2).collect();
+    survivors.iter().for_each(|&object| world.mark(object));
+    world.begin_generation(false);
+    let mapped = world.mapped();
+    assert_eq!(mapped, Bytes::new(3 * 512 * PAGE_BYTES));
+    // Other sizes and other classes, as many pages as have died.
+    let mut fresh: BTreeSet<Addr> = world.large(6, 64).into_iter().collect();
+    fresh.extend(world.large(5 * 12, 5));
+    let small = (0..64).map(|_| world.alloc(PAGE_BYTES).expect("memory"));
+    fresh.extend(small);
+    assert_eq!(world.mapped(), mapped, "the heap grew while garbage lay in it");
+    assert_eq!(world.waiting(), 12 * 64, "all that is dead was needed, and found");
+    assert!(fresh.is_disjoint(&survivors));
+    assert_eq!(world.allocated(), fresh.union(&survivors).copied().collect());
+    // There is nothing left, so the next one does need new pages.
+    world.large(1, 64);
+    assert!(world.mapped() > mapped);
+    world.release();
+}
+
+#[test]
+fn what_is_retained_is_not_reclaimed() {
+    let world = World::new(None);
+    let objects = world.large(8, 64);
+    world.begin_generation(true);
+    let mapped = world.mapped();
+    let fresh = world.large(1, 64);
+    assert!(world.mapped() > mapped);
+    assert!(objects.iter().chain(&fresh).all(|object| world.allocated().contains(object)));
+    while world.central.sweep_one() {}
+    assert!(objects.iter().chain(&fresh).all(|object| world.allocated().contains(object)));
+    world.release();
+}
+
+#[test]
+fn its_own_class_serves_an_allocation_before_pages_are_reclaimed() {
+    let world = World::new(None);
+    let large = world.large(8, 64);
+    let small: Vec<_> = (0..2 * 512).map(|_| world.alloc(16).expect("memory")).collect();
+    world.mark(small[3]);
+    world.begin_generation(false);
+    let pages: BTreeSet<_> = small.iter().map(|object| object.page()).collect();
+    let fresh = world.alloc(16).expect("memory");
+    assert!(pages.contains(&fresh.page()), "a span of the class had room");
+    assert!(world.waiting() >= large.len() * 64, "and nothing else was swept");
+    world.release();
+}
+
+/// Spans of many classes with one survivor each: nothing to reclaim, and nobody needs them.
+fn half_dead_spans(world: &World, random: &mut Random) -> BTreeSet<Addr> {
+    let mut survivors = BTreeSet::new();
+    let mut pages = BTreeSet::new();
+    for size in [24, 48, 96, 160, 512, 1024] {
+        for _ in 0..400 * PAGE_BYTES / size {
+            let object = world.alloc(size - random.below(8)).expect("memory");
+            if pages.insert(object.page()) {
+                survivors.insert(object);
+            }
+        }
+    }
+    survivors.iter().for_each(|&object| world.mark(object));
+    survivors
+}
+
+#[test]
+fn mutators_alone_have_swept_everything_before_the_trigger() {
+    let mut random = Random::new(0x9a5e);
+    let world = World::new(None);
+    let survivors = half_dead_spans(&world, &mut random);
+    world.begin_generation(false);
+    let waiting = world.waiting();
+    assert!(waiting > 2000, "{waiting}");
+    // Without a line, allocating sweeps nothing that it does not need.
+    let mut fresh = vec![world.alloc(PAGE_BYTES).expect("memory")];
+    assert_eq!(world.waiting(), waiting);
+
+    const WAY: usize = 24 << 20;
+    let live = world.central.live().get();
+    let trigger = Bytes::new(live + WAY + (1 << 20));
+    world.central.set_trigger(trigger);
+    let mut halfway = None;
+    while world.central.live().get() < live + WAY {
+        // Objects of a page, and large ones: each asks for a span.
+        let pages = if random.one_in(10) { 5 + random.below(30) } else { 1 };
+        fresh.push(world.alloc(pages * PAGE_BYTES).expect("memory"));
+        // Who has just come from the slow path owes nothing, but for the pages that the reclaimer would
+        // have swept for a large object, had there been any.
+        let own = if pages > 1 { pages } else { 0 };
+        let taken = (world.central.live().get() - live).min(WAY);
+        let (swept, due) = (waiting - world.waiting() + own, waiting * taken / WAY);
+        assert!(swept >= due, "{swept} pages swept, {due} due");
+        if taken > WAY / 2 {
+            halfway.get_or_insert(world.waiting());
+        }
+    }
+    fresh.push(world.alloc(PAGE_BYTES).expect("memory"));
+    assert_eq!(world.waiting(), 0);
+    assert!(world.central.live() < trigger, "there is a mebibyte to go");
+    let halfway = halfway.expect("on the way");
+    assert!((waiting * 2 / 5..waiting * 3 / 5).contains(&halfway), "{halfway} of {waiting}");
+    let expected = survivors.iter().chain(&fresh).copied().collect::<BTreeSet<_>>();
+    world.cache.give_back_all(&world.central, world.tint());
+    assert!(expected.is_subset(&world.allocated()));
+    world.release();
+}
+
+#[test]
+fn another_trigger_on_the_way_makes_no_debt() {
+    let mut random = Random::new(0x9a5f);
+    let world = World::new(None);
+    half_dead_spans(&world, &mut random);
+    world.begin_generation(false);
+    world.central.set_trigger(Bytes::new(world.central.live().get() + (100 << 20)));
+    for _ in 0..100 {
+        world.alloc(PAGE_BYTES).expect("memory");
+    }
+    // So near that all is due within the next 8 KiB; the first byte of it owes the first page.
+    world.central.set_trigger(world.central.live());
+    let waiting = world.waiting();
+    assert!(waiting > 2000);
+    world.central.keep_pace(Bytes::ZERO, PageCount::ZERO);
+    assert_eq!(world.waiting(), waiting);
+    world.alloc(PAGE_BYTES).expect("memory");
+    assert_eq!(world.waiting(), 0);
+    // Nor does another generation, before it has a trigger: the old line is no measure for it.
+    half_dead_spans(&world, &mut random);
+    world.begin_generation(true);
+    let waiting = world.waiting();
+    assert!(waiting > 2000);
+    // A size that nothing had so far, so nothing is swept on demand.
+    world.alloc(2 * PAGE_BYTES).expect("memory");
+    assert_eq!(world.waiting(), waiting);
+    world.release();
+}
+
+/// Objects of so many pages until the limit is reached, lowest first.
+fn fill(world: &World, pages: usize) -> Vec<Addr> {
+    let mut objects: Vec<_> = std::iter::from_fn(|| world.alloc(pages * PAGE_BYTES).ok()).collect();
+    objects.sort_unstable();
+    objects
+}
+
+#[test]
+fn with_a_limit_dead_spans_are_swept_instead_of_an_error() {
+    let world = World::new(Some(24 << 20));
+    let objects = fill(&world, 8);
+    assert!(world.central.wants_cycle(), "a refusal asks for a cycle");
+    world.central.cycle_begins();
+    assert!(!world.central.wants_cycle());
+    // In the first chunk every other object lives: many pages are free there, and no 64 in a row. Further
+    // up everything is dead.
+    let (first, rest) = objects.split_at(512 / 8);
+    assert!(rest.len() > 512 / 8, "{} objects", objects.len());
+    let survivors: BTreeSet<_> = first.iter().copied().step_by(2).collect();
+    survivors.iter().for_each(|&object| world.mark(object));
+    world.begin_generation(false);
+    let object = world.alloc(64 * PAGE_BYTES).expect("there is room, once all has been swept");
+    assert!(world.central.backlog().is_clear());
+    assert!(!world.central.wants_cycle());
+    let mut expected = survivors.clone();
+    expected.insert(object);
+    assert_eq!(world.allocated(), expected);
+
+    // What cannot be had at all is an error, and the heap goes on.
+    let error = world.alloc(23 << 20).expect_err("more than there is");
+    assert_eq!(error.limit, Some(Bytes::new(24 << 20)));
+    assert!(world.central.wants_cycle());
+    assert_eq!(world.allocated(), expected);
+    expected.extend(fill(&world, 8));
+    assert!(expected.len() > survivors.len() + 1);
+    assert_eq!(world.allocated(), expected);
+    world.release();
+}
+
+#[test]
+fn small_objects_get_the_room_that_sweeping_everything_finds() {
+    let world = World::new(Some(24 << 20));
+    // More full spans of a class than an allocation looks at, then one with room at the end of its list.
+    // A list is a stack, so the last one to be swept is the first one made.
+    let spans = 3 * SWEEP_BUDGET;
+    let slots = PAGE_BYTES / 1024;
+    let small: Vec<_> = (0..spans * slots).map(|_| world.alloc(1024).expect("memory")).collect();
+    let mut large = fill(&world, 8);
+    large.extend(fill(&world, 1));
+    small[1..].iter().chain(&large).for_each(|&object| world.mark(object));
+    world.begin_generation(false);
+    assert_eq!(world.alloc(1024).expect("one slot is free"), small[0]);
+    // And that was all.
+    world.alloc(1024).expect_err("full");
+    world.release();
+}
+
+#[test]
+fn a_system_that_refuses_is_asked_again_when_something_was_swept() {
+    let world = World::new(None);
+    let objects = world.large(8, 64);
+    world.mark(objects[0]);
+    world.begin_generation(false);
+    world.sim.set_fail_from(Some(1));
+    // Seven in a row are dead: 448 pages, and no system needed.
+    let object = world.alloc(440 * PAGE_BYTES).expect("the old pages");
+    assert_eq!(world.allocated(), [objects[0], object].into_iter().collect());
+    let error = world.alloc(64 * PAGE_BYTES).expect_err("nothing left");
+    assert_eq!(error.limit, None);
+    assert!(world.central.wants_cycle());
+    world.sim.set_fail_from(None);
+    world.alloc(64 * PAGE_BYTES).expect("the system gives again");
+    world.release();
+}
+
+/// Several threads sweep one generation in every way that there is, and allocate from what they find.
+#[test]
+fn every_way_of_sweeping_at_once_loses_nothing() {
+    let mut random = Random::new(0xa115);
+    let mut world = World::new(None);
+    let mut survivors = BTreeSet::new();
+    for round in 0..6u64 {
+        let mut objects: Vec<_> = survivors.iter().copied().collect();
+        objects.extend((0..20_000).map(|_| world.alloc(16 + random.below(3000)).expect("memory")));
+        objects.extend((0..100).flat_map(|_| world.large(1, 5 + random.below(60))));
+        survivors = objects.into_iter().filter(|_| random.one_in(9)).collect();
+        // Tiny objects and the like share slots: what is marked is what the tables say.
+        survivors.iter().for_each(|&object| world.mark(object));
+        world.begin_generation(false);
+        let in_use = world.central.pages().in_use();
+        let before = world.central.backlog().swept();
+        let central = &world.central;
+        central.set_trigger(Bytes::new(central.live().get() + (8 << 20)));
+        let fresh: BTreeSet<Addr> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|thread| scope.spawn(move || sweep_somehow(central, round * 4 + thread)))
+                .collect();
+            threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(central.backlog().is_clear());
+        let swept = (central.backlog().swept() - before) as usize;
+        assert_eq!(PageCount::new(swept).bytes(), in_use, "each page was swept once");
+        assert!(fresh.is_disjoint(&survivors));
+        survivors.extend(fresh);
+        assert_eq!(world.allocated(), survivors);
+        world.cache = SpanCache::new();
+    }
+    world.release();
+}
+
+fn sweep_somehow(central: &Central, seed: u64) -> Vec<Addr> {
+    let mut random = Random::new(0xa116 + seed);
+    let cache = SpanCache::new();
+    let tint = Tint { black: false, generation: central.generation() };
+    let mut fresh = Vec::new();
+    let mut alloc = |bytes: usize| {
+        let slot = cache.alloc_slice(central, &BYTES, Bytes::new(bytes), tint);
+        fresh.push(slot.expect("memory").0);
+    };
+    while !central.backlog().is_clear() {
+        match random.below(4) {
+            0 => alloc((9 + random.below(20)) * PAGE_BYTES),
+            1 => (0..20).for_each(|_| alloc(16 + random.below(3000))),
+            2 => {
+                let pages = PageCount::new(1 + random.below(40));
+                central.reclaimer.reclaim(pages, |record| central.sweep_found(record));
+            }
+            _ => {
+                central.sweep_batch(random.below(10));
+            }
+        }
+    }
+    cache.give_back_all(central, tint);
+    fresh
+}

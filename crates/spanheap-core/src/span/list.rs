@@ -1,0 +1,83 @@
+//! A list that owns spans: last in, first out; any span can be taken out of the middle, and two lists are
+//! joined in constant time.
+//!
+//! The links are in the span records, so a list needs no memory. Which list a span is in is not written
+//! down: joining two lists would have to visit each span. [`super::set`] knows it from the span's
+//! generation.
+//!
+//! # Safety
+//! A list owns its spans, and by P3 their records outlive it. Blocks that follow a link rely on both.
+#![allow(unsafe_code)]
+
+use super::{OwnedSpan, Span};
+use core::ptr::NonNull;
+
+/// A list that owns spans.
+#[derive(Default)]
+pub(super) struct SpanList {
+    first: Option<NonNull<Span>>,
+    last: Option<NonNull<Span>>,
+}
+
+// SAFETY: the list owns its spans, and ownership may move between threads.
+unsafe impl Send for SpanList {}
+
+impl SpanList {
+    /// Takes a span in, in front.
+    pub(super) fn push(&mut self, span: OwnedSpan) {
+        span.span().next.set(self.first);
+        span.span().previous.set(None);
+        let span = span.into_raw();
+        self.link_back(self.first, Some(span));
+        self.first = Some(span);
+        self.last = self.last.or(Some(span));
+    }
+
+    /// Gives the first span out.
+    pub(super) fn pop(&mut self) -> Option<OwnedSpan> {
+        let first = self.first?;
+        // SAFETY: the list owns its first span.
+        Some(unsafe { self.unlink(first) })
+    }
+
+    /// Gives a span out, wherever in the list it is.
+    ///
+    /// # Safety
+    /// The list owns the span.
+    pub(super) unsafe fn unlink(&mut self, at: NonNull<Span>) -> OwnedSpan {
+        // SAFETY: the list owns the span, by the caller's promise, and gives it up here.
+        let span = unsafe { OwnedSpan::from_raw(at) };
+        let (next, previous) = (span.span().next.take(), span.span().previous.take());
+        match previous {
+            // SAFETY: neighbours are spans of the same list.
+            Some(previous) => unsafe { previous.as_ref() }.next.set(next),
+            None => self.first = next,
+        }
+        match next {
+            Some(_) => self.link_back(next, previous),
+            None => self.last = previous,
+        }
+        span
+    }
+
+    /// Takes in everything that `other` owns, in front.
+    pub(super) fn append(&mut self, other: &mut SpanList) {
+        let Some(last) = other.last.take() else { return };
+        // SAFETY: `other` owns its last span.
+        unsafe { last.as_ref() }.next.set(self.first);
+        self.link_back(self.first, Some(last));
+        self.first = other.first.take();
+        self.last = self.last.or(Some(last));
+    }
+
+    /// Says which span comes before `span`, if there is one.
+    fn link_back(&self, span: Option<NonNull<Span>>, previous: Option<NonNull<Span>>) {
+        if let Some(span) = span {
+            // SAFETY: the list owns the span.
+            unsafe { span.as_ref() }.previous.set(previous);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

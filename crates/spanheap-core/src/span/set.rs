@@ -1,0 +1,235 @@
+//! The spans of one class that nobody is at work on, and how many pages of a heap wait to be swept.
+//!
+//! Every span of a class is in one of three lists, unless a mutator has it, somebody sweeps it just now, or
+//! the drop queue owns it:
+//!
+//! | list | holds |
+//! |---|---|
+//! | partial | swept spans with a free slot |
+//! | full | swept spans without one |
+//! | unswept | spans of an older generation than the set's |
+//!
+//! When the heap's generation moves on, *every* span becomes unswept at once. Nobody walks the lists for
+//! that: each set compares its own generation at the next access, and joins two lists in constant
+//! time. A span that comes back late, from a mutator that held it over the change, is put where its own
+//! generation belongs.
+//!
+//! # Taking a span by its record
+//! Whoever sweeps finds spans in a set; the page reclaimer finds them by their *pages*, and so has a
+//! pointer to a record that may by now describe another span, or none ([`super`], P3). It reads the
+//! record's `home`, locks that set, and reads `home` again:
+//!
+//! - T1. `home` names a set from the moment that the set takes the span in until it gives it out, and is
+//!   written under the set's lock. So under the lock it tells whether the set owns the span.
+//! - T2. A span that a set owns is in the unswept list if and only if its generation is not the set's.
+//!   (The generation of a span changes only in its owner's hands.)
+//!
+//! Both together say, without a search and without a mark in the record that joining lists would have to
+//! rewrite, that the span is in the unswept list; then it is unlinked in constant time.
+//!
+//! # Counting
+//! A [`Backlog`] is the heap's count of pages in unswept lists. A set changes it under its lock, in the
+//! same step as its lists; so a backlog of nothing means that nothing waits in any set that has heard of
+//! the generation.
+//!
+//! # Locking
+//! [`Rank::SpanSet`]. Nothing else is done under it.
+//!
+//! # Safety
+//! Sets are `'static` for those who use them: they lie in records that live as long as their heap, and no
+//! span record outlives those. That is what makes `home` a pointer that can be followed.
+#![allow(unsafe_code)]
+
+use super::list::SpanList;
+use super::{Generation, OwnedSpan, Span};
+use crate::addr::PageCount;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Lock, Rank};
+use core::ptr::{self, NonNull};
+
+/// What of a heap waits to be swept. A value for the heap; all of its sets are told of it.
+pub(crate) struct Backlog {
+    /// Pages in unswept lists, and above [`Backlog::SWEEPER`] the number of spans that are being swept.
+    state: AtomicU64,
+    /// Pages swept since the heap was made.
+    swept: AtomicU64,
+}
+
+impl Backlog {
+    /// One span that is being swept. Below it there is room for 64 times as many pages as there are
+    /// addresses.
+    const SWEEPER: u64 = 1 << 40;
+
+    /// Nothing waits.
+    pub(crate) const fn new() -> Backlog {
+        Backlog { state: AtomicU64::new(0), swept: AtomicU64::new(0) }
+    }
+
+    /// Pages that wait in unswept lists.
+    #[inline]
+    pub(crate) fn waiting(&self) -> PageCount {
+        PageCount::new((self.state.load(Ordering::Relaxed) % Backlog::SWEEPER) as usize)
+    }
+
+    /// Whether nothing waits and nobody sweeps: what sweeping can free has been freed.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.state.load(Ordering::Acquire) == 0
+    }
+
+    /// Pages swept since the heap was made. Never goes back.
+    pub(crate) fn swept(&self) -> u64 {
+        self.swept.load(Ordering::Relaxed)
+    }
+
+    /// A span of `pages` pages, which a set gave out to be swept, is where it belongs now.
+    pub(crate) fn finish(&self, pages: PageCount) {
+        self.swept.fetch_add(pages.get() as u64, Ordering::Relaxed);
+        // Release: who finds the backlog clear finds the pages free as well.
+        self.state.fetch_sub(Backlog::SWEEPER, Ordering::Release);
+    }
+
+    fn add(&self, pages: usize) {
+        self.state.fetch_add(pages as u64, Ordering::Relaxed);
+    }
+
+    /// One span of `pages` pages less waits, and is being swept.
+    fn start(&self, pages: usize) {
+        self.state.fetch_add(Backlog::SWEEPER - pages as u64, Ordering::Relaxed);
+    }
+}
+
+/// A span that a set gave out.
+pub(crate) enum Taken {
+    /// Swept, with a free slot at least.
+    Ready(OwnedSpan),
+    /// Still to be swept, for this generation. [`Backlog::finish`] is owed.
+    Unswept(OwnedSpan, Generation),
+}
+
+/// The spans of one class.
+pub(crate) struct SpanSet {
+    lists: Lock<Lists>,
+}
+
+#[derive(Default)]
+struct Lists {
+    generation: Generation,
+    partial: SpanList,
+    full: SpanList,
+    unswept: SpanList,
+    /// Pages of the spans in `partial` and `full`.
+    swept_pages: usize,
+}
+
+impl Lists {
+    /// Notices that the heap's generation has moved on. A caller that is behind others changes nothing.
+    fn catch_up(&mut self, generation: Generation, backlog: &Backlog) {
+        if generation.is_after(self.generation) {
+            self.generation = generation;
+            self.unswept.append(&mut self.partial);
+            self.unswept.append(&mut self.full);
+            backlog.add(core::mem::take(&mut self.swept_pages));
+        }
+    }
+
+    fn pop_unswept(&mut self, backlog: &Backlog) -> Option<(OwnedSpan, Generation)> {
+        let span = self.unswept.pop()?;
+        Some(self.give_out_unswept(span, backlog))
+    }
+
+    fn give_out_unswept(&mut self, span: OwnedSpan, backlog: &Backlog) -> (OwnedSpan, Generation) {
+        span.span().home.store(ptr::null_mut(), Ordering::Relaxed);
+        backlog.start(span.info().pages.get());
+        (span, self.generation)
+    }
+}
+
+impl SpanSet {
+    /// A set of nothing.
+    pub(crate) fn new() -> SpanSet {
+        SpanSet { lists: Lock::new(Rank::SpanSet, Lists::default()) }
+    }
+
+    /// Joins the lists if `generation` is news. What waits in this set counts from here on.
+    pub(crate) fn catch_up(&self, generation: Generation, backlog: &Backlog) {
+        self.lists.lock().catch_up(generation, backlog);
+    }
+
+    /// A span to allocate from, or one to sweep; `None` when there is neither.
+    pub(crate) fn take(&self, generation: Generation, backlog: &Backlog) -> Option<Taken> {
+        let mut lists = self.lists.lock();
+        lists.catch_up(generation, backlog);
+        if let Some(span) = lists.partial.pop() {
+            span.span().home.store(ptr::null_mut(), Ordering::Relaxed);
+            lists.swept_pages -= span.info().pages.get();
+            return Some(Taken::Ready(span));
+        }
+        lists.pop_unswept(backlog).map(|(span, target)| Taken::Unswept(span, target))
+    }
+
+    /// A span to sweep, and the generation to sweep it for; [`Backlog::finish`] is owed.
+    pub(crate) fn take_unswept(
+        &self,
+        generation: Generation,
+        backlog: &Backlog,
+    ) -> Option<(OwnedSpan, Generation)> {
+        let mut lists = self.lists.lock();
+        lists.catch_up(generation, backlog);
+        lists.pop_unswept(backlog)
+    }
+
+    /// The span that `record` describes, if it is this set's and unswept: as [`SpanSet::take_unswept`].
+    pub(crate) fn steal(
+        &self,
+        record: &Span,
+        generation: Generation,
+        backlog: &Backlog,
+    ) -> Option<(OwnedSpan, Generation)> {
+        let mut lists = self.lists.lock();
+        lists.catch_up(generation, backlog);
+        let is_here = ptr::eq(record.home.load(Ordering::Relaxed), self);
+        if !is_here || record.generation() == lists.generation {
+            return None;
+        }
+        // SAFETY: T1 and T2: the unswept list owns the span.
+        let span = unsafe { lists.unswept.unlink(NonNull::from(record)) };
+        Some(lists.give_out_unswept(span, backlog))
+    }
+
+    /// Takes a span in.
+    pub(crate) fn put(
+        &'static self,
+        span: OwnedSpan,
+        generation: Generation,
+        has_room: bool,
+        backlog: &Backlog,
+    ) {
+        let mut lists = self.lists.lock();
+        lists.catch_up(generation, backlog);
+        lists.catch_up(span.span().generation(), backlog);
+        let pages = span.info().pages.get();
+        // Release: whoever reads it, which may be without the lock, finds a set that is complete.
+        span.span().home.store(ptr::from_ref(self).cast_mut(), Ordering::Release);
+        if span.span().generation() != lists.generation {
+            backlog.add(pages);
+            lists.unswept.push(span);
+            return;
+        }
+        lists.swept_pages += pages;
+        match has_room {
+            true => lists.partial.push(span),
+            false => lists.full.push(span),
+        }
+    }
+}
+
+impl Span {
+    /// The set that owns the span. Without the set's lock, this is where the span may be found.
+    pub(crate) fn home(&self) -> Option<&'static SpanSet> {
+        // SAFETY: `home` is null or was made of a `&'static SpanSet` in `put`.
+        unsafe { self.home.load(Ordering::Acquire).as_ref() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
