@@ -295,7 +295,8 @@ impl PageHeap {
         loop {
             let mut inner = self.inner.lock();
             local.fetch_records(&mut inner, os, memory)?;
-            if is_local && self.refill(&mut inner, os, local) {
+            if is_local {
+                self.refill(&mut inner, os, local);
                 if let Some(both) = self.take_local(os, local, n) {
                     return Ok(both);
                 }
@@ -319,19 +320,17 @@ impl PageHeap {
         }
     }
 
-    /// Gives a mutator pages of its own, if it has none; true if it got some.
-    fn refill(&self, inner: &mut Inner, os: &Os, local: &LocalPages) -> bool {
+    /// Gives a mutator pages of its own, if it has none and there are some.
+    fn refill(&self, inner: &mut Inner, os: &Os, local: &LocalPages) {
         if !local.is_without_pages() {
-            return false;
+            return;
         }
-        let Some(mut pages) = inner.pages.alloc_to_cache() else { return false };
+        let Some(mut pages) = inner.pages.alloc_to_cache() else { return };
         let block = AddrRange::at(pages.base(), crate::pages::CACHE_PAGES.bytes());
-        if tables::fetch(inner, os, block).is_err() {
-            pages.flush(&mut inner.pages);
-            return false;
+        match tables::fetch(inner, os, block) {
+            Ok(()) => local.put_pages(pages),
+            Err(_) => pages.flush(&mut inner.pages),
         }
-        local.put_pages(pages);
-        true
     }
 
     /// A run from the page allocator, which grows if need be, made ready.
