@@ -247,7 +247,8 @@ impl Collector {
             // Before the first destructor: it may drop the last handle of this heap.
             collector.threads.lock()[1] = Some(std::thread::current().id());
             let central = &collector.central;
-            while let Some(batch) = central.drops().wait_and_run_batch() {
+            let writer = central.counters().shared();
+            while let Some(batch) = central.drops().wait_and_run_batch(writer) {
                 central.finish_drops(batch);
             }
         };

@@ -17,6 +17,7 @@
 #![allow(unsafe_code)]
 
 use super::class::{Class, ClassKey, ClassTable, Taken};
+use super::counters::{Counters, Seat, Writer};
 use super::drops::{Batch, DropQueue};
 use super::error::OutOfMemory;
 use super::page_heap::{PageHeap, Refused, Request};
@@ -123,6 +124,16 @@ impl Central {
         &self.drops
     }
 
+    /// What is counted.
+    pub fn counters(&self) -> &Counters {
+        self.pages.counters()
+    }
+
+    /// The right to count for the mutator in `seat`.
+    pub fn writer(&self, seat: &Seat) -> Writer<'_> {
+        self.counters().writer(seat, &self.os, &self.memory)
+    }
+
     /// The last finished cycle.
     #[inline]
     pub fn generation(&self) -> Generation {
@@ -214,14 +225,14 @@ impl Central {
             .map_err(|error| self.out_of_memory(Bytes::ZERO, error.into()))
     }
 
-    /// A swept span of `class` with at least one free slot.
-    pub fn acquire(&self, class: &Class) -> Result<OwnedSpan, OutOfMemory> {
+    /// A swept span of `class` with at least one free slot. `writer` counts what is swept on the way.
+    pub fn acquire(&self, class: &Class, writer: Writer<'_>) -> Result<OwnedSpan, OutOfMemory> {
         let generation = self.generation();
         for _ in 0..SWEEP_BUDGET {
             match class.take(generation) {
                 None => break,
                 Some(Taken::Unswept(span, target)) => {
-                    if let Some(span) = self.sweep_for(class, span, target) {
+                    if let Some(span) = self.sweep_for(class, span, target, writer) {
                         return Ok(span);
                     }
                 }
@@ -268,8 +279,9 @@ impl Central {
         class: &Class,
         span: OwnedSpan,
         generation: Generation,
+        writer: Writer<'_>,
     ) -> Option<OwnedSpan> {
-        match sweep(span, &self.drops, self.how(generation)) {
+        match sweep(span, &self.drops, self.how(generation), writer) {
             Swept::Empty(span) | Swept::Partial(span) => return Some(span),
             Swept::Full(span) => class.put(span, generation, false),
             Swept::Dropping => {}
@@ -284,7 +296,7 @@ impl Central {
     /// Sweeps one span of `class`; false when none is left.
     pub fn sweep_one(&self, class: &Class) -> bool {
         let Some((span, generation)) = class.take_unswept(self.generation()) else { return false };
-        match sweep(span, &self.drops, self.how(generation)) {
+        match sweep(span, &self.drops, self.how(generation), self.counters().shared()) {
             Swept::Empty(span) => self.pages.free_span(span),
             Swept::Partial(span) => class.put(span, generation, true),
             Swept::Full(span) => class.put(span, generation, false),
@@ -295,7 +307,7 @@ impl Central {
 
     /// Runs destructors; false when none is owed.
     pub fn run_drops(&self) -> bool {
-        self.finish_drops(self.drops.run_batch())
+        self.finish_drops(self.drops.run_batch(self.counters().shared()))
     }
 
     /// Runs the destructors of everything that is left, for the end of a heap.

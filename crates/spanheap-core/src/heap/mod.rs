@@ -6,6 +6,7 @@
 //! | [`class`] | classes of spans, and the lists of spans of each |
 //! | [`central`] | what the threads of a heap share for allocating |
 //! | [`cache`] | what each thread has for itself: the allocation fast path |
+//! | [`counters`] | what was counted, and consistent snapshots of it |
 //! | [`sweep`] | turning marks into free slots |
 //! | [`drops`] | dead values that wait for their destructor |
 //! | [`stall`] | the longest time that a mutator was held up, and why |
@@ -16,6 +17,7 @@
 pub(crate) mod cache;
 pub(crate) mod central;
 pub(crate) mod class;
+pub mod counters;
 pub(crate) mod drops;
 pub mod error;
 pub(crate) mod page_heap;

@@ -28,6 +28,7 @@
 #![allow(unsafe_code)]
 
 use super::class::Class;
+use super::counters::{Counters, PageState};
 use crate::addr::{
     ARENA_BYTES, ARENA_PAGES, Addr, AddrRange, Bytes, CHUNK_BYTES, GRANULE_BYTES, PAGE_BYTES,
     PageCount,
@@ -85,6 +86,7 @@ pub struct PageHeap {
     /// The newest arena; each names the one before it.
     newest: AtomicPtr<HeapArena>,
     pages_in_use: AtomicUsize,
+    counters: Counters,
 }
 
 struct Inner {
@@ -118,7 +120,13 @@ impl PageHeap {
             inner: Lock::new(Rank::PageHeap, inner),
             newest: AtomicPtr::new(core::ptr::null_mut()),
             pages_in_use: AtomicUsize::new(0),
+            counters: Counters::new(),
         })
+    }
+
+    /// The counters of the heap. They are here because the page heap's own are exact only under its lock.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Bytes of pages that belong to spans.
@@ -214,8 +222,13 @@ impl PageHeap {
             unsafe { os.unused(range, n.bytes() - prepared) };
             inner.pages.free(run.base, n);
             inner.pages.set_scavenged(run.base, n);
+            let ready = n.bytes() - prepared;
+            self.counters.pages().update().moved(PageState::Free, PageState::Returned, ready);
             return Err(refused);
         }
+        let update = self.counters.pages().update();
+        update.moved(PageState::Returned, PageState::InUse, prepared);
+        update.moved(PageState::Free, PageState::InUse, n.bytes() - prepared);
         Ok(run)
     }
 
@@ -230,6 +243,8 @@ impl PageHeap {
         self.pages_in_use.fetch_sub(info.pages.get(), Ordering::Relaxed);
         let mut inner = self.inner.lock();
         inner.pages.free(info.base, info.pages);
+        let bytes = info.pages.bytes();
+        self.counters.pages().update().moved(PageState::InUse, PageState::Free, bytes);
         // SAFETY: the record came from this pool, and its last owner gave it up.
         unsafe { inner.spans.free(record) };
     }
@@ -256,7 +271,7 @@ impl PageHeap {
         if inner.growth.bytes() < ask {
             self.reserve_arenas(inner, os, memory, ask)?;
         }
-        extend(inner, os, ask)?;
+        extend(inner, os, &self.counters, ask)?;
         Ok(())
     }
 
@@ -277,7 +292,7 @@ impl PageHeap {
         // What a system has no memory for is refused here, before anything is made for it.
         let needed = if adjoins { ask - inner.growth.bytes() } else { ask };
         let mapped = match adjoins {
-            true => map_up_to(inner, os, inner.growth.end()),
+            true => map_up_to(inner, os, &self.counters, inner.growth.end()),
             false => Ok(()),
         };
         let front = AddrRange::at(base, needed);
@@ -296,7 +311,7 @@ impl PageHeap {
         };
         let records = match map::can_hold(range.end().arena()) {
             true if rest == Bytes::ZERO => Ok(()),
-            true => extend(inner, os, rest).map_err(Refused::from),
+            true => extend(inner, os, &self.counters, rest).map_err(Refused::from),
             false => Err(Refused::TooLarge),
         };
         let records =
@@ -312,6 +327,7 @@ impl PageHeap {
             inner.ready_to = base;
         }
         inner.growth = AddrRange::new(first, range.end());
+        self.counters.pages().update().mapped(PageState::Returned, needed);
         inner.mapped_to = base + needed;
         Ok(())
     }
@@ -470,22 +486,33 @@ impl Inner {
 }
 
 /// Maps the growth range up to `end`, as far as it is not.
-fn map_up_to(inner: &mut Inner, os: &Os, end: Addr) -> Result<(), OsError> {
+fn map_up_to(
+    inner: &mut Inner,
+    os: &Os,
+    counters: &Counters,
+    end: Addr,
+) -> Result<(), OsError> {
     let from = inner.mapped_to.max(inner.growth.base());
     if from < end {
         // SAFETY: O1: the growth range is a reservation of this heap, changed under its lock. O2: it
         // is not in the page allocator yet, so nothing is in it.
         unsafe { os.map(AddrRange::new(from, end), Category::Heap) }?;
         inner.mapped_to = end;
+        counters.pages().update().mapped(PageState::Returned, end.bytes_since(from));
     }
     Ok(())
 }
 
 /// Moves `bytes` of the growth range into the page allocator.
-fn extend(inner: &mut Inner, os: &Os, bytes: Bytes) -> Result<(), OsError> {
+fn extend(
+    inner: &mut Inner,
+    os: &Os,
+    counters: &Counters,
+    bytes: Bytes,
+) -> Result<(), OsError> {
     let part = AddrRange::at(inner.growth.base(), bytes);
     debug_assert!(part.end() <= inner.growth.end() && part.base().is_aligned(CHUNK_BYTES));
-    map_up_to(inner, os, part.end())?;
+    map_up_to(inner, os, counters, part.end())?;
     let mut arena = part.base().align_down(ARENA_BYTES);
     while arena < part.end() {
         let end = part.end().min(arena + Bytes::new(ARENA_BYTES));
@@ -501,6 +528,7 @@ fn extend(inner: &mut Inner, os: &Os, bytes: Bytes) -> Result<(), OsError> {
         // SAFETY: O1: the growth range is a reservation of this heap, changed under its lock.
         unsafe { os.used(new, new.bytes()) }?;
         inner.ready_to = part.end();
+        counters.pages().update().moved(PageState::Returned, PageState::Free, new.bytes());
     }
     inner.pages.grow(os, part)?;
     if whole_chunks {

@@ -53,7 +53,7 @@ struct Subject {
 
 impl Subject {
     fn new(central: &Central, class: &Class, generation: Generation) -> Subject {
-        let mut span = central.acquire(class).expect("memory");
+        let mut span = central.acquire(class, central.counters().shared()).expect("memory");
         span.set_generation(generation);
         let info = *span.info();
         let slots = vec![Slot::Free; info.slots];
@@ -109,7 +109,7 @@ impl Subject {
             }
         }
         let how = How { generation: next, retain: false, poison };
-        let outcome = sweep(span, central.drops(), how);
+        let outcome = sweep(span, central.drops(), how, central.counters().shared());
         self.generation = next;
         let (live, pending) = (self.live(), self.pending());
         let full = live + pending == self.slots.len();
@@ -183,7 +183,7 @@ fn run_batch(
     subjects: &mut [Subject],
     counts: &mut (u64, u64),
 ) -> bool {
-    let batch = central.drops().run_batch();
+    let batch = central.drops().run_batch(central.counters().shared());
     let dropped = DROPPED.take();
     assert!(dropped.len() <= 64, "{} values in a batch", dropped.len());
     let mut home = None;
