@@ -21,7 +21,7 @@ use super::page_queue::PageQueue;
 use super::phase::{Phase, PhaseWord};
 use super::registry::{MutatorRecord, Registry};
 use super::roots::RootTable;
-use crate::addr::{Addr, Bytes};
+use crate::addr::{Addr, AddrRange, Bytes};
 use crate::heap::central::Config;
 use crate::heap::{Central, OutOfMemory};
 use crate::os::barrier::ProcessBarrier;
@@ -81,6 +81,8 @@ pub struct Collector {
     pub(super) roots: RootTable,
     pub(super) control: Control,
     pub(super) last: Lock<Last>,
+    /// The memory of the page queue, which itself belongs to the collector thread; for statistics.
+    pub(super) queue_memory: Lock<AddrRange>,
     /// The collector thread and the drop thread.
     threads: Lock<[Option<ThreadId>; 2]>,
 }
@@ -131,6 +133,7 @@ impl Collector {
             roots: RootTable::new(),
             control: Control::new(),
             last: Lock::new(Rank::Statistics, last),
+            queue_memory: Lock::new(Rank::Statistics, AddrRange::new(Addr::NULL, Addr::NULL)),
             threads: Lock::new(Rank::Statistics, [None; 2]),
         })
     }
@@ -149,6 +152,11 @@ impl Collector {
     /// Whether the calling thread belongs to this heap.
     pub fn is_own_thread(&self) -> bool {
         self.threads.lock().contains(&Some(std::thread::current().id()))
+    }
+
+    /// Where the page queue has its memory, as far as the last cycle had told.
+    pub fn queue_memory(&self) -> AddrRange {
+        *self.queue_memory.lock()
     }
 
     /// What mutators allocate from.
@@ -234,6 +242,7 @@ impl Collector {
             self.start_drop_thread(&mut drop_thread);
             self.control.cycle_ends();
         }
+        *self.queue_memory.lock() = AddrRange::new(Addr::NULL, Addr::NULL);
         queue.release(self.central.os());
         self.wind_up(drop_thread);
     }

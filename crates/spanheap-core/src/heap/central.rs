@@ -289,6 +289,11 @@ impl Central {
         None
     }
 
+    /// Whether the sweeps for this generation free nothing.
+    pub fn retains_everything(&self) -> bool {
+        self.retain.load(Ordering::Relaxed)
+    }
+
     fn how(&self, generation: Generation) -> How {
         How { generation, retain: self.retain.load(Ordering::Relaxed), poison: self.poison }
     }

@@ -436,7 +436,15 @@ impl Snapshot {
         (self.single(Single::Owed), Bytes::new(self.single(Single::OwedBytes) as usize))
     }
 
-    /// All objects, small and large.
+    /// All objects, those included that share a slot. The latter count as freed when they are allocated, since
+    /// nobody sees them die; so the difference is objects and shared slots.
+    pub fn values(&self) -> Objects {
+        let (objects, tiny) = (self.objects(), self.tiny());
+        let (allocated, freed) = (objects.allocated + tiny, objects.freed + tiny);
+        Objects { allocated, freed, ..objects }
+    }
+
+    /// All objects, small and large; a slot that several share is one.
     pub fn objects(&self) -> Objects {
         let small = SizeClass::all().map(|class| self.small(class));
         small.fold(self.large(), |sum, class| Objects {

@@ -486,12 +486,7 @@ impl Inner {
 }
 
 /// Maps the growth range up to `end`, as far as it is not.
-fn map_up_to(
-    inner: &mut Inner,
-    os: &Os,
-    counters: &Counters,
-    end: Addr,
-) -> Result<(), OsError> {
+fn map_up_to(inner: &mut Inner, os: &Os, counters: &Counters, end: Addr) -> Result<(), OsError> {
     let from = inner.mapped_to.max(inner.growth.base());
     if from < end {
         // SAFETY: O1: the growth range is a reservation of this heap, changed under its lock. O2: it
@@ -504,12 +499,7 @@ fn map_up_to(
 }
 
 /// Moves `bytes` of the growth range into the page allocator.
-fn extend(
-    inner: &mut Inner,
-    os: &Os,
-    counters: &Counters,
-    bytes: Bytes,
-) -> Result<(), OsError> {
+fn extend(inner: &mut Inner, os: &Os, counters: &Counters, bytes: Bytes) -> Result<(), OsError> {
     let part = AddrRange::at(inner.growth.base(), bytes);
     debug_assert!(part.end() <= inner.growth.end() && part.base().is_aligned(CHUNK_BYTES));
     map_up_to(inner, os, counters, part.end())?;
@@ -578,6 +568,10 @@ fn set_page_map(range: AddrRange, span: *mut Span) {
         page = page + PageCount::new(1);
     }
 }
+
+mod inspect;
+
+pub use inspect::PageUse;
 
 #[cfg(test)]
 mod tests;

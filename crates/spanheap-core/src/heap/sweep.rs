@@ -51,12 +51,7 @@ pub struct How {
 }
 
 /// Sweeps a span, and counts what was freed.
-pub fn sweep(
-    mut span: OwnedSpan,
-    drops: &DropQueue,
-    how: How,
-    writer: Writer<'_>,
-) -> Swept {
+pub fn sweep(mut span: OwnedSpan, drops: &DropQueue, how: How, writer: Writer<'_>) -> Swept {
     let How { generation, retain, poison } = how;
     let info = *span.info();
     let old = span.span().generation();

@@ -1,8 +1,15 @@
-//! Statistics: a snapshot of what a heap holds and what its collector has done, and a walk over all spans to
-//! check it by.
+//! Statistics: a snapshot of what a heap holds and what its collector has done, a walk over all spans to
+//! check it by, and an explanation of where the process's memory is.
+//!
+//! [`Stats`] has two parts. What is *counted* (objects by size class, pages by what they are used for) is
+//! one consistent snapshot, taken without stopping anybody: see [`crate::heap::counters`]. The rest are
+//! figures of the collector and the system layer, read one after the other.
 
+mod rss;
 mod walk;
 
+pub use crate::heap::counters::{Objects, PageState, Snapshot};
+pub use rss::{Rss, RssRow};
 pub use walk::Walk;
 
 use crate::addr::Bytes;
@@ -12,7 +19,7 @@ use crate::os::Category;
 use std::time::Duration;
 
 /// A snapshot of a heap. Sizes are bytes. The figures are read one after the other while the program
-/// goes on, so they need not add up to the byte.
+/// goes on, so they need not add up to the byte; [`Stats::counted`] does.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stats {
@@ -32,8 +39,11 @@ pub struct Stats {
     pub trigger: Bytes,
     /// Bytes of pages that belong to spans.
     pub spans: Bytes,
-    /// Bytes of objects allocated since the heap was made.
+    /// Bytes of objects allocated since the heap was made, unfinished runs of slots included; it falls when
+    /// these are given back.
     pub allocated: u64,
+    /// Objects by size class, and pages by their state, all at one moment.
+    pub counted: Snapshot,
     /// Bytes that are mapped for the heap, all categories.
     pub mapped: Bytes,
     /// Bytes that are ready for use, all categories.
@@ -84,6 +94,7 @@ impl Stats {
             trigger: last.plan.trigger,
             spans: central.pages().in_use(),
             allocated: central.total(),
+            counted: central.counters().snapshot(),
             mapped: accounting.mapped_total(),
             ready: accounting.ready(),
             by_category: Category::ALL.iter().map(|&c| (c.name(), accounting.mapped(c))).collect(),

@@ -41,7 +41,7 @@ use libc::{
 };
 
 use super::error::last_errno;
-use super::{Category, Operation, OsError};
+use super::{Category, Operation, OsError, resident};
 use crate::addr::{Addr, AddrRange, Bytes, CHUNK_BYTES};
 
 /// How often a call that the kernel declined "for the moment" is repeated.
@@ -143,6 +143,14 @@ impl NativeOs {
         let advice = if wanted { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
         // A kernel without huge pages refuses; a hint that is not taken is not an error.
         let _ = advise(range, advice);
+    }
+
+    pub(super) fn resident(&self, range: AddrRange, visit: &mut impl FnMut(AddrRange)) {
+        resident::for_each_run(range, self.page_size, visit);
+    }
+
+    pub(super) fn process_resident(&self) -> Option<Bytes> {
+        resident::of_process(self.page_size)
     }
 }
 

@@ -70,6 +70,8 @@ pub mod clock;
 mod error;
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod resident;
 pub mod sim;
 
 use std::sync::Arc;
@@ -363,6 +365,23 @@ impl Os {
         if base < end {
             dispatch!(self, hint_huge(AddrRange::new(base, end), wanted));
         }
+    }
+
+    /// Calls `visit` with each run of pages in `range` that are in memory now. Any range of whole pages may be
+    /// asked about. This reads a word for each page; what it says may be over by the time it is said.
+    ///
+    /// # Panics
+    /// When the range does not consist of whole pages.
+    pub fn resident(&self, range: AddrRange, visit: &mut impl FnMut(AddrRange)) {
+        if !self.is_nothing(range) {
+            dispatch!(self, resident(range, visit));
+        }
+    }
+
+    /// How much memory the whole process has; `None` if the system does not say. On a simulated system the
+    /// process is what lives on it.
+    pub fn process_resident(&self) -> Option<Bytes> {
+        dispatch!(self, process_resident())
     }
 
     /// Gives back a range that is Reserved and nothing more; the category does not matter then.

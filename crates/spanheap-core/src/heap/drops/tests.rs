@@ -78,7 +78,9 @@ fn a_span_that_came_back_before_its_batch_was_chosen_is_given_up_once() {
     // Between taking the span and choosing the batch, the next cycle finds everything else dead.
     let Swept::Dropping = sweep_with(&central, span, 0, 0) else { panic!("nobody lives") };
     assert!(!drops.has_work(), "a span that is being worked on is not put in again");
-    let Batch::Emptied(span) = drops.run_batch_in(first, central.counters().shared()) else { panic!("nobody else has it") };
+    let Batch::Emptied(span) = drops.run_batch_in(first, central.counters().shared()) else {
+        panic!("nobody else has it")
+    };
     assert_eq!(DROPPED.take().len(), 10);
     assert_eq!(span.info().base, info.base);
     assert!(matches!(drops.run_batch(central.counters().shared()), Batch::Idle));
@@ -110,7 +112,9 @@ fn what_dies_while_destructors_run_is_dropped_by_the_next_batch() {
     assert_eq!(seen, expected);
     assert_eq!(bits::count(&info, span.span().generation().table()), 5);
     let Swept::Dropping = sweep_with(&central, span, 0, 0) else { panic!("the five died") };
-    let Batch::Emptied(span) = drops.run_batch(central.counters().shared()) else { panic!("nobody is left") };
+    let Batch::Emptied(span) = drops.run_batch(central.counters().shared()) else {
+        panic!("nobody is left")
+    };
     assert_eq!(DROPPED.take(), expected[..5]);
     assert_eq!(drops.counts(), (133, 0));
     central.pages().free_span(span);
@@ -144,7 +148,8 @@ fn a_thread_that_waits_finds_what_arrives_and_ends_when_the_queue_is_closed() {
     std::thread::scope(|scope| {
         let central = &central;
         scope.spawn(move || {
-            while let Some(batch) = central.drops().wait_and_run_batch(central.counters().shared()) {
+            while let Some(batch) = central.drops().wait_and_run_batch(central.counters().shared())
+            {
                 central.finish_drops(batch);
                 tell.send(DROPPED.take().len()).expect("the test listens");
             }

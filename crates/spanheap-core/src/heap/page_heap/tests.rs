@@ -126,6 +126,18 @@ impl Bench {
         }
         let pages: Bytes = ranges.iter().map(|range| range.bytes()).sum();
         assert_eq!(self.heap.in_use(), pages);
+        let counted = self.heap.counters().snapshot();
+        counted.check().unwrap();
+        assert_eq!(counted.pages(PageState::InUse), pages);
+        assert_eq!(counted.mapped(), self.os.accounting().mapped(Category::Heap));
+        let inner = self.heap.inner.lock();
+        let (free, scavenged) = (inner.pages.free_pages(), inner.pages.scavenged_pages());
+        // What was mapped by a growth that stopped is not in the page allocator yet.
+        let ahead = inner.mapped_to.max(inner.growth.base()).bytes_since(inner.growth.base());
+        let early = inner.ready_to.max(inner.growth.base()).bytes_since(inner.growth.base());
+        assert_eq!(counted.pages(PageState::Free), (free - scavenged).bytes() + early);
+        assert_eq!(counted.pages(PageState::Returned), scavenged.bytes() + ahead - early);
+        drop(inner);
         let mut seen = Vec::new();
         // SAFETY: this thread alone uses the heap.
         unsafe { self.heap.for_each_span(|span| seen.push(span.info().range())) };

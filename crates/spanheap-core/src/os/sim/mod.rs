@@ -334,6 +334,16 @@ impl SimOs {
     pub(super) fn hint_huge(&self, range: AddrRange, _wanted: bool) {
         self.lock().shadow.check("hint_huge", range, Expect::Owned(None));
     }
+
+    pub(super) fn resident(&self, range: AddrRange, visit: &mut impl FnMut(AddrRange)) {
+        // The caller may do what it likes with the runs, so they are not visited under the lock.
+        let runs = self.lock().shadow.ready_runs(range);
+        runs.into_iter().for_each(visit);
+    }
+
+    pub(super) fn process_resident(&self) -> Option<Bytes> {
+        Some(self.ready())
+    }
 }
 
 impl fmt::Debug for SimOs {
