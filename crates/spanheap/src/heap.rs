@@ -5,6 +5,7 @@
 
 use crate::attach;
 use crate::mutator::Mutator;
+use crate::rss::Rss;
 use crate::stats::Stats;
 use core::fmt;
 use spanheap_core::addr::Bytes;
@@ -150,6 +151,15 @@ impl Heap {
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats::of(&self.core)
+    }
+
+    /// Where the resident memory of the process is, as far as this heap has to do with it: a table to print.
+    ///
+    /// Looks through all pages of the heap: some 10 ms for 64 MiB of the smallest objects. Nobody is stopped,
+    /// but an allocation that needs new pages may wait for a fraction of a millisecond.
+    #[must_use]
+    pub fn explain_rss(&self) -> Rss {
+        Rss::of(&self.core)
     }
 }
 

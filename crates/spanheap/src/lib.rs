@@ -211,6 +211,7 @@ mod mutator;
 mod mutex;
 mod root;
 mod rootable;
+mod rss;
 mod stats;
 mod trace;
 
@@ -223,11 +224,12 @@ pub use root::Root;
 #[doc(hidden)]
 pub use rootable::__DynRootable;
 pub use rootable::Rootable;
+pub use rss::Rss;
 pub use spanheap_core::heap::OutOfMemory;
 pub use spanheap_core::os;
 pub use spanheap_core::span::layout::Shape;
 pub use spanheap_derive::Trace;
-pub use stats::Stats;
+pub use stats::{LargeStats, SizeStats, Stats};
 pub use trace::{Trace, Tracer};
 
 /// The examples of the README are compiled and run.
