@@ -43,7 +43,7 @@
 //! [`Rank::Statistics`] for readers, one at a time.
 //!
 //! # Safety
-//! - N1. Shards in the list are made in persistent memory and live as long as the heap.
+//! - Q1. Shards in the list are made in persistent memory and live as long as the heap.
 #![allow(unsafe_code)]
 
 use crate::addr::{Bytes, PAGE_BYTES};
@@ -178,7 +178,7 @@ impl Counters {
         if seat.0.get().is_none() {
             seat.0.set(self.add_shard(os, memory));
         }
-        // SAFETY: N1; the seat's shard is one of this heap.
+        // SAFETY: Q1; the seat's shard is one of this heap.
         let own = seat.0.get().map(|shard| unsafe { shard.as_ref() });
         Writer { counters: self, shard: own.unwrap_or(&self.shared) }
     }
@@ -188,7 +188,7 @@ impl Counters {
         let shard = memory.alloc(os, layout, Category::Metadata).ok()?.cast::<Shard>();
         let mut newest = self.newest.load(Ordering::Relaxed);
         loop {
-            // SAFETY: zeroed memory of the right layout, which is a valid shard; N1.
+            // SAFETY: zeroed memory of the right layout, which is a valid shard; Q1.
             unsafe { shard.as_ref() }.next.store(newest, Ordering::Relaxed);
             let (order, failure) = (Ordering::SeqCst, Ordering::Relaxed);
             match self.newest.compare_exchange_weak(newest, shard.as_ptr(), order, failure) {
@@ -201,7 +201,7 @@ impl Counters {
     fn shards(&self) -> impl Iterator<Item = &Shard> {
         let mut next = self.newest.load(Ordering::SeqCst).cast_const();
         let own = core::iter::from_fn(move || {
-            // SAFETY: N1; the chain ends in null.
+            // SAFETY: Q1; the chain ends in null.
             let current = unsafe { next.as_ref() }?;
             next = current.next.load(Ordering::Relaxed);
             Some(current)

@@ -1,4 +1,8 @@
 //! Snapshots while others write: a whole update or nothing, and what came before it, too.
+//!
+//! # Safety
+//! The memory of shards is released when the threads of the test have ended.
+#![allow(unsafe_code)]
 
 use super::*;
 use crate::tests::Random;
