@@ -88,7 +88,6 @@ struct Outcome {
 
 /// A random program on a thread of its own.
 fn program(heap: &Heap, types: &[&'static TypeInfo], steps: usize, seed: u64) -> Outcome {
-    println!("seed {seed:#x}");
     let (mutator, mut random) = (heap.attach(), Random(seed));
     let mut outcome = Outcome::default();
     for step in 0..steps {
@@ -169,6 +168,7 @@ fn present_by_class(counted: &Snapshot) -> [u64; CLASS_COUNT] {
 
 /// Runs two programs, takes snapshots meanwhile, and waits until everything is quiet.
 fn run(heap: &Heap, types: &'static [&'static TypeInfo], steps: usize, seed: u64) -> Vec<Outcome> {
+    println!("seed {seed:#x}");
     let running = AtomicBool::new(true);
     let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
