@@ -1,9 +1,9 @@
 //! What is counted, held to what the test knows by itself and to a walk over all spans.
 //!
 //! Threads run random programs: they allocate objects of many types and sizes, with and without
-//! destructors, keep some of them by roots and drop others, while cycles run and another thread takes
-//! snapshots. Every snapshot must satisfy what holds at every moment. When all is quiet, the counts must be
-//! those of the objects that the test still holds, to the object.
+//! destructors, keep some of them by roots and drop others, while cycles run and another thread
+//! takes snapshots. Every snapshot must satisfy what holds at every moment. When all is quiet, the
+//! counts must be those of the objects that the test still holds, to the object.
 //!
 //! # Safety
 //! The programs keep U1 to U5 of the runtime API; drop functions do not look at the values.

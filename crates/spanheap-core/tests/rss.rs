@@ -1,8 +1,8 @@
-//! Where the resident memory is, held to what the test knows: how much it has allocated, kept and dropped, and
-//! how large the process was before there was a heap.
+//! Where the resident memory is, held to what the test knows: how much it has allocated, kept and
+//! dropped, and how large the process was before there was a heap.
 //!
-//! All states of the heap follow each other in one test, and it is the only one of this program: two tests in
-//! one process would see each other's memory.
+//! All states of the heap follow each other in one test, and it is the only one of this program:
+//! two tests in one process would see each other's memory.
 //!
 //! # Safety
 //! The programs keep U1 to U5 of the runtime API.
@@ -73,8 +73,8 @@ fn smaps_rollup() -> Option<usize> {
     line.split_ascii_whitespace().nth(1)?.parse::<usize>().ok().map(|kib| kib << 10)
 }
 
-/// Explains, and compares the sum with what the kernel says before and after, and what is not the heap's with
-/// what the process had without it.
+/// Explains, and compares the sum with what the kernel says before and after, and what is not the
+/// heap's with what the process had without it.
 fn explain(heap: &Heap, state: &str, without: usize) -> Rss {
     let before = smaps_rollup();
     let rss = Rss::of(heap);

@@ -1,5 +1,5 @@
-//! Where the resident memory is, on a simulated system: there the process is the heap, the system knows the state
-//! of each page, and the table must be exact.
+//! Where the resident memory is, on a simulated system: there the process is the heap, the system
+//! knows the state of each page, and the table must be exact.
 //!
 //! # Safety
 //! The programs keep U1 to U5 of the runtime API.

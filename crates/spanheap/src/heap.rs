@@ -153,11 +153,12 @@ impl Heap {
         Stats::of(&self.core)
     }
 
-    /// Where the resident memory of the process is, as far as this heap has to do with it: a table to print.
+    /// Where the resident memory of the process is, as far as this heap has to do with it: a table
+    /// to print.
     ///
-    /// Looks through all pages of the heap: some 20 ms for 64 MiB of the smallest objects, 2 ms for objects of
-    /// 256 bytes. Nobody is stopped, but an allocation that needs new pages may wait for a sixteenth of
-    /// that.
+    /// Looks through all pages of the heap: some 20 ms for 64 MiB of the smallest objects, 2 ms for
+    /// objects of 256 bytes. Nobody is stopped, but an allocation that needs new pages may wait for
+    /// a sixteenth of that.
     #[must_use]
     pub fn explain_rss(&self) -> Rss {
         Rss::of(&self.core)

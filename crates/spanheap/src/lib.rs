@@ -178,8 +178,8 @@
 //!
 //! Pages that a cycle has emptied are used again by the heap; they are returned to the system when the heap
 //! is dropped. [`Heap::stats`] says what the heap holds, when the next cycle is due, and the longest time
-//! that any thread was held up, and why. [`Heap::explain_rss`] prints where the resident memory of the process
-//! is.
+//! that any thread was held up, and why. [`Heap::explain_rss`] prints where the resident memory of
+//! the process is.
 //!
 //! # When something seems wrong
 //! Three settings make a heap check itself, at a price: [`HeapBuilder::checkmark`] verifies each cycle by a

@@ -4,13 +4,14 @@ use core::fmt;
 use spanheap_core::mutator::Heap as CoreHeap;
 use spanheap_core::observe::Rss as CoreRss;
 
-/// Where the resident memory of the process is, as far as a heap has to do with it. All figures are bytes that
-/// are in memory, and add up to the resident size of the process. Printed, it is a table with a sentence for
-/// each row.
+/// Where the resident memory of the process is, as far as a heap has to do with it. All figures are
+/// bytes that are in memory, and add up to the resident size of the process. Printed, it is a table
+/// with a sentence for each row.
 ///
-/// What is free, and what is known to be dead, is exact at the moment of looking. How objects divide into
-/// [`retained_bytes`](Rss::retained_bytes) and [`allocated_bytes`](Rss::allocated_bytes) is an estimate,
-/// and how much of either is still alive only the next cycle finds out.
+/// What is free, and what is known to be dead, is exact at the moment of looking. How objects
+/// divide into [`retained_bytes`](Rss::retained_bytes) and
+/// [`allocated_bytes`](Rss::allocated_bytes) is an estimate, and how much of either is still alive
+/// only the next cycle finds out.
 ///
 /// ```
 /// let heap = spanheap::Heap::new();
@@ -39,12 +40,13 @@ pub struct Rss {
     pub free_pages_bytes: usize,
     /// User arenas.
     pub user_arenas_bytes: usize,
-    /// Pages that count as returned, or were never used, and are in memory with a huge page around them.
+    /// Pages that count as returned, or were never used, and are in memory with a huge page around
+    /// them.
     pub huge_pages_bytes: usize,
     /// The heap's own tables, records and queues.
     pub metadata_bytes: usize,
-    /// What the process has besides this heap: code, stacks, the Rust allocator (with what values own there,
-    /// and the heap's handles and roots), other heaps.
+    /// What the process has besides this heap: code, stacks, the Rust allocator (with what values
+    /// own there, and the heap's handles and roots), other heaps.
     pub rest_bytes: usize,
     core: CoreRss,
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 /// A snapshot of a heap.
 ///
-/// Figures that are *counted* are all of one moment, and add up, although no thread is stopped for them: no
-/// object is freed that was not allocated, and objects lie in pages that are in use. A thread counts what it
-/// has allocated when it needs new slots and, if the collector was at work meanwhile, when it enters its
-/// next closure; so the counts are behind by up to a run of slots for each thread and type. The other
-/// figures are read one after the other while the program goes on.
+/// Figures that are *counted* are all of one moment, and add up, although no thread is stopped for
+/// them: no object is freed that was not allocated, and objects lie in pages that are in use. A
+/// thread counts what it has allocated when it needs new slots and, if the collector was at work
+/// meanwhile, when it enters its next closure; so the counts are behind by up to a run of slots for
+/// each thread and type. The other figures are read one after the other while the program goes on.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stats {
@@ -42,10 +42,11 @@ pub struct Stats {
     pub freed_bytes: u64,
     /// Objects allocated since the heap was made. Counted; never falls.
     pub allocated_objects: u64,
-    /// Objects freed since the heap was made. Small values without pointers that share a slot with others
-    /// count when they are allocated, since nobody sees them die. Counted; never falls.
+    /// Objects freed since the heap was made. Small values without pointers that share a slot with
+    /// others count when they are allocated, since nobody sees them die. Counted; never falls.
     pub freed_objects: u64,
-    /// Objects allocated so far that share a slot which another one had opened. Counted; never falls.
+    /// Objects allocated so far that share a slot which another one had opened. Counted; never
+    /// falls.
     pub tiny_objects: u64,
     /// Objects that are dead and wait for their destructor. Counted.
     pub owed_objects: u64,

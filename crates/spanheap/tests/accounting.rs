@@ -1,4 +1,5 @@
-//! Statistics of programs with derived types: what is counted is what the program has made and kept.
+//! Statistics of programs with derived types: what is counted is what the program has made and
+//! kept.
 
 use spanheap::{Collected, Gc, GcCell, Heap, Root, Rootable, Stats, Trace};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +29,8 @@ struct Wide<'gc> {
 #[derive(Trace)]
 struct Large([u64; 8000]);
 
-/// What one round of a program has made; a root keeps all of it: a node, a name, a table, a large value.
+/// What one round of a program has made; a root keeps all of it: a node, a name, a table, a large
+/// value.
 #[derive(Trace)]
 struct Round<'gc> {
     wide: Gc<'gc, Wide<'gc>>,

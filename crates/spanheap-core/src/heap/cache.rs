@@ -435,8 +435,8 @@ impl SpanCache {
         Ok(slot)
     }
 
-    /// A span for one large object, black if the tint says so, and in its class' list at once. Returns the
-    /// object's place and how many bytes it has.
+    /// A span for one large object, black if the tint says so, and in its class' list at once.
+    /// Returns the object's place and how many bytes it has.
     fn alloc_large(
         &self,
         central: &Central,

@@ -225,7 +225,8 @@ impl Central {
             .map_err(|error| self.out_of_memory(Bytes::ZERO, error.into()))
     }
 
-    /// A swept span of `class` with at least one free slot. `writer` counts what is swept on the way.
+    /// A swept span of `class` with at least one free slot. `writer` counts what is swept on the
+    /// way.
     pub fn acquire(&self, class: &Class, writer: Writer<'_>) -> Result<OwnedSpan, OutOfMemory> {
         let generation = self.generation();
         for _ in 0..SWEEP_BUDGET {

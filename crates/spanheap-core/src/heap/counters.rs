@@ -1,43 +1,43 @@
 //! The counters of a heap, and snapshots of them that are consistent although nobody is stopped.
 //!
-//! Whoever changes something (a mutator that takes a run of slots, a sweep, the drop thread, the page heap)
-//! adds the change to a **shard** of its own. What belongs together is added in one [`Update`]: a page
-//! goes from "free" to "in use" in one step, an object from "owed" to "freed".
+//! Whoever changes something (a mutator that takes a run of slots, a sweep, the drop thread, the
+//! page heap) adds the change to a **shard** of its own. What belongs together is added in one
+//! [`Update`]: a page goes from "free" to "in use" in one step, an object from "owed" to "freed".
 //!
 //! # Snapshots
-//! Each shard has its counters three times, in three slots, and the heap says which of them is written
-//! now. To take a snapshot, the reader
+//! Each shard has its counters three times, in three slots, and the heap says which of them is
+//! written now. To take a snapshot, the reader
 //!
 //! ```text
 //!   turns:  writing := the next slot                 (the third one, which is zero everywhere)
 //!   waits:  until every update that was open at the turn has been closed
-//!   folds:  adds the slot of the last snapshot to the slot that was written until now, clears the former
+//!   folds:  adds the slot of the last snapshot to the one written until now, clears the former
 //!   adds:   the slots that were written until now, over all shards
 //! ```
 //!
 //! Nobody else writes the slots that are folded: an update that was open has been waited for, and
-//! one that began later writes the next slot. So an update is in a snapshot as a whole or not at all. And
-//! the updates in a snapshot are closed under causality: if update a happens before update b, and b is in
-//! it, then b has found the old slot to be the one that is written, so a, which looked before, has found
-//! no newer one. Whatever is true at every moment for who looks at the updates one after the other is
-//! true in every snapshot. [`Snapshot::check`] says what that is.
+//! one that began later writes the next slot. So an update is in a snapshot as a whole or not at
+//! all. And the updates in a snapshot are closed under causality: if update a happens before update
+//! b, and b is in it, then b has found the old slot to be the one that is written, so a, which
+//! looked before, has found no newer one. Whatever is true at every moment for who looks at the
+//! updates one after the other is true in every snapshot. [`Snapshot::check`] says what that is.
 //!
-//! Writers wait for nobody but another writer of the same shard. The reader waits for updates, which are
-//! some additions long: nothing is locked, allocated or called in one.
+//! Writers wait for nobody but another writer of the same shard. The reader waits for updates,
+//! which are some additions long: nothing is locked, allocated or called in one.
 //!
 //! # What is counted when
-//! The fast path of an allocation counts nothing. A run of slots is counted when it begins, as slots
-//! *in runs*, and when it ends, as so many objects allocated; between the two the run's owner alone knows
-//! how many of its slots hold objects. So `allocated` never falls, and is too low by what is in runs.
-//! Objects that share a slot are counted by the mutator and added now and then; the slot counts as one
-//! object of its class.
+//! The fast path of an allocation counts nothing. A run of slots is counted when it begins, as
+//! slots *in runs*, and when it ends, as so many objects allocated; between the two the run's owner
+//! alone knows how many of its slots hold objects. So `allocated` never falls, and is too low by
+//! what is in runs. Objects that share a slot are counted by the mutator and added now and then;
+//! the slot counts as one object of its class.
 //!
 //! # Ordering
-//! An update makes its shard's sequence odd and then looks which slot is written; a reader says which
-//! slot is written and then looks at the sequences. All four are sequentially consistent, so one of
-//! the two sees the other. Closing an update is a release store, which the waiting reader acquires. The
-//! counters themselves are relaxed. A shard that is added while a snapshot is taken is in the list before
-//! its first update begins, which makes it a case of the same argument.
+//! An update makes its shard's sequence odd and then looks which slot is written; a reader says
+//! which slot is written and then looks at the sequences. All four are sequentially consistent, so
+//! one of the two sees the other. Closing an update is a release store, which the waiting reader
+//! acquires. The counters themselves are relaxed. A shard that is added while a snapshot is taken
+//! is in the list before its first update begins, which makes it a case of the same argument.
 //!
 //! # Locking
 //! [`Rank::Statistics`] for readers, one at a time.
@@ -66,7 +66,8 @@ pub enum PageState {
     Manual = 1,
     /// Free and ready.
     Free = 2,
-    /// Ready, and in the page cache of a mutator. (What is in one and not ready counts as returned.)
+    /// Ready, and in the page cache of a mutator. (What is in one and not ready counts as
+    /// returned.)
     Cached = 3,
     /// Prepared: never used yet, or given back to the system.
     Returned = 4,
@@ -172,8 +173,8 @@ impl Counters {
         Writer { counters: self, shard: &self.shared }
     }
 
-    /// For the mutator in `seat`, which is used with this heap only. It gets a shard at the first call; as
-    /// long as there is no memory for one, it writes to the shared one.
+    /// For the mutator in `seat`, which is used with this heap only. It gets a shard at the first
+    /// call; as long as there is no memory for one, it writes to the shared one.
     pub fn writer(&self, seat: &Seat, os: &Os, memory: &Persistent) -> Writer<'_> {
         if seat.0.get().is_none() {
             seat.0.set(self.add_shard(os, memory));
@@ -254,8 +255,8 @@ fn patiently(mut done: impl FnMut() -> bool) {
 }
 
 impl<'a> Writer<'a> {
-    /// Opens an update, which is closed when it is dropped: soon, and before anything is called that may
-    /// wait.
+    /// Opens an update, which is closed when it is dropped: soon, and before anything is called
+    /// that may wait.
     pub fn update(self) -> Update<'a> {
         let shard = self.shard;
         let mut sequence = 0;
@@ -305,7 +306,8 @@ impl Update<'_> {
         self.add(class_counter(PerClass::InRuns, class.index()), slots as u64);
     }
 
-    /// A mutator has done with a run of `used + rest` slots, of which the first `used` hold objects.
+    /// A mutator has done with a run of `used + rest` slots, of which the first `used` hold
+    /// objects.
     pub fn ended_run(&self, class: SizeClass, used: usize, rest: usize) {
         self.add(class_counter(PerClass::Allocated, class.index()), used as u64);
         self.sub(class_counter(PerClass::InRuns, class.index()), (used + rest) as u64);
@@ -368,8 +370,8 @@ pub struct Objects {
     pub allocated: u64,
     /// Objects whose slot has become free so far. Never falls, and is never above `allocated`.
     pub freed: u64,
-    /// Slots of the runs that mutators allocate from at the moment: objects that are not counted yet, and
-    /// slots that are free still.
+    /// Slots of the runs that mutators allocate from at the moment: objects that are not counted
+    /// yet, and slots that are free still.
     pub in_runs: u64,
 }
 
@@ -436,8 +438,8 @@ impl Snapshot {
         (self.single(Single::Owed), Bytes::new(self.single(Single::OwedBytes) as usize))
     }
 
-    /// All objects, those included that share a slot. The latter count as freed when they are allocated, since
-    /// nobody sees them die; so the difference is objects and shared slots.
+    /// All objects, those included that share a slot. The latter count as freed when they are
+    /// allocated, since nobody sees them die; so the difference is objects and shared slots.
     pub fn values(&self) -> Objects {
         let (objects, tiny) = (self.objects(), self.tiny());
         let (allocated, freed) = (objects.allocated + tiny, objects.freed + tiny);

@@ -124,7 +124,8 @@ impl PageHeap {
         })
     }
 
-    /// The counters of the heap. They are here because the page heap's own are exact only under its lock.
+    /// The counters of the heap. They are here because the page heap's own are exact only under its
+    /// lock.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }

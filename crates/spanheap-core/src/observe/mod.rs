@@ -1,9 +1,9 @@
-//! Statistics: a snapshot of what a heap holds and what its collector has done, a walk over all spans to
-//! check it by, and an explanation of where the process's memory is.
+//! Statistics: a snapshot of what a heap holds and what its collector has done, a walk over all
+//! spans to check it by, and an explanation of where the process's memory is.
 //!
-//! [`Stats`] has two parts. What is *counted* (objects by size class, pages by what they are used for) is
-//! one consistent snapshot, taken without stopping anybody: see [`crate::heap::counters`]. The rest are
-//! figures of the collector and the system layer, read one after the other.
+//! [`Stats`] has two parts. What is *counted* (objects by size class, pages by what they are used
+//! for) is one consistent snapshot, taken without stopping anybody: see [`crate::heap::counters`].
+//! The rest are figures of the collector and the system layer, read one after the other.
 
 mod rss;
 mod walk;
@@ -39,8 +39,8 @@ pub struct Stats {
     pub trigger: Bytes,
     /// Bytes of pages that belong to spans.
     pub spans: Bytes,
-    /// Bytes of objects allocated since the heap was made, unfinished runs of slots included; it falls when
-    /// these are given back.
+    /// Bytes of objects allocated since the heap was made, unfinished runs of slots included; it
+    /// falls when these are given back.
     pub allocated: u64,
     /// Objects by size class, and pages by their state, all at one moment.
     pub counted: Snapshot,

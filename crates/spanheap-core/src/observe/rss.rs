@@ -1,24 +1,27 @@
 //! Where the resident memory of a process is, as far as a heap has to do with it.
 //!
-//! Every allocator is asked the same question: the objects are gone, why is the process still so large? The
-//! answer is a table. The kernel says which pages are in memory; the page heap says what each page of the
-//! heap is used for; the side tables say which slots of a span hold objects. Each resident page is thus
-//! divided, byte by byte, and the rows add up to what the kernel says that the process has.
+//! Every allocator is asked the same question: the objects are gone, why is the process still so
+//! large? The answer is a table. The kernel says which pages are in memory; the page heap says what
+//! each page of the heap is used for; the side tables say which slots of a span hold objects. Each
+//! resident page is thus divided, byte by byte, and the rows add up to what the kernel says that
+//! the process has.
 //!
 //! # What is known, and what is not
-//! Known, to the byte, at the moment of looking: free slots, free pages, what waits for its destructor, what
-//! the last cycle found dead and nobody has swept, tables and records. *Objects* are divided by an
-//! estimate: the bytes that were taken since the last cycle are assumed to be resident, since they were
-//! written just now, and the rest is what that cycle retained. Neither is known to be live: only the
-//! next cycle finds out. Slots of runs that threads allocate from count as objects taken since.
+//! Known, to the byte, at the moment of looking: free slots, free pages, what waits for its
+//! destructor, what the last cycle found dead and nobody has swept, tables and records. *Objects*
+//! are divided by an estimate: the bytes that were taken since the last cycle are assumed to be
+//! resident, since they were written just now, and the rest is what that cycle retained. Neither is
+//! known to be live: only the next cycle finds out. Slots of runs that threads allocate from count
+//! as objects taken since.
 //!
-//! Nobody is stopped, so figures of a heap that is at work are as of slightly different moments. What the
-//! process has besides is a difference, and has in it whatever could not be attributed.
+//! Nobody is stopped, so figures of a heap that is at work are as of slightly different moments.
+//! What the process has besides is a difference, and has in it whatever could not be attributed.
 //!
 //! # What it costs
-//! A word is read for each page of the heap's address space, and up to three bits for each slot of the pages
-//! that are resident: some 20 ms for 64 MiB of 16-byte objects, 2 ms for objects of 256 bytes. The page heap is
-//! locked for 4 MiB at a time, and allocations that need pages wait so long.
+//! A word is read for each page of the heap's address space, and up to three bits for each slot of
+//! the pages that are resident: some 20 ms for 64 MiB of 16-byte objects, 2 ms for objects of 256
+//! bytes. The page heap is locked for 4 MiB at a time, and allocations that need pages wait so
+//! long.
 
 use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
 use crate::bitmap;
@@ -30,7 +33,8 @@ use crate::span::arena::TABLE_BYTES;
 use crate::span::{Generation, HeapArena, Span, Table, bits};
 use core::fmt;
 
-/// Where resident memory is. Every field is resident memory in bytes; [`Rss::rows`] names and explains them.
+/// Where resident memory is. Every field is resident memory in bytes; [`Rss::rows`] names and
+/// explains them.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Rss {
@@ -38,8 +42,8 @@ pub struct Rss {
     pub process: Option<Bytes>,
     /// Objects that the last cycle has retained (an estimate, see [`Rss::allocated`]).
     pub retained: Bytes,
-    /// Objects that were allocated since the last cycle (an estimate: all that was taken since, if there is
-    /// as much).
+    /// Objects that were allocated since the last cycle (an estimate: all that was taken since, if
+    /// there is as much).
     pub allocated: Bytes,
     /// Objects that the last cycle has found dead, in spans that have not been swept yet.
     pub unswept: Bytes,
@@ -53,7 +57,8 @@ pub struct Rss {
     pub free_pages: Bytes,
     /// User arenas.
     pub user_arenas: Bytes,
-    /// Pages that count as returned, or were never used, and are in memory all the same: huge pages.
+    /// Pages that count as returned, or were never used, and are in memory all the same: huge
+    /// pages.
     pub huge_pages: Bytes,
     /// Bits for each object, and the verification mode's.
     pub side_tables: Bytes,
@@ -67,8 +72,8 @@ pub struct Rss {
     pub roots: Bytes,
     /// Means of observation.
     pub diagnostics: Bytes,
-    /// What the process has besides this heap: code, stacks, the Rust allocator with what values own there and
-    /// the heap's handles, and other heaps.
+    /// What the process has besides this heap: code, stacks, the Rust allocator with what values
+    /// own there and the heap's handles, and other heaps.
     pub rest: Bytes,
 }
 
@@ -108,8 +113,8 @@ impl Rss {
         self.rows().iter().map(|row| row.bytes).sum::<Bytes>() - self.rest
     }
 
-    /// The sum of all rows. It differs from [`Rss::process`] if more was attributed to the heap than the
-    /// process is said to have.
+    /// The sum of all rows. It differs from [`Rss::process`] if more was attributed to the heap
+    /// than the process is said to have.
     pub fn sum(&self) -> Bytes {
         self.heap() + self.rest
     }

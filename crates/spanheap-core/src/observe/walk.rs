@@ -39,8 +39,8 @@ impl Walk {
     /// Walks over all spans of `heap`.
     ///
     /// # Safety
-    /// No closure is open, no cycle runs or begins, and no destructor runs meanwhile. What mutators have
-    /// taken and neither used nor given back counts as objects.
+    /// No closure is open, no cycle runs or begins, and no destructor runs meanwhile. What mutators
+    /// have taken and neither used nor given back counts as objects.
     pub unsafe fn of(heap: &Heap) -> Walk {
         let mut walk = Walk::default();
         let visit = |span: &crate::span::Span| {

@@ -342,7 +342,8 @@ impl<T> ReservedArray<T> {
         self.word(bitmap, block).load(Acquire) >> (block % u64::BITS as usize) & 1 != 0
     }
 
-    /// Calls `visit` with each range of memory that is Ready: the committed blocks, and the bitmaps.
+    /// Calls `visit` with each range of memory that is Ready: the committed blocks, and the
+    /// bitmaps.
     pub fn for_each_ready(&self, visit: &mut dyn FnMut(AddrRange)) {
         let mut block = 0;
         while block < self.blocks {

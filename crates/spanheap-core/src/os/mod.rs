@@ -367,8 +367,9 @@ impl Os {
         }
     }
 
-    /// Calls `visit` with each run of pages in `range` that are in memory now. Any range of whole pages may be
-    /// asked about. This reads a word for each page; what it says may be over by the time it is said.
+    /// Calls `visit` with each run of pages in `range` that are in memory now. Any range of whole
+    /// pages may be asked about. This reads a word for each page; what it says may be over by the
+    /// time it is said.
     ///
     /// # Panics
     /// When the range does not consist of whole pages.
@@ -378,8 +379,8 @@ impl Os {
         }
     }
 
-    /// How much memory the whole process has; `None` if the system does not say. On a simulated system the
-    /// process is what lives on it.
+    /// How much memory the whole process has; `None` if the system does not say. On a simulated
+    /// system the process is what lives on it.
     pub fn process_resident(&self) -> Option<Bytes> {
         dispatch!(self, process_resident())
     }

@@ -1,16 +1,17 @@
 //! Which pages of a range are in memory, and how much memory the process has: the kernel's answers.
 //!
-//! **`/proc/self/pagemap` and not `mincore`.** What counts as resident memory of a process are pages of its
-//! own. A page that was read and never written is backed by the kernel's one page of zeros, which does
-//! not count; side tables and page tables have many of them. `mincore` calls such a page resident, while
-//! the page map shows it as present, but neither mapped exclusively nor part of a file. So the map is
-//! asked, eight bytes for each page, and `mincore` only where there is no `/proc`.
+//! **`/proc/self/pagemap` and not `mincore`.** What counts as resident memory of a process are
+//! pages of its own. A page that was read and never written is backed by the kernel's one page of
+//! zeros, which does not count; side tables and page tables have many of them. `mincore` calls such
+//! a page resident, while the page map shows it as present, but neither mapped exclusively nor part
+//! of a file. So the map is asked, eight bytes for each page, and `mincore` only where there is no
+//! `/proc`.
 //!
-//! The price: pages that a forked child still shares look like the page of zeros, and do not count here
-//! as long as the child has them.
+//! The price: pages that a forked child still shares look like the page of zeros, and do not count
+//! here as long as the child has them.
 //!
-//! **`/proc/self/statm`** has the resident size of the process. The kernel adds it up from counters per
-//! processor, so it may be off by some hundred KiB; in return, asking is cheap.
+//! **`/proc/self/statm`** has the resident size of the process. The kernel adds it up from counters
+//! per processor, so it may be off by some hundred KiB; in return, asking is cheap.
 //!
 //! # Safety
 //! `mincore` writes to a buffer of this file, and of the range it only needs numbers.
@@ -56,7 +57,8 @@ impl<F: FnMut(AddrRange)> Runs<'_, F> {
     }
 }
 
-/// Calls `visit` with each run of pages in `range` that are in memory. The range consists of whole pages.
+/// Calls `visit` with each run of pages in `range` that are in memory. The range consists of whole
+/// pages.
 pub(super) fn for_each_run(range: AddrRange, page: Bytes, visit: &mut impl FnMut(AddrRange)) {
     let nothing = AddrRange::new(range.base(), range.base());
     let mut runs = Runs { run: nothing, visit };
@@ -92,13 +94,14 @@ fn is_resident(entry: u64) -> bool {
     entry & PRESENT != 0 && entry & (EXCLUSIVE | FILE) != 0
 }
 
-/// What `mincore` says of at most [`BATCH`] pages. Of a batch that is not mapped as a whole, nothing.
+/// What `mincore` says of at most [`BATCH`] pages. Of a batch that is not mapped as a whole,
+/// nothing.
 fn ask_mincore(batch: AddrRange, pages: usize) -> [bool; BATCH] {
     let mut answer = [0u8; BATCH];
     debug_assert!(pages <= BATCH);
     let (base, bytes) = (batch.base().as_ptr(), batch.bytes().get());
-    // SAFETY: the kernel writes a byte for each page of the batch, of which there are at most as many as
-    // the buffer has; the memory itself is not touched.
+    // SAFETY: the kernel writes a byte for each page of the batch, of which there are at most as
+    // many as the buffer has; the memory itself is not touched.
     let status = unsafe { libc::mincore(base, bytes, answer.as_mut_ptr()) };
     answer.map(|byte| status == 0 && byte & 1 != 0)
 }

@@ -113,9 +113,9 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
-/// One thread takes pages and allocates, a second one frees what the first one has told it of, and gives the
-/// pages back. A snapshot that took the second one's updates without the first one's would show more freed
-/// than allocated, or objects outside of pages.
+/// One thread takes pages and allocates, a second one frees what the first one has told it of, and
+/// gives the pages back. A snapshot that took the second one's updates without the first one's
+/// would show more freed than allocated, or objects outside of pages.
 #[test]
 fn snapshots_respect_what_happened_before_what() {
     let (counters, os, memory) = (Counters::new(), Os::native(), Persistent::new());

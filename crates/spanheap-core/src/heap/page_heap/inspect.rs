@@ -1,12 +1,13 @@
 //! What each page of the heap is used for, for those who explain and check.
 //!
-//! The lock of the page heap is held for one chunk of 4 MiB at a time. Spans are looked at under it while
-//! others allocate from them, sweep them and give them up.
+//! The lock of the page heap is held for one chunk of 4 MiB at a time. Spans are looked at under it
+//! while others allocate from them, sweep them and give them up.
 //!
 //! # Safety
-//! Reading the description of a span that the page map names is sound under the lock, although its owner
-//! may be giving the span up at this moment:
-//! - I1. A span leaves the page map before its record goes back to the pool, and that happens under the
+//! Reading the description of a span that the page map names is sound under the lock, although its
+//! owner may be giving the span up at this moment:
+//! - I1. A span leaves the page map before its record goes back to the pool, and that happens under
+//!   the
 //!   lock. A record is taken from the pool under the lock, and written before it enters the page map.
 //!   So what the map names under the lock has been written, and is not written again before the lock
 //!   is free.

@@ -33,7 +33,8 @@ fn span_of(central: &Central, bytes: usize) -> OwnedSpan {
     }
 }
 
-/// Gives each slot a random fate, in the tables too, and each byte of the span the fate of its slot.
+/// Gives each slot a random fate, in the tables too, and each byte of the span the fate of its
+/// slot.
 fn populate(span: &OwnedSpan, view: View, random: &mut Random) -> Vec<Kind> {
     let info = span.info();
     let (allocated, marked) =
