@@ -38,6 +38,8 @@ pub struct Rss {
     pub taken_pages_bytes: usize,
     /// Free pages that have not been returned to the system.
     pub free_pages_bytes: usize,
+    /// Spans that are managed by hand.
+    pub manual_bytes: usize,
     /// User arenas.
     pub user_arenas_bytes: usize,
     /// Pages that count as returned, or were never used, and are in memory with a huge page around
@@ -65,6 +67,7 @@ impl Rss {
             free_slots_bytes: core.free_slots.get(),
             taken_pages_bytes: core.taken_pages.get(),
             free_pages_bytes: core.free_pages.get(),
+            manual_bytes: core.manual.get(),
             user_arenas_bytes: core.user_arenas.get(),
             huge_pages_bytes: core.huge_pages.get(),
             metadata_bytes: metadata.get(),

@@ -163,7 +163,7 @@ fn the_explanation_names_what_was_allocated() {
     assert!(rss.allocated_bytes >= larges, "{rss}");
     let pages = rss.retained_bytes + rss.allocated_bytes + rss.unswept_bytes + rss.owed_bytes;
     let pages = pages + rss.free_slots_bytes + rss.taken_pages_bytes + rss.free_pages_bytes;
-    let pages = pages + rss.user_arenas_bytes + rss.huge_pages_bytes;
+    let pages = pages + rss.manual_bytes + rss.user_arenas_bytes + rss.huge_pages_bytes;
     assert_eq!(rss.heap_bytes(), pages + rss.metadata_bytes);
     assert!(rss.process_bytes.is_some_and(|process| process >= larges));
     assert!(rss.to_string().contains("objects allocated since"), "{rss}");

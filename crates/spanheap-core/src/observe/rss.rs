@@ -55,6 +55,8 @@ pub struct Rss {
     pub taken_pages: Bytes,
     /// Free pages that were not returned to the system.
     pub free_pages: Bytes,
+    /// Spans that a runtime manages by hand.
+    pub manual: Bytes,
     /// User arenas.
     pub user_arenas: Bytes,
     /// Pages that count as returned, or were never used, and are in memory all the same: huge
@@ -120,7 +122,7 @@ impl Rss {
     }
 
     /// The rows of the table, in the order in which one looks for an answer.
-    pub fn rows(&self) -> [RssRow; 16] {
+    pub fn rows(&self) -> [RssRow; 17] {
         let row = |name, bytes, meaning| RssRow { name, bytes, meaning };
         [
             row(
@@ -154,6 +156,7 @@ impl Rss {
                 self.free_pages,
                 "not returned to the system; the next spans use them",
             ),
+            row("manual spans", self.manual, "memory that the program manages by hand"),
             row("user arenas", self.user_arenas, "live and free together"),
             row(
                 "huge-page excess",
