@@ -5,6 +5,7 @@
 
 use crate::attach;
 use crate::mutator::Mutator;
+use crate::rss::Rss;
 use crate::stats::Stats;
 use core::fmt;
 use spanheap_core::addr::Bytes;
@@ -187,6 +188,17 @@ impl Heap {
     pub fn features(&self) -> Features {
         self.core.features()
     }
+
+    /// Where the resident memory of the process is, as far as this heap has to do with it: a table
+    /// to print.
+    ///
+    /// Looks through all pages of the heap: some 20 ms for 64 MiB of the smallest objects, 2 ms for
+    /// objects of 256 bytes. Nobody is stopped, but an allocation that needs new pages may wait for
+    /// a sixteenth of that.
+    #[must_use]
+    pub fn explain_rss(&self) -> Rss {
+        Rss::of(&self.core)
+    }
 }
 
 impl Default for Heap {
@@ -263,6 +275,14 @@ impl HeapBuilder {
     /// Fill freed objects with a pattern. For tests.
     pub fn poison(mut self, on: bool) -> HeapBuilder {
         self.options.poison = on;
+        self
+    }
+
+    /// Whether free memory goes back to the system by itself; it does if nothing is said. A program that is
+    /// alone on its machine and comes back to its largest size again and again may save the page faults.
+    /// [`Heap::release_memory`] and a memory limit return it in either case.
+    pub fn return_memory(mut self, on: bool) -> HeapBuilder {
+        self.options.return_memory = on;
         self
     }
 

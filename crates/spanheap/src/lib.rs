@@ -178,7 +178,8 @@
 //!
 //! Pages that a cycle has emptied are used again by the heap; they are returned to the system when the heap
 //! is dropped. [`Heap::stats`] says what the heap holds, when the next cycle is due, and the longest time
-//! that any thread was held up, and why; [`Heap::picture`] shows what each page is used for.
+//! that any thread was held up, and why. [`Heap::picture`] shows what each page is used for, and
+//! [`Heap::explain_rss`] prints where the resident memory of the process is.
 //!
 //! # When something seems wrong
 //! Three settings make a heap check itself, at a price: [`HeapBuilder::checkmark`] verifies each cycle by a
@@ -211,6 +212,7 @@ mod mutator;
 mod mutex;
 mod root;
 mod rootable;
+mod rss;
 mod stats;
 mod trace;
 mod zeroable;
@@ -224,12 +226,13 @@ pub use root::Root;
 #[doc(hidden)]
 pub use rootable::__DynRootable;
 pub use rootable::Rootable;
+pub use rss::Rss;
 pub use spanheap_core::heap::OutOfMemory;
 pub use spanheap_core::observe::{ArenaPicture, ClassPicture, PageState, PageTotals, Picture};
 pub use spanheap_core::os;
 pub use spanheap_core::span::layout::Shape;
 pub use spanheap_derive::Trace;
-pub use stats::Stats;
+pub use stats::{LargeStats, SizeStats, Stats};
 pub use trace::{Trace, Tracer};
 pub use zeroable::Zeroable;
 

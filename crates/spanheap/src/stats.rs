@@ -1,11 +1,17 @@
 //! [`Stats`]: what a heap holds and what its collector has done.
 
 use spanheap_core::mutator::Heap as CoreHeap;
-use spanheap_core::observe::Stats as CoreStats;
+use spanheap_core::observe::{MemoryState, Stats as CoreStats};
+use spanheap_core::span::size_class::SizeClass;
 use std::time::Duration;
 
-/// A snapshot of a heap. The figures are read one after the other while the program goes on, so they need
-/// not add up to the byte.
+/// A snapshot of a heap.
+///
+/// Figures that are *counted* are all of one moment, and add up, although no thread is stopped for
+/// them: no object is freed that was not allocated, and objects lie in pages that are in use. A
+/// thread counts what it has allocated when it needs new slots and, if the collector was at work
+/// meanwhile, when it enters its next closure; so the counts are behind by up to a run of slots for
+/// each thread and type. The other figures are read one after the other while the program goes on.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stats {
@@ -20,10 +26,36 @@ pub struct Stats {
     pub used_bytes: usize,
     /// The size at which the next cycle should end, in bytes of objects.
     pub goal_bytes: usize,
-    /// Bytes of pages that hold objects.
+    /// Bytes of pages that hold objects. Counted.
     pub heap_bytes: usize,
-    /// Bytes of objects allocated since the heap was made.
+    /// Bytes of pages that are managed by hand. Counted.
+    pub manual_bytes: usize,
+    /// Bytes of free pages that threads keep for themselves. Counted.
+    pub cached_bytes: usize,
+    /// Bytes of free pages that have not been returned to the system. Counted.
+    pub free_bytes: usize,
+    /// Bytes of address space for pages that has no memory: never used, or returned. Counted.
+    pub returned_bytes: usize,
+    /// Bytes of objects allocated since the heap was made. Counted; never falls.
     pub allocated_bytes: u64,
+    /// Bytes of objects freed since the heap was made. Counted; never falls.
+    pub freed_bytes: u64,
+    /// Objects allocated since the heap was made. Counted; never falls.
+    pub allocated_objects: u64,
+    /// Objects freed since the heap was made. Small values without pointers that share a slot with
+    /// others count when they are allocated, since nobody sees them die. Counted; never falls.
+    pub freed_objects: u64,
+    /// Objects allocated so far that share a slot which another one had opened. Counted; never
+    /// falls.
+    pub tiny_objects: u64,
+    /// Objects that are dead and wait for their destructor. Counted.
+    pub owed_objects: u64,
+    /// Bytes of these. Counted.
+    pub owed_bytes: usize,
+    /// Objects by the size of their slots, smallest first. Counted.
+    pub by_size: Vec<SizeStats>,
+    /// Objects that have pages of their own. Counted.
+    pub large: LargeStats,
     /// Bytes that are mapped for the heap and its records.
     pub mapped_bytes: usize,
     /// Bytes of these that are ready for use: what a memory limit counts.
@@ -51,17 +83,76 @@ pub struct Stats {
     pub roots: usize,
 }
 
+/// What was counted of the objects in slots of one size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct SizeStats {
+    /// Bytes of a slot.
+    pub slot_bytes: usize,
+    /// Objects allocated so far.
+    pub allocated: u64,
+    /// Objects freed so far.
+    pub freed: u64,
+    /// Slots that threads have taken in advance: used and not counted yet, or free.
+    pub taken: u64,
+}
+
+/// What was counted of the objects that have pages of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct LargeStats {
+    /// Objects allocated so far.
+    pub allocated: u64,
+    /// Bytes of their pages.
+    pub allocated_bytes: u64,
+    /// Objects freed so far.
+    pub freed: u64,
+    /// Bytes of their pages.
+    pub freed_bytes: u64,
+}
+
 impl Stats {
     pub(crate) fn of(heap: &CoreHeap) -> Stats {
         let core = CoreStats::of(heap);
+        let counted = &core.counted;
+        let (objects, bytes) = (counted.values(), counted.bytes());
+        let (owed_objects, owed_bytes) = counted.owed();
+        let (large, large_bytes) = (counted.large(), counted.large_bytes());
+        let pages = |state| counted.pages(state).get();
+        let size = |class: SizeClass| {
+            let objects = counted.small(class);
+            SizeStats {
+                slot_bytes: class.size().get(),
+                allocated: objects.allocated,
+                freed: objects.freed,
+                taken: objects.in_runs,
+            }
+        };
         Stats {
             cycles: core.cycles,
             live_bytes: core.marked.get(),
             live_objects: core.marked_objects,
             used_bytes: core.live.get(),
             goal_bytes: core.goal.get(),
-            heap_bytes: core.spans.get(),
-            allocated_bytes: core.allocated,
+            heap_bytes: pages(MemoryState::InUse),
+            manual_bytes: pages(MemoryState::Manual),
+            cached_bytes: pages(MemoryState::Cached),
+            free_bytes: pages(MemoryState::Free),
+            returned_bytes: pages(MemoryState::Returned),
+            allocated_bytes: bytes.allocated,
+            freed_bytes: bytes.freed,
+            allocated_objects: objects.allocated,
+            freed_objects: objects.freed,
+            tiny_objects: counted.tiny(),
+            owed_objects,
+            owed_bytes: owed_bytes.get(),
+            by_size: SizeClass::all().map(size).collect(),
+            large: LargeStats {
+                allocated: large.allocated,
+                allocated_bytes: large_bytes.allocated,
+                freed: large.freed,
+                freed_bytes: large_bytes.freed,
+            },
             mapped_bytes: core.mapped.get(),
             ready_bytes: core.ready.get(),
             gc_cpu: core.collector_cpu,

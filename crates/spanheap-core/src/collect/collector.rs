@@ -23,7 +23,7 @@ use super::phase::{Phase, PhaseWord};
 use super::registry::{MutatorRecord, Registry};
 use super::roots::RootTable;
 use super::scavenger::Scavenger;
-use crate::addr::{Addr, Bytes};
+use crate::addr::{Addr, AddrRange, Bytes};
 use crate::heap::central::Config;
 use crate::heap::{Central, OutOfMemory};
 use crate::os::barrier::ProcessBarrier;
@@ -51,6 +51,8 @@ pub struct Options {
     pub checkmark: bool,
     /// Fill freed slots with a pattern.
     pub poison: bool,
+    /// Whether free memory goes back to the system without being asked for.
+    pub return_memory: bool,
     /// Use full fences in mutators even where the kernel could do without: for tests.
     pub symmetric_fences: bool,
 }
@@ -62,6 +64,7 @@ impl Default for Options {
             continuously: false,
             checkmark: false,
             poison: false,
+            return_memory: true,
             symmetric_fences: false,
         }
     }
@@ -91,6 +94,8 @@ pub struct Collector {
     pub(super) last: Lock<Last>,
     /// How many processors there are for the threads of the process.
     processors: usize,
+    /// The memory of the page queue, which itself belongs to the collector thread; for statistics.
+    pub(super) queue_memory: Lock<AddrRange>,
     /// The collector thread and the drop thread.
     threads: Lock<[Option<ThreadId>; 2]>,
 }
@@ -142,6 +147,7 @@ impl Collector {
             control: Control::new(),
             last: Lock::new(Rank::Statistics, last),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
+            queue_memory: Lock::new(Rank::Statistics, AddrRange::new(Addr::NULL, Addr::NULL)),
             threads: Lock::new(Rank::Statistics, [None; 2]),
         })
     }
@@ -160,6 +166,11 @@ impl Collector {
     /// Whether the calling thread belongs to this heap.
     pub fn is_own_thread(&self) -> bool {
         self.threads.lock().contains(&Some(std::thread::current().id()))
+    }
+
+    /// Where the page queue has its memory, as far as the last cycle had told.
+    pub fn queue_memory(&self) -> AddrRange {
+        *self.queue_memory.lock()
     }
 
     /// What mutators allocate from.
@@ -236,7 +247,7 @@ impl Collector {
             match self.control.wish() {
                 Wish::Shutdown => break,
                 Wish::Nothing if !self.options.continuously && !self.central.wants_cycle() => {
-                    let pause = scavenger.work(self);
+                    let pause = self.options.return_memory.then(|| scavenger.work(self)).flatten();
                     self.central.alarm().sleep(pause);
                     continue;
                 }
@@ -247,6 +258,7 @@ impl Collector {
             self.start_drop_thread(&mut drop_thread);
             self.control.cycle_ends();
         }
+        *self.queue_memory.lock() = AddrRange::new(Addr::NULL, Addr::NULL);
         queue.release(self.central.os());
         self.wind_up(drop_thread);
     }
@@ -260,7 +272,8 @@ impl Collector {
             // Before the first destructor: it may drop the last handle of this heap.
             collector.threads.lock()[1] = Some(std::thread::current().id());
             let central = &collector.central;
-            while let Some(batch) = central.drops().wait_and_run_batch() {
+            let writer = central.counters().shared();
+            while let Some(batch) = central.drops().wait_and_run_batch(writer) {
                 central.finish_drops(batch);
             }
         };

@@ -78,6 +78,7 @@ impl Collector {
     fn mark(&self, cycle: u32, queue: &mut PageQueue) -> CycleReport {
         let pages = PageCount::new(self.central.pages().in_use().get() / PAGE_BYTES);
         queue.prepare(self.central.os(), pages);
+        *self.queue_memory.lock() = queue.memory(self.central.os());
         let mut marker = Marker::new(&self.central, queue, cycle);
         self.publish(PhaseWord::new(Phase::Marking, cycle));
         self.roots.scan(|root| marker.mark(root));

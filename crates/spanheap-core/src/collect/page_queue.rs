@@ -60,6 +60,12 @@ impl PageQueue {
         Bytes::new(entries * size_of::<Addr>())
     }
 
+    /// The memory that the queue has.
+    pub fn memory(&self, os: &Os) -> AddrRange {
+        let bytes = Self::bytes(self.capacity);
+        AddrRange::at(self.ring, bytes.checked_align_up(os.page_size().get()).unwrap_or(bytes))
+    }
+
     /// Appends a page; false when there is no room.
     #[inline]
     pub fn push(&mut self, page: Addr) -> bool {
@@ -93,9 +99,8 @@ impl PageQueue {
     /// Returns the memory to the system.
     pub fn release(&mut self, os: &Os) {
         if self.capacity != 0 {
-            let bytes = Self::bytes(self.capacity);
-            let bytes = bytes.checked_align_up(os.page_size().get()).unwrap_or(bytes);
-            let range = AddrRange::at(self.ring, bytes);
+            let range = self.memory(os);
+            let bytes = range.bytes();
             // SAFETY: O1: the ring came from the heap's one `Os`, which every call is given. O2: only
             // this queue uses the ring, and it forgets it below.
             unsafe { os.release(range, Category::MarkQueue, bytes, bytes) };

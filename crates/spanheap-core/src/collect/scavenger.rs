@@ -166,6 +166,6 @@ impl Collector {
         // A cycle that was asked for ends far below its goal, and what the heap may grow to all the same is
         // not returned only to be taken again.
         let needed = percent_goal(in_use, goal, last_goal, page_size).map(|needed| needed.max(goal));
-        pages.set_retain_goal(needed);
+        pages.set_retain_goal(needed.filter(|_| self.options.return_memory));
     }
 }

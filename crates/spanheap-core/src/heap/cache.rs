@@ -36,6 +36,7 @@
 
 use super::central::Central;
 use super::class::{Class, ClassKey};
+use super::counters::Writer;
 use super::error::OutOfMemory;
 use super::page_heap::LocalPages;
 use super::stall::Cause;
@@ -73,6 +74,8 @@ impl Tint {
 pub struct ClassCache {
     cursor: Cell<Addr>,
     end: Cell<Addr>,
+    /// Slots of the run, all told: counted as such.
+    slots: Cell<usize>,
     span: Cell<Option<NonNull<Span>>>,
     class: Cell<Option<&'static Class>>,
 }
@@ -93,16 +96,16 @@ impl ClassCache {
     fn next_run(
         &self,
         central: &Central,
-        local: &LocalPages,
         key: &ClassKey,
         ty: &'static TypeInfo,
         tint: Tint,
+        local: &LocalPages,
     ) -> Result<Addr, OutOfMemory> {
         let class = match self.class.get() {
             Some(class) => class,
             None => central.class(key, ty.name)?,
         };
-        self.refill(central, local, class, tint)
+        self.refill(central, class, tint, local)
     }
 
     /// Takes the next run of the cached span, or else of another one; the first slot of it is returned.
@@ -111,22 +114,23 @@ impl ClassCache {
     fn refill(
         &self,
         central: &Central,
-        local: &LocalPages,
         class: &'static Class,
         tint: Tint,
+        local: &LocalPages,
     ) -> Result<Addr, OutOfMemory> {
         let begun = Instant::now();
+        let writer = central.writer(local);
         let mut from = self.cursor.get();
         loop {
             if let Some(span) = self.span.get() {
                 // SAFETY: the cache owns the span, whose record lives as long as the heap.
                 let span = unsafe { span.as_ref() };
                 if let Some(run) = bits::next_free_run(span.info(), span.generation(), from) {
-                    let slot = self.begin(central, span, run, tint);
+                    let slot = self.begin(central, span, run, tint, writer);
                     central.stalls().record(Cause::Allocation, begun);
                     return Ok(slot);
                 }
-                self.give_back(central, tint);
+                self.give_back(central, tint, writer);
             }
             let span = central.acquire(class, local)?;
             from = span.info().base;
@@ -135,25 +139,47 @@ impl ClassCache {
         }
     }
 
-    /// Begins a run and allocates its first slot.
-    fn begin(&self, central: &Central, span: &Span, run: Run, tint: Tint) -> Addr {
+    /// Begins a run, the one before being used up, and allocates its first slot.
+    fn begin(
+        &self,
+        central: &Central,
+        span: &Span,
+        run: Run,
+        tint: Tint,
+        writer: Writer<'_>,
+    ) -> Addr {
         let info = span.info();
         for table in tables_of(span, tint).into_iter().flatten() {
             bits::set_run(info, table, run);
         }
-        central.count_taken(run.end.bytes_since(run.start));
+        let bytes = run.end.bytes_since(run.start);
+        central.count_taken(bytes);
+        if let Some(class) = info.size_class {
+            let update = writer.update();
+            update.ended_run(class, self.slots.get(), 0);
+            self.slots.set(class.object_index(bytes));
+            update.began_run(class, self.slots.get());
+        }
         self.cursor.set(run.start + Bytes::new(info.slot));
         self.end.set(run.end);
         run.start
     }
 
     /// Gives the span back to its class, and what is left of the run with it.
-    fn give_back(&self, central: &Central, tint: Tint) {
+    fn give_back(&self, central: &Central, tint: Tint, writer: Writer<'_>) {
         let (Some(span), Some(class)) = (self.span.take(), self.class.get()) else { return };
         // SAFETY: the cache owned the span and gives it up here.
         let span = unsafe { OwnedSpan::from_raw(span) };
         let (info, generation) = (span.info(), span.span().generation());
         let rest = Run { start: self.cursor.take(), end: self.end.take() };
+        let slots = self.slots.take();
+        if let Some(class) = info.size_class {
+            let unused = match rest.start < rest.end {
+                true => class.object_index(rest.end.bytes_since(rest.start)),
+                false => 0,
+            };
+            writer.update().ended_run(class, slots - unused, unused);
+        }
         if rest.start < rest.end {
             // The slots hold no object, so whatever marked them (their colour, or a cycle that retained
             // everything) is undone.
@@ -205,7 +231,9 @@ pub struct SpanCache {
     blocks: Cell<Option<NonNull<Block>>>,
     tiny: Cell<Addr>,
     tiny_end: Cell<Addr>,
-    /// Pages for new spans, and records to describe them.
+    /// Objects put into slots that others had opened, and not counted yet.
+    tiny_objects: Cell<u64>,
+    /// Pages for new spans, records to describe them, and a place to count.
     pages: LocalPages,
 }
 
@@ -251,7 +279,8 @@ impl SpanCache {
             Some(_) => self.alloc_mapped(central, ty, tint),
             None => {
                 let size = Bytes::new(ty.size);
-                alloc_large(central, &self.pages, &ClassKey::of(ty), ty, size, tint).map(|(addr, _)| addr)
+                let key = ClassKey::of(ty);
+                self.alloc_large(central, &key, ty, size, tint).map(|(addr, _)| addr)
             }
         }
     }
@@ -265,7 +294,7 @@ impl SpanCache {
         ty: &'static TypeInfo,
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
-        cache.next_run(central, &self.pages, &ClassKey::of(ty), ty, tint)
+        cache.next_run(central, &ClassKey::of(ty), ty, tint, &self.pages)
     }
 
     /// A slot for a value of a type that has no place in the flat table.
@@ -291,7 +320,7 @@ impl SpanCache {
         let size_class = SizeClass::for_layout(bytes, ty.align);
         let key = ClassKey::of_slice(ty, size_class);
         let Some(size_class) = size_class else {
-            return alloc_large(central, &self.pages, &key, ty, bytes, tint);
+            return self.alloc_large(central, &key, ty, bytes, tint);
         };
         if ty.shape == crate::span::Shape::NoScan && ty.drop.is_none() {
             if bytes.get() < TINY_BYTES && ty.align <= TINY_BYTES {
@@ -300,7 +329,7 @@ impl SpanCache {
             let cache = &self.noscan[size_class.index()];
             let addr = match cache.bump(size_class.size().get()) {
                 Some(addr) => addr,
-                None => cache.next_run(central, &self.pages, &key, ty, tint)?,
+                None => cache.next_run(central, &key, ty, tint, &self.pages)?,
             };
             return Ok((addr, size_class.size()));
         }
@@ -320,7 +349,7 @@ impl SpanCache {
         let cache = self.cache_of(central, key, ty, size_class)?;
         match cache.bump(slot) {
             Some(addr) => Ok(addr),
-            None => cache.next_run(central, &self.pages, key, ty, tint),
+            None => cache.next_run(central, key, ty, tint, &self.pages),
         }
     }
 
@@ -388,12 +417,16 @@ impl SpanCache {
         let start = Addr::new((self.tiny.get().get() + align - 1) & !(align - 1));
         if start.get() + size <= self.tiny_end.get().get() {
             self.tiny.set(start + Bytes::new(size));
+            self.tiny_objects.set(self.tiny_objects.get() + 1);
             return Ok(start);
         }
         let cache = &self.flat[1 << 2];
         let slot = match cache.bump(TINY_BYTES) {
             Some(slot) => slot,
-            None => self.alloc_slow(central, cache, &TINY_BLOCK, tint)?,
+            None => {
+                self.count_tiny(central);
+                self.alloc_slow(central, cache, &TINY_BLOCK, tint)?
+            }
         };
         // The block with more room left is the one to go on with.
         let left = TINY_BYTES - size;
@@ -404,26 +437,60 @@ impl SpanCache {
         Ok(slot)
     }
 
+    /// A span for one large object, black if the tint says so, and in its class' list at once.
+    /// Returns the object's place and how many bytes it has.
+    fn alloc_large(
+        &self,
+        central: &Central,
+        key: &ClassKey,
+        ty: &'static TypeInfo,
+        bytes: Bytes,
+        tint: Tint,
+    ) -> Result<(Addr, Bytes), OutOfMemory> {
+        let class = central.class(key, ty.name)?;
+        let span = central.acquire_large(class, bytes, ty.align, &self.pages)?;
+        let info: Info = *span.info();
+        let whole = Run { start: info.base, end: info.limit() };
+        for table in tables_of(span.span(), tint).into_iter().flatten() {
+            bits::set_run(&info, table, whole);
+        }
+        let bytes = Bytes::new(info.slot);
+        central.count_taken(bytes);
+        central.writer(&self.pages).update().allocated_large(bytes);
+        central.put_back(class, span, false);
+        Ok((info.base, bytes))
+    }
+
+    /// Counts the objects that were put into slots of others.
+    fn count_tiny(&self, central: &Central) {
+        let objects = self.tiny_objects.take();
+        if objects > 0 {
+            central.writer(&self.pages).update().allocated_tiny(objects);
+        }
+    }
+
     /// Gives everything back. `tint` is the one under which the runs were taken.
     pub fn give_back_all(&self, central: &Central, tint: Tint) {
+        self.count_tiny(central);
+        let writer = central.writer(&self.pages);
         self.tiny.set(Addr::NULL);
         self.tiny_end.set(Addr::NULL);
         for cache in self.flat.iter().chain(&self.noscan) {
-            cache.give_back(central, tint);
+            cache.give_back(central, tint, writer);
         }
         let mut link = self.blocks.get();
         while let Some(block) = link {
             // SAFETY: as in `block_at`.
             let block = unsafe { block.as_ref() };
             for cache in &block.caches {
-                cache.give_back(central, tint);
+                cache.give_back(central, tint, writer);
             }
             link = block.next.get();
         }
-        central.pages().take_back(&self.pages);
+        central.take_back(&self.pages);
     }
 
-    /// The mutator's own pages.
+    /// What the mutator has of the page heap.
     pub fn local_pages(&self) -> &LocalPages {
         &self.pages
     }
@@ -453,29 +520,6 @@ static TINY_BLOCK: TypeInfo = TypeInfo::new(
 /// # Safety
 /// None is needed; the type demands the word.
 unsafe fn trace_nothing(_: *const u8, _: usize, _: &mut crate::span::Tracer<'_>) {}
-
-/// A span for one large object, black if the tint says so, and in its class' list at once. Returns the
-/// object's place and how many bytes it has.
-fn alloc_large(
-    central: &Central,
-    local: &LocalPages,
-    key: &ClassKey,
-    ty: &'static TypeInfo,
-    bytes: Bytes,
-    tint: Tint,
-) -> Result<(Addr, Bytes), OutOfMemory> {
-    let class = central.class(key, ty.name)?;
-    let span = central.acquire_large(class, bytes, ty.align, local)?;
-    let info: Info = *span.info();
-    let whole = Run { start: info.base, end: info.limit() };
-    for table in tables_of(span.span(), tint).into_iter().flatten() {
-        bits::set_run(&info, table, whole);
-    }
-    let bytes = Bytes::new(info.slot);
-    central.count_taken(bytes);
-    central.put_back(class, span, false);
-    Ok((info.base, bytes))
-}
 
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,7 @@
 #![allow(unsafe_code)]
 
 use super::class::{Class, ClassKey, ClassTable};
+use super::counters::{Counters, Writer};
 use super::drops::{Batch, DropQueue};
 use super::error::OutOfMemory;
 use super::page_heap::{Force, LocalPages, ManualSpan, PageHeap, Refused, Request};
@@ -138,6 +139,21 @@ impl Central {
     /// Values that wait for their destructor.
     pub fn drops(&self) -> &DropQueue {
         &self.drops
+    }
+
+    /// What is counted.
+    pub fn counters(&self) -> &Counters {
+        self.pages.counters()
+    }
+
+    /// The right to count for the mutator that `local` belongs to.
+    pub fn writer(&self, local: &LocalPages) -> Writer<'_> {
+        self.counters().writer(local.seat(), &self.os, &self.memory)
+    }
+
+    /// Takes back the pages that a mutator keeps for itself.
+    pub fn take_back(&self, local: &LocalPages) {
+        self.pages.take_back(&self.os, &self.memory, local);
     }
 
     /// The last finished cycle.
@@ -277,7 +293,8 @@ impl Central {
             generation: self.generation(),
         };
         self.keep_pace(request.pages.bytes(), PageCount::ZERO);
-        let span = self.in_need(|| match self.take_swept(class) {
+        let writer = self.writer(local);
+        let span = self.in_need(|| match self.take_swept(class, writer) {
             Some(span) => Ok(span),
             None => self.new_span(class, local, &request),
         });
@@ -289,7 +306,7 @@ impl Central {
     pub fn acquire_alone(&self, class: &'static Class) -> OwnedSpan {
         let local = LocalPages::default();
         let span = self.acquire(class, &local).expect("memory");
-        self.pages.take_back(&local);
+        self.take_back(&local);
         span
     }
 
@@ -339,14 +356,14 @@ impl Central {
     }
 
     /// A span of `class` with room from its set, swept here if need be.
-    fn take_swept(&self, class: &'static Class) -> Option<OwnedSpan> {
+    fn take_swept(&self, class: &'static Class, writer: Writer<'_>) -> Option<OwnedSpan> {
         let (set, generation) = (class.spans(), self.generation());
         for _ in 0..SWEEP_BUDGET {
             match set.take(generation, &self.backlog)? {
                 Taken::Ready(span) => return Some(span),
                 Taken::Unswept(span, target) => {
                     let pages = span.info().pages;
-                    let swept = sweep(span, &self.drops, self.how(target));
+                    let swept = sweep(span, &self.drops, self.how(target), writer);
                     let room = match swept {
                         Swept::Empty(span) | Swept::Partial(span) => Some(span),
                         full_or_dropping => {
@@ -362,6 +379,11 @@ impl Central {
             }
         }
         None
+    }
+
+    /// Whether the sweeps for this generation free nothing.
+    pub fn retains_everything(&self) -> bool {
+        self.retain.load(Ordering::Relaxed)
     }
 
     /// A span of new pages, for which dead spans have been swept as long as there are any.
@@ -458,7 +480,7 @@ impl Central {
         generation: Generation,
     ) -> PageCount {
         let pages = span.info().pages;
-        let swept = sweep(span, &self.drops, self.how(generation));
+        let swept = sweep(span, &self.drops, self.how(generation), self.counters().shared());
         let freed = self.settle(set, swept, generation);
         self.backlog.finish(pages);
         freed
@@ -481,7 +503,7 @@ impl Central {
 
     /// Runs destructors; false when none is owed.
     pub fn run_drops(&self) -> bool {
-        self.finish_drops(self.drops.run_batch())
+        self.finish_drops(self.drops.run_batch(self.counters().shared()))
     }
 
     /// Runs the destructors of everything that is left, for the end of a heap.

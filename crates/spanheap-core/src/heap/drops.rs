@@ -25,6 +25,7 @@
 //! Destructors get exclusive access to values that D1 says are dead.
 #![allow(unsafe_code)]
 
+use super::counters::Writer;
 use super::sweep::{Swept, sorted};
 use crate::addr::{Addr, Bytes};
 use crate::fatal::contain;
@@ -78,11 +79,17 @@ impl DropQueue {
     }
 
     /// Sweeps a span whose class drops values: see the rules in [`super::sweep`].
-    pub(super) fn sweep(&self, mut span: OwnedSpan, generation: Generation, retain: bool) -> Swept {
+    pub(super) fn sweep(
+        &self,
+        mut span: OwnedSpan,
+        generation: Generation,
+        retain: bool,
+        writer: Writer<'_>,
+    ) -> Swept {
         let info = *span.info();
         let (allocated, marked) = (span.span().generation().table(), generation.table());
         let mut state = self.state.lock();
-        let (mut live, mut owed) = (0, 0);
+        let (mut live, mut owed, mut died) = (0, 0, 0);
         for (page, marks) in bits::lines(&info, marked) {
             let old = bits::line(allocated, page);
             let (scanned, drops) =
@@ -92,7 +99,9 @@ impl DropQueue {
                 let retained = if retain { allocated } else { 0 };
                 let mark = marks[index].load(Ordering::Acquire) | retained;
                 let dead = allocated & !mark;
-                let pending = drops[index].load(Ordering::Relaxed) | dead;
+                let old_drops = drops[index].load(Ordering::Relaxed);
+                let pending = old_drops | dead;
+                died += (pending & !old_drops).count_ones() as usize;
                 live += (mark & !pending).count_ones() as usize;
                 owed += pending.count_ones() as usize;
                 drops[index].store(pending, Ordering::Relaxed);
@@ -106,6 +115,8 @@ impl DropQueue {
         if owed == 0 {
             return sorted(span, live);
         }
+        // Under the lock, so that nobody counts them as dropped before.
+        writer.update().owes(&info, died);
         self.enqueue(&mut state, span.span());
         if live == 0 {
             bits::clear_all(&info, marked);
@@ -127,13 +138,13 @@ impl DropQueue {
 
     /// Runs the destructors of one batch of values. What is returned says whether anything was done and
     /// gives out a span that is empty now, for the caller to free.
-    pub fn run_batch(&self) -> Batch {
+    pub fn run_batch(&self, writer: Writer<'_>) -> Batch {
         let state = self.state.lock();
-        self.run_batch_of(state)
+        self.run_batch_of(state, writer)
     }
 
     /// Waits for work and does a batch of it; `None` when the queue is closed and empty.
-    pub fn wait_and_run_batch(&self) -> Option<Batch> {
+    pub fn wait_and_run_batch(&self, writer: Writer<'_>) -> Option<Batch> {
         let mut state = self.state.lock();
         while state.first.is_none() {
             if state.closed {
@@ -141,7 +152,7 @@ impl DropQueue {
             }
             state = self.arrived.wait(state, None);
         }
-        Some(self.run_batch_of(state))
+        Some(self.run_batch_of(state, writer))
     }
 
     /// Lets [`DropQueue::wait_and_run_batch`] end when the queue is empty.
@@ -150,12 +161,12 @@ impl DropQueue {
         self.arrived.notify_all();
     }
 
-    fn run_batch_of(&self, mut state: Guard<'_, State>) -> Batch {
+    fn run_batch_of(&self, mut state: Guard<'_, State>, writer: Writer<'_>) -> Batch {
         match self.take_first(&mut state) {
             None => Batch::Idle,
             Some(span) => {
                 drop(state);
-                self.run_batch_in(span)
+                self.run_batch_in(span, writer)
             }
         }
     }
@@ -173,7 +184,7 @@ impl DropQueue {
     }
 
     /// Runs destructors of values in a span that was taken out of the queue. A sweep may add some meanwhile.
-    fn run_batch_in(&self, first: NonNull<Span>) -> Batch {
+    fn run_batch_in(&self, first: NonNull<Span>, writer: Writer<'_>) -> Batch {
         // SAFETY: P3.
         let span = unsafe { first.as_ref() };
         let info = *span.info();
@@ -194,6 +205,8 @@ impl DropQueue {
             bits::clear(Table::Drops, object);
             bits::clear(span.generation().table(), object);
         }
+        // Under the lock, so that nobody counts what is allocated in these slots before.
+        writer.update().dropped(&info, len);
         // Only now: a sweep that has met the span meanwhile must not have put it back in.
         span.in_drop_queue.store(false, Ordering::Relaxed);
         if bits::count(&info, Table::Drops) > 0 {

@@ -6,6 +6,7 @@
 //! | [`class`] | classes of spans, and the set of spans of each |
 //! | [`central`] | what the threads of a heap share for allocating |
 //! | [`cache`] | what each thread has for itself: the allocation fast path |
+//! | [`counters`] | what was counted, and consistent snapshots of it |
 //! | [`sweep`] | turning marks into free slots |
 //! | [`sweep_pace`] | how much mutators sweep for what they allocate |
 //! | [`reclaim`] | finding dead spans by their pages before the heap grows |
@@ -20,6 +21,7 @@
 pub(crate) mod cache;
 pub(crate) mod central;
 pub(crate) mod class;
+pub mod counters;
 pub(crate) mod drops;
 pub mod error;
 pub(crate) mod page_heap;
@@ -33,5 +35,5 @@ pub(crate) mod zero;
 
 pub(crate) use central::Central;
 pub use error::OutOfMemory;
-pub use page_heap::{ManualSpan, PageAccount};
+pub use page_heap::ManualSpan;
 pub(crate) use page_heap::{Force, Refused};

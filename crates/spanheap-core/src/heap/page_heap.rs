@@ -16,7 +16,7 @@
 //! | `grow.rs`, `tables.rs` | new arenas and chunks; the memory of their side tables |
 //! | `scavenge.rs` | giving memory back to the system |
 //! | `totals.rs` | how many pages are in which state |
-//! | `walk.rs` | walks over arenas, pages and spans |
+//! | `walk.rs`, `inspect.rs` | walks over arenas, pages and spans; over pages under the lock |
 //!
 //! **Readiness.** New pages are *prepared*, and the page allocator calls them scavenged; pages become
 //! ready, and count toward the limit, when a span takes them. (Where physical pages are larger than ours,
@@ -44,6 +44,7 @@
 #![allow(unsafe_code)]
 
 mod grow;
+mod inspect;
 mod local;
 mod manual;
 mod ready;
@@ -52,12 +53,13 @@ mod tables;
 mod totals;
 mod walk;
 
+pub use inspect::PageUse;
 pub use local::LocalPages;
 pub use manual::ManualSpan;
 pub use scavenge::Force;
-pub use totals::PageAccount;
 
 use super::class::Class;
+use super::counters::{Counters, MemoryState};
 use crate::addr::{
     ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, ChunkIndex, PAGE_BYTES, PageCount,
 };
@@ -177,9 +179,9 @@ impl PageHeap {
         self.totals.in_use()
     }
 
-    /// How many bytes are in which state.
-    pub fn totals(&self) -> PageAccount {
-        self.totals.read()
+    /// What is counted, in this layer and the ones above.
+    pub fn counters(&self) -> &Counters {
+        self.totals.counters()
     }
 
     /// The limit on ready bytes.
@@ -210,7 +212,8 @@ impl PageHeap {
         request: &Request,
     ) -> Result<OwnedSpan, Refused> {
         let taken = self.take(os, memory, local, request.pages, request.align)?;
-        self.totals.add_in_use(request.pages);
+        let writer = self.writer(os, memory, local);
+        self.totals.change(writer, MemoryState::Free, MemoryState::InUse, request.pages);
         let info = Info {
             base: taken.base,
             pages: request.pages,
@@ -245,7 +248,7 @@ impl PageHeap {
         align: Bytes,
     ) -> Result<Taken, Refused> {
         let is_local = self.has_local_pages && n < LOCAL_PAGES && align.get() <= PAGE_BYTES;
-        let (record, run) = match is_local.then(|| self.take_local(os, local, n)).flatten() {
+        let (record, run) = match is_local.then(|| self.take_local(os, memory, local, n)).flatten() {
             Some(both) => both,
             None => self.take_shared(os, memory, local, n, align, is_local)?,
         };
@@ -261,11 +264,15 @@ impl PageHeap {
     fn take_local(
         &self,
         os: &Os,
+        memory: &Persistent,
         local: &LocalPages,
         n: PageCount,
     ) -> Option<(NonNull<Span>, PageRun)> {
         local.take(n, |run| {
+            let writer = self.writer(os, memory, local);
+            let ready = n - run.scavenged;
             if run.scavenged == PageCount::ZERO {
+                self.totals.change(writer, MemoryState::Cached, MemoryState::Free, ready);
                 return true;
             }
             let (range, prepared) = (AddrRange::at(run.base, n.bytes()), run.scavenged.bytes());
@@ -273,7 +280,9 @@ impl PageHeap {
             let may = !self.is_over_limit(os, prepared)
                 && unsafe { os.used(range, prepared) }.is_ok();
             if may {
-                self.totals.take_released(run.scavenged);
+                self.totals.change(writer, MemoryState::Cached, MemoryState::Free, ready);
+                let (returned, free) = (MemoryState::Returned, MemoryState::Free);
+                self.totals.change(writer, returned, free, run.scavenged);
             }
             may
         })
@@ -297,7 +306,7 @@ impl PageHeap {
             local.fetch_records(&mut inner, os, memory)?;
             if is_local {
                 self.refill(&mut inner, os, local);
-                if let Some(both) = self.take_local(os, local, n) {
+                if let Some(both) = self.take_local(os, memory, local, n) {
                     return Ok(both);
                 }
             }
@@ -328,7 +337,11 @@ impl PageHeap {
         let Some(mut pages) = inner.pages.alloc_to_cache() else { return };
         let block = AddrRange::at(pages.base(), crate::pages::CACHE_PAGES.bytes());
         match tables::fetch(inner, os, block) {
-            Ok(()) => local.put_pages(pages),
+            Ok(()) => {
+                let ready = local::ready_pages(&pages);
+                self.totals.shift(MemoryState::Free, MemoryState::Cached, ready);
+                local.put_pages(pages);
+            }
             Err(_) => pages.flush(&mut inner.pages),
         }
     }
@@ -360,18 +373,18 @@ impl PageHeap {
         for table in ALL_TABLES {
             bits::clear_all(&info, table);
         }
-        self.totals.sub_in_use(info.pages);
-        self.give_back(span);
+        self.give_back(span, MemoryState::InUse);
     }
 
-    /// Gives the pages of a span and its record back.
-    fn give_back(&self, span: OwnedSpan) {
+    /// Gives the pages of a span and its record back. They were `state`.
+    fn give_back(&self, span: OwnedSpan, state: MemoryState) {
         let (base, pages) = (span.info().base, span.info().pages);
         set_page_map(span.info().range(), core::ptr::null_mut());
         asan::forbid_range(span.info().range());
         let record = span.retire();
         let mut inner = self.inner.lock();
         inner.pages.free(base, pages);
+        self.totals.shift(state, MemoryState::Free, pages);
         // SAFETY: the record came from this pool, and its last owner gave it up.
         unsafe { inner.spans.free(record) };
     }

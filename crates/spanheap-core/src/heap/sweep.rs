@@ -22,10 +22,11 @@
 //! Poisoning writes to slots whose objects are dead, in a span that the sweeper owns.
 #![allow(unsafe_code)]
 
+use super::counters::Writer;
 use super::drops::DropQueue;
 use crate::addr::Bytes;
 use crate::os::asan;
-use crate::span::{Generation, OwnedSpan, Table, bits};
+use crate::span::{Generation, Line, OwnedSpan, Table, bits};
 use crate::sync::atomic::Ordering;
 
 /// What a swept span is good for.
@@ -51,15 +52,15 @@ pub struct How {
     pub poison: bool,
 }
 
-/// Sweeps a span.
-pub fn sweep(mut span: OwnedSpan, drops: &DropQueue, how: How) -> Swept {
+/// Sweeps a span, and counts what was freed.
+pub fn sweep(mut span: OwnedSpan, drops: &DropQueue, how: How, writer: Writer<'_>) -> Swept {
     let How { generation, retain, poison } = how;
     let info = *span.info();
     let old = span.span().generation();
     debug_assert!(old.next() == generation, "a span missed a sweep: {old:?} -> {generation:?}");
     let (allocated, marked) = (old.table(), generation.table());
     if info.drop.is_some() {
-        return drops.sweep(span, generation, retain);
+        return drops.sweep(span, generation, retain, writer);
     }
     if retain {
         retain_allocated(&span, allocated, marked);
@@ -67,23 +68,35 @@ pub fn sweep(mut span: OwnedSpan, drops: &DropQueue, how: How) -> Swept {
     if poison || asan::ON {
         bury_dead(&span, allocated, marked, poison);
     }
-    let mut live = 0;
+    let (mut live, mut before) = (0, 0);
     for (page, marks) in bits::lines(&info, marked) {
         live +=
             marks.iter().map(|w| w.load(Ordering::Acquire).count_ones() as usize).sum::<usize>();
-        for table in [allocated, Table::Scanned] {
-            for word in bits::line(table, page) {
-                // Most words are clear already, and a line that is not written stays shared.
-                if word.load(Ordering::Relaxed) != 0 {
-                    word.store(0, Ordering::Relaxed);
-                }
-            }
-        }
+        before += clear(bits::line(allocated, page));
+        clear(bits::line(Table::Scanned, page));
     }
     span.set_generation(generation);
     // From here on the slots of the dead are free, with whatever the dead have left in them.
     span.set_dirty();
+    debug_assert!(live <= before, "{live} marks on {before} objects");
+    if live < before {
+        writer.update().freed(&info, before - live);
+    }
     sorted(span, live)
+}
+
+/// Clears the words of a line, and says how many bits were set.
+fn clear(line: &Line) -> usize {
+    let mut set = 0;
+    for word in line {
+        let bits = word.load(Ordering::Relaxed);
+        // Most words are clear already, and a line that is not written stays shared.
+        if bits != 0 {
+            set += bits.count_ones() as usize;
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+    set
 }
 
 /// The outcome for a span with `allocated` slots taken.

@@ -1,10 +1,17 @@
-//! Statistics: a snapshot of what a heap holds and what its collector has done; a picture of its pages; and a
-//! walk over all spans to check both by.
+//! Statistics: a snapshot of what a heap holds and what its collector has done; a picture of its pages; an
+//! explanation of where the process's memory is; and a walk over all spans to check them by.
+//!
+//! [`Stats`] has two parts. What is *counted* (objects by size class, pages by what they are used
+//! for) is one consistent snapshot, taken without stopping anybody: see [`crate::heap::counters`].
+//! The rest are figures of the collector and the system layer, read one after the other.
 
 mod picture;
+mod rss;
 mod walk;
 
+pub use crate::heap::counters::{MemoryState, Objects, Snapshot};
 pub use picture::{ArenaPicture, ClassPicture, PageState, PageTotals, Picture};
+pub use rss::{Rss, RssRow};
 pub use walk::Walk;
 
 use crate::addr::Bytes;
@@ -14,7 +21,7 @@ use crate::os::Category;
 use std::time::Duration;
 
 /// A snapshot of a heap. Sizes are bytes. The figures are read one after the other while the program
-/// goes on, so they need not add up to the byte.
+/// goes on, so they need not add up to the byte; [`Stats::counted`] does.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Stats {
@@ -34,12 +41,18 @@ pub struct Stats {
     pub trigger: Bytes,
     /// Bytes of pages that belong to spans.
     pub spans: Bytes,
-    /// Bytes of objects allocated since the heap was made.
+    /// Bytes of objects allocated since the heap was made, unfinished runs of slots included; it
+    /// falls when these are given back.
     pub allocated: u64,
+    /// Objects by size class, and pages by their state, all at one moment.
+    pub counted: Snapshot,
     /// Bytes that are mapped for the heap, all categories.
     pub mapped: Bytes,
     /// Bytes that are ready for use, all categories.
     pub ready: Bytes,
+    /// Bytes of side tables that went back to the system together with the chunks they describe. So ready bytes
+    /// are the mapped ones less these and less the pages that were returned.
+    pub returned_tables: Bytes,
     /// Bytes that are mapped, by category.
     pub by_category: Vec<(&'static str, Bytes)>,
     /// Termination rounds that the last cycle took.
@@ -86,8 +99,10 @@ impl Stats {
             trigger: last.plan.trigger,
             spans: central.pages().in_use(),
             allocated: central.total(),
+            counted: central.counters().snapshot(),
             mapped: accounting.mapped_total(),
             ready: accounting.ready(),
+            returned_tables: central.pages().returned_tables(),
             by_category: Category::ALL.iter().map(|&c| (c.name(), accounting.mapped(c))).collect(),
             rounds: last.report.rounds,
             retained_everything: last.report.retained_everything,

@@ -123,6 +123,20 @@ impl Persistent {
         Ok(NonNull::new(start.as_ptr()).expect("the system does not map address 0"))
     }
 
+    /// Calls `visit` with each block of memory that was taken, and with what it was taken for. The
+    /// lock is held meanwhile.
+    pub fn for_each_block(&self, mut visit: impl FnMut(AddrRange, Category)) {
+        let state = self.state.lock();
+        let mut base = state.blocks;
+        while !base.is_null() {
+            // SAFETY: a block that is in the list starts with a header (1), which is written before
+            // it gets there.
+            let header = unsafe { base.as_ptr::<Header>().read() };
+            visit(AddrRange::at(base, header.bytes), header.category);
+            base = header.previous;
+        }
+    }
+
     /// Gives everything back. The value is as good as new afterwards.
     ///
     /// # Safety

@@ -342,6 +342,26 @@ impl<T> ReservedArray<T> {
         self.word(bitmap, block).load(Acquire) >> (block % u64::BITS as usize) & 1 != 0
     }
 
+    /// Calls `visit` with each range of memory that is Ready: the committed blocks, and the
+    /// bitmaps.
+    pub fn for_each_ready(&self, visit: &mut dyn FnMut(AddrRange)) {
+        let mut block = 0;
+        while block < self.blocks {
+            let word = self.word(Bitmap::Committed, block).load(Acquire) >> (block % 64);
+            if word == 0 {
+                block = (block / 64 + 1) * 64;
+                continue;
+            }
+            let first = block + word.trailing_zeros() as usize;
+            let is_ready = |&block: &usize| self.bit(Bitmap::Committed, block);
+            block = first + (first..self.blocks).take_while(is_ready).count();
+            visit(self.range_of(&(first..block)));
+        }
+        if self.blocks > 0 {
+            visit(AddrRange::new(self.bitmaps, self.end));
+        }
+    }
+
     fn set_bits(&self, bitmap: Bitmap, blocks: Range<usize>) {
         for block in blocks {
             let word = self.word(bitmap, block);

@@ -90,6 +90,8 @@ pub mod guarding;
 pub mod limits;
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod resident;
 pub mod sim;
 mod splits;
 
@@ -476,6 +478,24 @@ impl Os {
         if !range.is_empty() {
             dispatch!(self, collapse(range));
         }
+    }
+
+    /// Calls `visit` with each run of pages in `range` that are in memory now. Any range of whole
+    /// pages may be asked about. This reads a word for each page; what it says may be over by the
+    /// time it is said.
+    ///
+    /// # Panics
+    /// When the range does not consist of whole pages.
+    pub fn resident(&self, range: AddrRange, visit: &mut impl FnMut(AddrRange)) {
+        if !self.is_nothing(range) {
+            dispatch!(self, resident(range, visit));
+        }
+    }
+
+    /// How much memory the whole process has; `None` if the system does not say. On a simulated
+    /// system the process is what lives on it.
+    pub fn process_resident(&self) -> Option<Bytes> {
+        dispatch!(self, process_resident())
     }
 
     /// Gives back a range that is Reserved and nothing more; the category does not matter then.

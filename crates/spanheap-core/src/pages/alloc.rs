@@ -173,6 +173,13 @@ impl PageAlloc {
         self.scavenging = PageCount::ZERO;
     }
 
+    /// Calls `visit` with the memory that the tables have.
+    pub fn for_each_table(&self, visit: &mut dyn FnMut(AddrRange)) {
+        self.tree.for_each_ready(visit);
+        self.chunks.for_each_ready(visit);
+        self.grown.for_each_ready(visit);
+    }
+
     /// Adds whole chunks; their pages are free and scavenged.
     ///
     /// # Errors

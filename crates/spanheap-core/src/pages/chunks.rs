@@ -21,7 +21,7 @@
 use super::MAX_GROWN_CHUNKS;
 use super::bits::{CHUNK_WORDS, PageBits};
 use super::scavenge_index::Occupancy;
-use crate::addr::{ADDRESS_BITS, CHUNK_SHIFT, ChunkIndex};
+use crate::addr::{ADDRESS_BITS, AddrRange, CHUNK_SHIFT, ChunkIndex};
 use crate::offheap::ReservedArray;
 use crate::os::{Category, Os, OsError};
 
@@ -67,6 +67,13 @@ impl ChunkTable {
         self.slot_of.release(os);
         self.bitmaps.release(os);
         self.occupancy.release(os);
+    }
+
+    /// Calls `visit` with the memory that the tables have.
+    pub(super) fn for_each_ready(&self, visit: &mut dyn FnMut(AddrRange)) {
+        self.slot_of.for_each_ready(visit);
+        self.bitmaps.for_each_ready(visit);
+        self.occupancy.for_each_ready(visit);
     }
 
     /// How many more chunks can be added.

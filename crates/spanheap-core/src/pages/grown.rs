@@ -32,6 +32,11 @@ impl GrownRuns {
         self.runs.release(os);
     }
 
+    /// Calls `visit` with the memory that the list has.
+    pub(super) fn for_each_ready(&self, visit: &mut dyn FnMut(AddrRange)) {
+        self.runs.for_each_ready(visit);
+    }
+
     /// Makes room for one more run.
     pub(super) fn commit(&self, os: &Os) -> Result<(), OsError> {
         self.runs.commit(os, 0..self.len + 1)

@@ -40,7 +40,9 @@
 //!    chunk are committed. So below an entry that is not 0 the block may be read.
 
 use super::summary::{self, Summary};
-use crate::addr::{ADDRESS_BITS, CHUNK_PAGES_SHIFT, CHUNK_SHIFT, ChunkIndex, PageCount, PageIndex};
+use crate::addr::{
+    ADDRESS_BITS, AddrRange, CHUNK_PAGES_SHIFT, CHUNK_SHIFT, ChunkIndex, PageCount, PageIndex,
+};
 use crate::offheap::ReservedArray;
 use crate::os::{Category, Os, OsError};
 use core::ops::Range;
@@ -134,6 +136,11 @@ impl SummaryTree {
                 Err(error)
             }
         }
+    }
+
+    /// Calls `visit` with the memory that the tables have.
+    pub(super) fn for_each_ready(&self, visit: &mut dyn FnMut(AddrRange)) {
+        self.entries.for_each_ready(visit);
     }
 
     /// Gives the tables back.

@@ -247,6 +247,12 @@ impl Span {
         self.state.load(Ordering::Acquire) == State::InUse as u8
     }
 
+    /// Whether the record describes a manual span.
+    #[inline]
+    pub fn is_manual(&self) -> bool {
+        self.state.load(Ordering::Acquire) == State::Manual as u8
+    }
+
     /// The cycle that this span was last swept for.
     #[inline]
     pub fn generation(&self) -> Generation {

@@ -11,6 +11,7 @@
 use super::*;
 use crate::addr::PAGE_BYTES;
 use crate::heap::central::Config;
+use crate::heap::counters::MemoryState;
 use crate::os::{Os, asan};
 use crate::span::{Shape, Tracer};
 use crate::tests::Random;
@@ -124,6 +125,30 @@ fn marked(central: &Central) -> BTreeSet<Addr> {
     set_in(central, |span| span.generation().next().table()).0
 }
 
+/// Holds what was counted to the side tables: objects by size class, and in sum.
+fn check_counters(central: &Central) {
+    let counted = central.counters().snapshot();
+    counted.check().unwrap();
+    let (mut by_class, mut bytes) = ([0; CLASS_COUNT], 0);
+    let visit = |span: &Span| {
+        let objects = bits::count(span.info(), span.generation().table());
+        by_class[span.info().size_class.map_or(0, SizeClass::index)] += objects as u64;
+        bytes += (objects * span.info().slot) as u64;
+    };
+    // SAFETY: this thread alone uses the heap.
+    unsafe { central.pages().for_each_span(visit) };
+    for class in SizeClass::all() {
+        let objects = counted.small(class);
+        assert_eq!(objects.present() + objects.in_runs, by_class[class.index()], "{class:?}");
+    }
+    assert_eq!(counted.large().present(), by_class[0]);
+    let sum = counted.bytes();
+    assert_eq!(sum.present() + sum.in_runs, bytes);
+    assert_eq!(counted.objects().present() + counted.objects().in_runs, by_class.iter().sum());
+    assert_eq!(counted.pages(MemoryState::InUse), central.pages().in_use());
+    assert_eq!(counted.owed(), (0, Bytes::ZERO));
+}
+
 fn central() -> Central {
     Central::new(Os::native(), Config::default()).expect("memory")
 }
@@ -148,9 +173,16 @@ fn what_is_handed_out_is_allocated_and_nothing_else() {
         got.fill(&cache, &central, tint, 300, &mut random);
         // While runs are out, at least what was handed out is allocated.
         assert!(got.slots.is_subset(&allocated(&central).0));
+        check_counters(&central);
+        let while_out = central.counters().snapshot().objects();
         cache.give_back_all(&central, tint);
+        check_counters(&central);
         let (objects, bytes) = allocated(&central);
         assert_eq!(objects, got.slots);
+        let counted = central.counters().snapshot();
+        assert_eq!(counted.objects().allocated, objects.len() as u64);
+        assert_eq!((counted.objects().in_runs, counted.bytes().allocated), (0, bytes as u64));
+        assert!(while_out.in_runs > 0 && while_out.allocated <= objects.len() as u64);
         assert_eq!((central.taken(), central.total()), (bytes, bytes as u64));
         assert_eq!(central.live(), Bytes::new(bytes));
         assert!(marked(&central).is_empty());
@@ -226,7 +258,9 @@ fn black_slots_are_marked_and_scanned_and_survive() {
         assert!(fresh.is_disjoint(&scanned));
 
         let marks = marked(&central);
+        check_counters(&central);
         end_cycle(&central);
+        check_counters(&central);
         let (objects, bytes) = allocated(&central);
         assert_eq!(objects, marks, "what was black survives, and nothing else");
         assert_eq!(central.live(), Bytes::new(bytes));
@@ -299,6 +333,10 @@ fn tiny_objects_share_blocks_and_never_bytes() {
     }
     cache.give_back_all(&central, tint);
     assert_eq!(allocated(&central).0, got.slots);
+    // Each of them has opened a slot or was put into one.
+    let counted = central.counters().snapshot();
+    assert_eq!(counted.tiny() + got.slots.len() as u64, 20_000);
+    check_counters(&central);
     let used = got.slots.len() * TINY_BYTES;
     assert!(used < bytes * 3 / 2, "{used} bytes of blocks for {bytes} bytes of tiny objects");
     release(central);

@@ -57,6 +57,7 @@ fn sweep_with(central: &Central, span: OwnedSpan, from: usize, to: usize) -> Swe
         span,
         central.drops(),
         super::super::sweep::How { generation: next, retain: false, poison: false },
+        central.counters().shared(),
     )
 }
 
@@ -77,10 +78,12 @@ fn a_span_that_came_back_before_its_batch_was_chosen_is_given_up_once() {
     // Between taking the span and choosing the batch, the next cycle finds everything else dead.
     let Swept::Dropping = sweep_with(&central, span, 0, 0) else { panic!("nobody lives") };
     assert!(!drops.has_work(), "a span that is being worked on is not put in again");
-    let Batch::Emptied(span) = drops.run_batch_in(first) else { panic!("nobody else has it") };
+    let Batch::Emptied(span) = drops.run_batch_in(first, central.counters().shared()) else {
+        panic!("nobody else has it")
+    };
     assert_eq!(DROPPED.take().len(), 10);
     assert_eq!(span.info().base, info.base);
-    assert!(matches!(drops.run_batch(), Batch::Idle));
+    assert!(matches!(drops.run_batch(central.counters().shared()), Batch::Idle));
     assert_eq!(DROPPED.take(), []);
     central.pages().free_span(span);
     release(central);
@@ -94,7 +97,7 @@ fn what_dies_while_destructors_run_is_dropped_by_the_next_batch() {
     let info = *span.info();
     // 100 dead: a full batch and a second one.
     let Swept::Full(span) = sweep_with(&central, span, 100, 128) else { panic!("dead, not free") };
-    assert!(matches!(drops.run_batch(), Batch::Done));
+    assert!(matches!(drops.run_batch(central.counters().shared()), Batch::Done));
     assert_eq!(bits::count(&info, Table::Drops), 36);
     // The free slots are taken again, below objects that still wait.
     let run = bits::next_free_run(&info, span.span().generation(), info.base).expect("64 free");
@@ -103,13 +106,15 @@ fn what_dies_while_destructors_run_is_dropped_by_the_next_batch() {
     let Swept::Partial(span) = sweep_with(&central, span, 0, 5) else { panic!("five live") };
     assert_eq!(bits::count(&info, Table::Drops), 36 + 28);
     let mut seen = DROPPED.take();
-    while !matches!(drops.run_batch(), Batch::Idle) {}
+    while !matches!(drops.run_batch(central.counters().shared()), Batch::Idle) {}
     seen.extend(DROPPED.take());
     let expected: Vec<_> = (0..128).map(|i| slots(&info, i, i).start).collect();
     assert_eq!(seen, expected);
     assert_eq!(bits::count(&info, span.span().generation().table()), 5);
     let Swept::Dropping = sweep_with(&central, span, 0, 0) else { panic!("the five died") };
-    let Batch::Emptied(span) = drops.run_batch() else { panic!("nobody is left") };
+    let Batch::Emptied(span) = drops.run_batch(central.counters().shared()) else {
+        panic!("nobody is left")
+    };
     assert_eq!(DROPPED.take(), expected[..5]);
     assert_eq!(drops.counts(), (133, 0));
     central.pages().free_span(span);
@@ -126,7 +131,7 @@ fn spans_are_taken_one_after_the_other_and_none_is_forgotten() {
         waiting.push(span.info().base);
         assert!(matches!(sweep_with(&central, span, 0, 0), Swept::Dropping));
     }
-    while let Batch::Emptied(span) = drops.run_batch() {
+    while let Batch::Emptied(span) = drops.run_batch(central.counters().shared()) {
         let at = waiting.iter().position(|&base| base == span.info().base);
         waiting.swap_remove(at.expect("each span is emptied once"));
         central.pages().free_span(span);
@@ -143,7 +148,8 @@ fn a_thread_that_waits_finds_what_arrives_and_ends_when_the_queue_is_closed() {
     std::thread::scope(|scope| {
         let central = &central;
         scope.spawn(move || {
-            while let Some(batch) = central.drops().wait_and_run_batch() {
+            while let Some(batch) = central.drops().wait_and_run_batch(central.counters().shared())
+            {
                 central.finish_drops(batch);
                 tell.send(DROPPED.take().len()).expect("the test listens");
             }

@@ -14,6 +14,7 @@
 
 use super::{Inner, PageHeap, Refused, tables};
 use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
+use crate::heap::counters::MemoryState;
 use crate::offheap::Persistent;
 use crate::os::{Category, Os, OsError, asan};
 use crate::pages::MAX_GROWN_CHUNKS;
@@ -127,7 +128,8 @@ impl PageHeap {
         if whole_chunks {
             inner.pages.clear_scavenged(part.base(), pages);
         }
-        self.totals.grow(pages, !whole_chunks);
+        let state = if whole_chunks { MemoryState::Free } else { MemoryState::Returned };
+        self.totals.grow(pages, state);
         inner.growth = AddrRange::new(part.end(), inner.growth.end());
         Ok(())
     }

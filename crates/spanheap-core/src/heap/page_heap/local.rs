@@ -1,5 +1,5 @@
-//! What a mutator keeps of the page heap for itself: the free pages of one block of 64, and a few span
-//! records. Most small spans come from here without the page heap's lock.
+//! What a mutator keeps of the page heap for itself: the free pages of one block of 64, a few span
+//! records, and a shard of the counters. Most small spans come from here without the page heap's lock.
 //!
 //! To everybody else these pages are allocated and these records in use. Pages go back when the mutator's
 //! caches do, at each change of phase and when it goes away; records stay, since there are few of them.
@@ -13,9 +13,10 @@
 
 use super::{Inner, PageHeap};
 use crate::addr::PageCount;
+use crate::heap::counters::{MemoryState, Seat, Writer};
 use crate::offheap::Persistent;
 use crate::os::{Os, OsError};
-use crate::pages::{PageAlloc, PageCache, PageRun};
+use crate::pages::{PageCache, PageRun};
 use crate::span::Span;
 use core::cell::Cell;
 use core::ptr::NonNull;
@@ -32,6 +33,7 @@ pub struct LocalPages {
     pages: Cell<PageCache>,
     records: [Cell<Option<NonNull<Span>>>; RECORDS],
     count: Cell<usize>,
+    seat: Seat,
 }
 
 impl LocalPages {
@@ -96,16 +98,35 @@ impl LocalPages {
         self.pages.set(pages);
     }
 
-    fn flush_pages(&self, to: &mut PageAlloc) {
-        self.pages.take().flush(to);
+    /// The mutator's place among those who count.
+    pub(in crate::heap) fn seat(&self) -> &Seat {
+        &self.seat
     }
+}
+
+/// How many of the pages in `pages` have memory.
+pub(super) fn ready_pages(pages: &PageCache) -> PageCount {
+    PageCount::new((pages.free_bits() & !pages.scavenged_bits()).count_ones() as usize)
 }
 
 impl PageHeap {
     /// Takes back the pages that a mutator has.
-    pub fn take_back(&self, local: &LocalPages) {
-        if !local.is_without_pages() {
-            local.flush_pages(&mut self.inner.lock().pages);
+    pub fn take_back(&self, os: &Os, memory: &Persistent, local: &LocalPages) {
+        let mut pages = local.pages.take();
+        if !pages.is_empty() {
+            let (writer, ready) = (self.writer(os, memory, local), ready_pages(&pages));
+            pages.flush(&mut self.inner.lock().pages);
+            self.totals.change(writer, MemoryState::Cached, MemoryState::Free, ready);
         }
+    }
+
+    /// The right to count for the mutator that `local` belongs to.
+    pub(super) fn writer(
+        &self,
+        os: &Os,
+        memory: &Persistent,
+        local: &LocalPages,
+    ) -> Writer<'_> {
+        self.counters().writer(&local.seat, os, memory)
     }
 }

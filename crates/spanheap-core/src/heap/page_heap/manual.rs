@@ -10,6 +10,7 @@
 
 use super::{LocalPages, PageHeap, Refused};
 use crate::addr::{AddrRange, Bytes, PAGE_BYTES, PageCount};
+use crate::heap::counters::MemoryState;
 use crate::offheap::Persistent;
 use crate::os::{Os, asan};
 use crate::span::{Info, OwnedSpan, Span};
@@ -53,7 +54,8 @@ impl PageHeap {
     ) -> Result<ManualSpan, Refused> {
         let taken = self.take(os, memory, local, pages, align.max(Bytes::new(PAGE_BYTES)))?;
         let info = Info::manual(taken.base, pages);
-        self.totals.add_manual(pages);
+        let writer = self.writer(os, memory, local);
+        self.totals.change(writer, MemoryState::Free, MemoryState::Manual, pages);
         asan::permit_range(info.range());
         // SAFETY: the record is ours alone and describes nothing.
         let span = unsafe { Span::init_manual(taken.record, info) };
@@ -68,7 +70,6 @@ impl PageHeap {
     /// Nobody uses the memory any more. The span came from this heap.
     pub unsafe fn free_manual(&self, manual: ManualSpan) {
         debug_assert!(manual.heap == self.number);
-        self.totals.sub_manual(manual.span.info().pages);
-        self.give_back(manual.span);
+        self.give_back(manual.span, MemoryState::Manual);
     }
 }

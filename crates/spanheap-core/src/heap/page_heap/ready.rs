@@ -11,6 +11,7 @@
 
 use super::{Inner, PageHeap, Refused, tables};
 use crate::addr::{Addr, AddrRange, Bytes, PageCount};
+use crate::heap::counters::MemoryState;
 use crate::os::Os;
 use crate::pages::{PageAlloc, PageRun};
 
@@ -53,7 +54,10 @@ impl PageHeap {
             unsafe { os.used(wide(range), prepared) }.map_err(Refused::from)
         };
         match done {
-            Ok(()) => self.totals.take_released(run.scavenged + beside),
+            Ok(()) => {
+                let pages = run.scavenged + beside;
+                self.totals.shift(MemoryState::Returned, MemoryState::Free, pages);
+            }
             Err(_) => self.undo(inner, os, range, run.scavenged, &edges),
         }
         done

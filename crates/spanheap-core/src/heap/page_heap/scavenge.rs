@@ -26,6 +26,7 @@
 
 use super::{PageHeap, RECORDS_BYTES, tables};
 use crate::addr::{AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
+use crate::heap::counters::MemoryState;
 use crate::os::Os;
 use crate::span::arena::{TABLES, table_bytes_for};
 use crate::sync::atomic::Ordering;
@@ -93,7 +94,8 @@ impl PageHeap {
         }
         // SAFETY: the caller's promise.
         unsafe { os.unused(range, ready) };
-        self.totals.release(PageCount::new(ready.get() / PAGE_BYTES));
+        let pages = PageCount::new(ready.get() / PAGE_BYTES);
+        self.totals.shift(MemoryState::Free, MemoryState::Returned, pages);
     }
 
     /// Sets the retained bytes above which pages are returned; `None`: no amount is too much.

@@ -16,7 +16,7 @@
 //! Nobody uses the lines of a page that belongs to no span (A1, A2).
 #![allow(unsafe_code)]
 
-use super::Inner;
+use super::{Inner, PageHeap};
 use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, GRANULE_BYTES};
 use crate::os::{Category, Os, OsError};
 use crate::span::arena::{ALL_TABLES, TABLES, table_bytes_for};
@@ -121,6 +121,14 @@ pub(super) fn put_away(inner: &mut Inner, os: &Os, page: Addr) {
         arena.set_table_away(number(chunk), table, true);
     }
     inner.chunks_away += 1;
+}
+
+impl PageHeap {
+    /// Bytes of side tables that have gone back to the system with their chunks.
+    pub fn returned_tables(&self) -> Bytes {
+        let away: usize = self.arenas().map(HeapArena::tables_away).sum();
+        Bytes::new(away * table_bytes_for(Bytes::new(CHUNK_BYTES)).get())
+    }
 }
 
 /// Returns the side tables of an arena to the system for good.

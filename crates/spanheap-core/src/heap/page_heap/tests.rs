@@ -9,6 +9,7 @@
 use super::*;
 use crate::addr::ARENA_PAGES;
 use crate::heap::class::{ClassKey, ClassTable};
+use crate::heap::counters::Snapshot;
 use crate::os::SimOs;
 use crate::span::size_class::SizeClass;
 use crate::span::arena::table_bytes_for;
@@ -112,7 +113,7 @@ impl Bench {
 
     /// Returns memory to the system.
     fn scavenge(&self, random: &mut Random) {
-        let before = self.heap.totals();
+        let before = self.counted();
         let bytes = match random.below(4) {
             0 => Bytes::new(usize::MAX),
             _ => Bytes::new(random.below(8 << 20)),
@@ -123,14 +124,19 @@ impl Bench {
             true => self.heap.scavenge_all(&self.os),
             false => self.heap.scavenge(&self.os, bytes, force),
         };
-        let after = self.heap.totals();
+        let after = self.counted();
         if all && self.os.page_size().get() <= PAGE_BYTES {
-            let cached = |local: &LocalPages| self.heap.take_back(local);
+            let cached = |local: &LocalPages| self.heap.take_back(&self.os, &self.memory, local);
             self.local.iter().for_each(cached);
-            assert!(self.heap.totals().free < Bytes::new(self.local.len() * 64 * PAGE_BYTES));
+            let free = self.counted().pages(MemoryState::Free);
+            assert!(free < Bytes::new(self.local.len() * 64 * PAGE_BYTES));
         }
-        assert_eq!(after.released - before.released, released);
-        assert_eq!(before.free - after.free, released);
+        for (state, more, less) in [
+            (MemoryState::Returned, &after, &before),
+            (MemoryState::Free, &before, &after),
+        ] {
+            assert_eq!(more.pages(state) - less.pages(state), released);
+        }
     }
 
     /// Sets some bits in the span's lines, as a life of objects would.
@@ -171,7 +177,7 @@ impl Bench {
             self.heap.next_scavenge_generation();
         }
         if random.one_in(40) {
-            self.heap.take_back(&self.local[random.below(2)]);
+            self.heap.take_back(&self.os, &self.memory, &self.local[random.below(2)]);
         }
         match random.below(9) {
             8 => self.alloc_manual(1 + random.below(300), PAGE_BYTES << random.below(4)),
@@ -196,11 +202,13 @@ impl Bench {
         for pair in all.windows(2) {
             assert!(pair[0].end() <= pair[1].base(), "{pair:?} overlap");
         }
-        let totals = self.heap.totals();
-        assert_eq!(totals.in_use, ranges.iter().map(|range| range.bytes()).sum());
-        assert_eq!(totals.manual, manual.map(|range| range.bytes()).sum());
-        let sum = totals.in_use + totals.manual + totals.free + totals.released;
-        assert_eq!(sum, totals.grown);
+        let counted = self.counted();
+        let in_use = ranges.iter().map(|range| range.bytes()).sum();
+        assert_eq!((counted.pages(MemoryState::InUse), self.heap.in_use()), (in_use, in_use));
+        assert_eq!(counted.pages(MemoryState::Manual), manual.map(|range| range.bytes()).sum());
+        let grown = self.heap.inner.lock().pages.in_use().map(|range| range.bytes()).sum();
+        assert_eq!(counted.mapped(), grown);
+        assert_eq!(self.heap.retained(), grown - counted.pages(MemoryState::Returned));
         let mut seen = Vec::new();
         // SAFETY: this thread alone uses the heap.
         unsafe { self.heap.for_each_span(|span| seen.push(span.info().range())) };
@@ -211,7 +219,7 @@ impl Bench {
     /// H2 and the page map, for every page of every arena; H1 by the accounts.
     fn check_pages(&self) {
         for local in &self.local {
-            self.heap.take_back(local);
+            self.heap.take_back(&self.os, &self.memory, local);
         }
         self.check_tables_that_are_away();
         let mut owners = std::collections::HashMap::new();
@@ -264,8 +272,7 @@ impl Bench {
                 page = page + PageCount::new(1);
             }
         }
-        let totals = self.heap.totals();
-        assert_eq!(totals.grown - totals.released, ready);
+        assert_eq!(self.heap.retained(), ready);
         // Every other category is ready as far as it is mapped, unless the system has refused something, or
         // a table is away.
         let accounts = self.os.accounting();
@@ -297,10 +304,16 @@ impl Bench {
         assert_eq!((counted, inner.chunks_away), (away, away / ALL_TABLES.len()));
     }
 
+    fn counted(&self) -> Snapshot {
+        let counted = self.heap.counters().snapshot();
+        counted.check().unwrap();
+        counted
+    }
+
     /// Gives everything back and checks that nothing is left.
     fn end(mut self) {
         for local in &self.local {
-            self.heap.take_back(local);
+            self.heap.take_back(&self.os, &self.memory, local);
         }
         self.spans.clear();
         self.manual.clear();

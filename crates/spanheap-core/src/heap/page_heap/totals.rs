@@ -1,37 +1,25 @@
-//! The states of grown pages, counted.
+//! The states of grown pages, counted: the one place where a page's change of state is noted.
 //!
 //! ```text
-//!   grown = in use + manual + free + released
+//!   grown = in use + manual + free + cached + returned
 //! ```
 //!
-//! In use: of spans with objects. Released: prepared, that is, returned to the system or never used. Free: all
-//! others, those that a mutator keeps for itself included. The counters change after what they count and
-//! are read one by one, so the sum holds when nothing happens meanwhile.
+//! In use: of spans with objects. Returned: prepared, that is, given back to the system or never used. Cached:
+//! ready, and in a mutator's own pages. Free: all others. Everything is counted twice: in the
+//! [`Counters`], for statistics that are consistent; and, as far as the heap itself decides by it,
+//! in plain numbers that cost nothing to read, which change after what they count.
 
 use crate::addr::{Bytes, PageCount};
+use crate::heap::counters::{Counters, MemoryState, Writer};
 use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+/// How many pages are in which state.
 #[derive(Default)]
 pub(super) struct Totals {
+    counters: Counters,
     grown: AtomicUsize,
     in_use: AtomicUsize,
-    manual: AtomicUsize,
-    released: AtomicUsize,
-}
-
-/// How many bytes of a heap's pages are in which state.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct PageAccount {
-    /// Of all pages that the heap has grown by.
-    pub grown: Bytes,
-    /// In spans with objects.
-    pub in_use: Bytes,
-    /// In manual spans.
-    pub manual: Bytes,
-    /// Ready, and in no span.
-    pub free: Bytes,
-    /// In no span, and without memory behind them.
-    pub released: Bytes,
+    returned: AtomicUsize,
 }
 
 fn bytes(pages: &AtomicUsize) -> Bytes {
@@ -39,50 +27,54 @@ fn bytes(pages: &AtomicUsize) -> Bytes {
 }
 
 impl Totals {
-    pub(super) fn read(&self) -> PageAccount {
-        let (released, manual) = (bytes(&self.released), bytes(&self.manual));
-        let (in_use, grown) = (bytes(&self.in_use), bytes(&self.grown));
-        let free = grown.saturating_sub(in_use + manual + released);
-        PageAccount { grown, in_use, manual, free, released }
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     pub(super) fn in_use(&self) -> Bytes {
         bytes(&self.in_use)
     }
 
-    /// Ready pages: in spans, or free and not returned.
+    /// Ready pages, whoever has them.
     pub(super) fn retained(&self) -> Bytes {
-        bytes(&self.grown).saturating_sub(bytes(&self.released))
+        bytes(&self.grown).saturating_sub(bytes(&self.returned))
     }
 
-    pub(super) fn grow(&self, pages: PageCount, released: bool) {
-        if released {
-            self.release(pages);
+    /// The heap has grown by `pages`, which are free or returned.
+    pub(super) fn grow(&self, pages: PageCount, state: MemoryState) {
+        if state == MemoryState::Returned {
+            self.returned.fetch_add(pages.get(), Relaxed);
         }
         self.grown.fetch_add(pages.get(), Relaxed);
+        self.counters.pages().update().mapped(state, pages.bytes());
     }
 
-    pub(super) fn release(&self, pages: PageCount) {
-        self.released.fetch_add(pages.get(), Relaxed);
+    /// Pages change from one state to another.
+    pub(super) fn change(
+        &self,
+        writer: Writer<'_>,
+        from: MemoryState,
+        to: MemoryState,
+        pages: PageCount,
+    ) {
+        if pages == PageCount::ZERO {
+            return;
+        }
+        writer.update().moved(from, to, pages.bytes());
+        for (state, count) in
+            [(MemoryState::InUse, &self.in_use), (MemoryState::Returned, &self.returned)]
+        {
+            if to == state {
+                count.fetch_add(pages.get(), Relaxed);
+            }
+            if from == state {
+                count.fetch_sub(pages.get(), Relaxed);
+            }
+        }
     }
 
-    pub(super) fn take_released(&self, pages: PageCount) {
-        self.released.fetch_sub(pages.get(), Relaxed);
-    }
-
-    pub(super) fn add_in_use(&self, pages: PageCount) {
-        self.in_use.fetch_add(pages.get(), Relaxed);
-    }
-
-    pub(super) fn sub_in_use(&self, pages: PageCount) {
-        self.in_use.fetch_sub(pages.get(), Relaxed);
-    }
-
-    pub(super) fn add_manual(&self, pages: PageCount) {
-        self.manual.fetch_add(pages.get(), Relaxed);
-    }
-
-    pub(super) fn sub_manual(&self, pages: PageCount) {
-        self.manual.fetch_sub(pages.get(), Relaxed);
+    /// The same, noted by the page heap.
+    pub(super) fn shift(&self, from: MemoryState, to: MemoryState, pages: PageCount) {
+        self.change(self.counters.pages(), from, to, pages);
     }
 }

@@ -110,7 +110,7 @@ impl Subject {
             }
         }
         let how = How { generation: next, retain: false, poison };
-        let outcome = sweep(span, central.drops(), how);
+        let outcome = sweep(span, central.drops(), how, central.counters().shared());
         self.generation = next;
         let (live, pending) = (self.live(), self.pending());
         let full = live + pending == self.slots.len();
@@ -185,7 +185,7 @@ fn run_batch(
     subjects: &mut [Subject],
     counts: &mut (u64, u64),
 ) -> bool {
-    let batch = central.drops().run_batch();
+    let batch = central.drops().run_batch(central.counters().shared());
     let dropped = DROPPED.take();
     assert!(dropped.len() <= 64, "{} values in a batch", dropped.len());
     let mut home = None;

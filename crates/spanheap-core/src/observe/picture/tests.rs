@@ -8,7 +8,7 @@
 use super::*;
 use crate::pages::CACHE_PAGES;
 use crate::addr::WORD_BYTES;
-use crate::collect::Options;
+use crate::collect::{Options, Policy};
 use crate::mutator::Mutator;
 use crate::observe::{Stats, Walk};
 use crate::os::{Os, SimOs};
@@ -26,8 +26,10 @@ static SMALL: TypeInfo = words(|| "small", 8);
 static MEDIUM: TypeInfo = words(|| "medium", 850);
 static LARGE: TypeInfo = words(|| "large", 9000);
 
+/// A heap that collects on request only.
 fn heap() -> Heap {
-    Heap::new(Os::simulated(SimOs::builder().build()), Options::default()).expect("memory")
+    let options = Options { policy: Policy { percent: None, limit: None }, ..Options::default() };
+    Heap::new(Os::simulated(SimOs::builder().build()), options).expect("memory")
 }
 
 /// Allocates `count` objects of a type in one closure and forgets them.

@@ -57,7 +57,7 @@ use super::barrier::BarrierKind;
 use super::feature::{Feature, Features, Latch, is_forbidden};
 use super::limits::{checked_page_size, usable_huge_page_size};
 use super::splits::entries_allowed;
-use super::{Category, Operation, OsError};
+use super::{Category, Operation, OsError, resident};
 use crate::addr::{Addr, AddrRange, Bytes};
 
 /// An inaccessible mapping that costs nothing but address space.
@@ -246,6 +246,14 @@ impl NativeOs {
         })?;
         self.guards.leave(range);
         Ok(())
+    }
+
+    pub(super) fn resident(&self, range: AddrRange, visit: &mut impl FnMut(AddrRange)) {
+        resident::for_each_run(range, self.page_size, visit);
+    }
+
+    pub(super) fn process_resident(&self) -> Option<Bytes> {
+        resident::of_process(self.page_size)
     }
 
     pub(super) fn alloc(&self, bytes: Bytes, category: Category) -> Result<Addr, OsError> {

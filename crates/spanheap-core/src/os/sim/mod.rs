@@ -434,6 +434,16 @@ impl SimOs {
         // Anything else would get memory that no count knows of.
         self.lock().shadow.check("collapse", range, Expect::Ready);
     }
+
+    pub(super) fn resident(&self, range: AddrRange, visit: &mut impl FnMut(AddrRange)) {
+        // The caller may do what it likes with the runs, so they are not visited under the lock.
+        let runs = self.lock().shadow.ready_runs(range);
+        runs.into_iter().for_each(visit);
+    }
+
+    pub(super) fn process_resident(&self) -> Option<Bytes> {
+        Some(self.ready())
+    }
 }
 
 impl fmt::Debug for SimOs {

@@ -235,6 +235,25 @@ impl Shadow {
         }
     }
 
+    /// The runs of Ready pages in a range.
+    pub(super) fn ready_runs(&self, range: AddrRange) -> Vec<AddrRange> {
+        let mut runs: Vec<AddrRange> = Vec::new();
+        for block in self.blocks.values() {
+            for (index, page) in block.pages.iter().enumerate() {
+                let base = block.base + Bytes::new(index * self.page_size);
+                if page.state != PageState::Ready || !range.contains(base) {
+                    continue;
+                }
+                let page = AddrRange::at(base, Bytes::new(self.page_size));
+                match runs.last_mut().filter(|run| run.end() == base) {
+                    Some(run) => *run = AddrRange::new(run.base(), page.end()),
+                    None => runs.push(page),
+                }
+            }
+        }
+        runs
+    }
+
     /// One line for each owned run of pages in the same state.
     pub(super) fn describe_owned(&self) -> String {
         let mut text = String::new();
