@@ -9,14 +9,14 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `page_heap.rs` | allocating and freeing spans, the limit |
-//! | `local.rs` | what a mutator keeps for itself, without a lock |
-//! | `manual.rs` | spans that hold no objects |
-//! | `ready.rs` | making pages ready for use |
-//! | `grow.rs`, `tables.rs` | new arenas and chunks; the memory of their side tables |
-//! | `scavenge.rs` | giving memory back to the system |
-//! | `totals.rs` | how many pages are in which state |
-//! | `walk.rs`, `inspect.rs` | walks over arenas, pages and spans; over pages under the lock |
+//! | `page_heap` | allocating and freeing spans, the limit |
+//! | `local` | what a mutator keeps for itself, without a lock |
+//! | `manual` | spans that hold no objects |
+//! | `ready` | making pages ready for use |
+//! | `grow`, `tables` | new arenas and chunks; the memory of their side tables |
+//! | `scavenge` | giving memory back to the system |
+//! | `totals` | how many pages are in which state |
+//! | `walk`, `inspect` | walks over arenas, pages and spans; over pages under the lock |
 //!
 //! **Readiness.** New pages are *prepared*, and the page allocator calls them scavenged; pages become
 //! ready, and count toward the limit, when a span takes them. (Where physical pages are larger than ours,
