@@ -13,6 +13,7 @@ pub(crate) mod arguments;
 mod bitmaps;
 mod json;
 mod page_alloc;
+mod ranges;
 mod sizes;
 
 use arguments::Selection;
@@ -28,6 +29,9 @@ type Suite = fn(&Value) -> Result<Value, Failure>;
 
 /// The suites that are replayed.
 pub(crate) const RUN: &[(&str, Suite)] = &[
+    ("addr_range", ranges::one),
+    ("addr_ranges_find_succ", ranges::find_succ),
+    ("addr_ranges_script", ranges::script),
     ("find_bit_range64", bitmaps::find_bit_range64),
     ("page_alloc_alloc", page_alloc::script),
     ("page_alloc_exhaust", page_alloc::script),
@@ -47,9 +51,6 @@ pub(crate) const RUN: &[(&str, Suite)] = &[
 
 /// The suites that nothing here can answer yet, with what they wait for.
 pub(crate) const WAITING: &[(&str, &str)] = &[
-    ("addr_range", "subtraction of address ranges is not needed yet"),
-    ("addr_ranges_find_succ", "a general set of address ranges does not exist yet"),
-    ("addr_ranges_script", "a general set of address ranges does not exist yet"),
     ("fill_aligned", "the scavenger does not exist yet"),
     ("filter_nil", "the scan kernels do not exist yet"),
     ("find_scavenge_candidate", "the scavenger does not exist yet"),
