@@ -8,7 +8,7 @@
 //! | [`cache`] | what each thread has for itself: the allocation fast path |
 //! | [`sweep`] | turning marks into free slots |
 //! | [`drops`] | dead values that wait for their destructor |
-//! | [`stall`] | the longest time that a mutator was held up, and why |
+//! | [`stall`] | how long mutators were held up, and why the longest time |
 //!
 //! This layer knows generations and colours, and nothing of phases, grace periods or roots: those belong
 //! to `collect`, which calls down into this layer and is never called by it.

@@ -11,6 +11,7 @@
 
 pub(crate) mod arguments;
 mod bitmaps;
+mod histogram;
 mod json;
 mod page_alloc;
 mod ranges;
@@ -47,6 +48,7 @@ pub(crate) const RUN: &[(&str, Suite)] = &[
     ("round_up_size", sizes::round_up_size),
     ("size_classes", sizes::classes),
     ("summary_merge", bitmaps::merge),
+    ("time_histogram", histogram::time),
 ];
 
 /// The suites that nothing here can answer yet, with what they wait for.
@@ -68,7 +70,6 @@ pub(crate) const WAITING: &[(&str, &str)] = &[
     ("scav_chunk_pack", "the scavenge index does not exist yet"),
     ("scavenge_index", "the scavenge index does not exist yet"),
     ("scavenger", "the scavenger does not exist yet"),
-    ("time_histogram", "time histograms do not exist yet"),
 ];
 
 /// The directory to replay: the one that is asked for, else the one beside the workspace, else
