@@ -22,9 +22,10 @@ use super::error::OutOfMemory;
 use super::page_heap::{PageHeap, Refused, Request};
 use super::stall::Stalls;
 use super::sweep::{How, Swept, sweep};
-use crate::addr::{Bytes, PAGE_BYTES};
+use crate::addr::{Addr, Bytes, PAGE_BYTES};
 use crate::offheap::Persistent;
 use crate::os::{Os, OsError};
+use crate::span::lookup::{self, Asked, Lookup};
 use crate::span::{Generation, OwnedSpan, Span, map};
 use crate::sync::Alarm;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -116,6 +117,18 @@ impl Central {
     /// The classes of the heap.
     pub fn classes(&self) -> &ClassTable {
         &self.classes
+    }
+
+    /// What `addr`, which may be any number, is to this heap. See [`crate::span::lookup`].
+    pub fn find_object(&self, addr: Addr) -> Lookup {
+        loop {
+            let generation = self.generation();
+            let retain = self.retain.load(Ordering::Relaxed);
+            let found = lookup::find(Asked { heap: self.number, generation, retain }, addr);
+            if self.generation() == generation {
+                return found;
+            }
+        }
     }
 
     /// Values that wait for their destructor.

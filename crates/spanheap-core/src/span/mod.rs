@@ -20,6 +20,8 @@
 //! - P2. Bits of the span in the side tables stand at slot starts only.
 //! - P3. Records are recycled but never unmapped while the heap lives, so a stale pointer to one is a
 //!   pointer to some span record.
+//! - P4. A record is zeroed memory or has been written by [`Span::init`], and everything in it that others
+//!   than the owner read at any time ([`lookup`]) is atomic, and is never written otherwise.
 //!
 //! # Safety
 //! Raw access to span memory and to the description cell. Blocks cite the invariants above and those
@@ -29,8 +31,10 @@
 pub mod arena;
 pub(crate) mod bits;
 pub mod layout;
+pub mod lookup;
 pub(crate) mod map;
 pub mod size_class;
+pub mod specials;
 pub mod tracer;
 
 pub use arena::{Generation, HeapArena, Line, Table};
@@ -39,9 +43,13 @@ pub use tracer::{EdgeSink, Reader, TraceFn, Tracer};
 
 use crate::addr::{Addr, AddrRange, Bytes, GRANULE_BYTES, PageCount, WORD_BYTES};
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use crate::sync::{Guard, Lock, Rank};
 use core::cell::{Cell, UnsafeCell};
+use core::mem::MaybeUninit;
 use core::ptr::NonNull;
+use lookup::Plate;
 use size_class::SizeClass;
+use specials::SpecialList;
 
 /// What a span is and how it is cut into slots. Constant while the span is in use (P1).
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +128,10 @@ pub enum State {
 
 /// A span record.
 pub struct Span {
-    info: UnsafeCell<Info>,
+    /// Initialised while the record describes a span.
+    info: UnsafeCell<MaybeUninit<Info>>,
+    /// What lookups read of it.
+    plate: Plate,
     state: AtomicU8,
     generation: AtomicU32,
     /// The next span of the list that owns this one; only touched by the owner.
@@ -132,6 +143,10 @@ pub struct Span {
     pub(crate) in_drop_queue: AtomicBool,
     /// Whether the drop queue owns the span, which holds nothing but dead values.
     pub(crate) owned_by_drop_queue: AtomicBool,
+    /// Records that hang on objects of the span.
+    specials: Lock<SpecialList>,
+    /// Whether there are any; changed under the lock above.
+    has_specials: AtomicBool,
 }
 
 // SAFETY: the cells are written by the one owner of the span (P1) or under the lock that the field names,
@@ -142,22 +157,34 @@ impl Span {
     /// Puts a fresh description into a record and makes it a span in use.
     ///
     /// # Safety
-    /// `at` is a record of the span pool that describes nothing; the caller owns it alone. It stays a
-    /// record (P3) for as long as the right to it, or a list that has taken that in, is used.
+    /// `at` is a record of the span pool that describes nothing, zeroed or a former span (P4); the caller
+    /// owns it alone. It stays a record (P3) for as long as the right to it, or a list that has taken that
+    /// in, is used.
     pub unsafe fn init(at: NonNull<Span>, info: Info, generation: Generation) -> OwnedSpan {
-        // SAFETY: the record is valid memory, either zeroed or a former span, and the caller owns it.
-        // The generation of a former span is overwritten only here, by its new owner.
-        unsafe {
-            at.write(Span {
-                info: UnsafeCell::new(info),
-                state: AtomicU8::new(State::InUse as u8),
-                generation: AtomicU32::new(generation.get()),
-                next: Cell::new(None),
-                next_drop: Cell::new(None),
-                in_drop_queue: AtomicBool::new(false),
-                owned_by_drop_queue: AtomicBool::new(false),
-            });
+        // SAFETY: P4: zeros are a valid value of every field, and so is what a former span has left. Lookups
+        // with an old pointer to the record share it, and touch nothing but atomics.
+        if unsafe { at.as_ref() }.plate.is_new() {
+            // SAFETY: a field of the record.
+            let specials = unsafe { &raw mut (*at.as_ptr()).specials };
+            // SAFETY: nobody has ever known of the record, so nobody uses the lock.
+            unsafe { specials.write(Lock::new(Rank::Specials, SpecialList::new())) };
         }
+        // SAFETY: as above.
+        let span = unsafe { at.as_ref() };
+        debug_assert!(!span.has_specials());
+        let change = span.plate.begin_change();
+        // SAFETY: P1: the caller owns the record, and nobody can reach the description before the span is
+        // published.
+        unsafe { span.info.get().write(MaybeUninit::new(info)) };
+        span.plate.write(&info);
+        span.next.set(None);
+        span.next_drop.set(None);
+        span.in_drop_queue.store(false, Ordering::Relaxed);
+        span.owned_by_drop_queue.store(false, Ordering::Relaxed);
+        // The generation of a former span is overwritten only here, by its new owner.
+        span.generation.store(generation.get(), Ordering::Relaxed);
+        span.state.store(State::InUse as u8, Ordering::Release);
+        span.plate.end_change(change);
         OwnedSpan { span: at }
     }
 
@@ -165,7 +192,35 @@ impl Span {
     #[inline]
     pub fn info(&self) -> &Info {
         // SAFETY: P1: nobody writes the description while anybody can reach the span.
-        unsafe { &*self.info.get() }
+        let info = unsafe { &*self.info.get() };
+        // SAFETY: a span that can be reached is described.
+        unsafe { info.assume_init_ref() }
+    }
+
+    /// Whether records hang on objects of the span. When others may add some, the answer is out of date at
+    /// once.
+    #[inline]
+    pub fn has_specials(&self) -> bool {
+        self.has_specials.load(Ordering::Acquire)
+    }
+
+    /// The records that hang on objects of the span. Whoever has added the first one or removed the last
+    /// one says so with [`Span::set_has_specials`] before the lock is released.
+    pub(crate) fn specials(&self) -> Guard<'_, SpecialList> {
+        self.specials.lock()
+    }
+
+    /// Keeps what is known of the span's records in step with them; their lock is held. The bit of the
+    /// span's first page says the same to those who look for such spans.
+    pub(crate) fn set_has_specials(&self, any: bool) {
+        if self.has_specials() == any {
+            return;
+        }
+        self.has_specials.store(any, Ordering::Release);
+        let base = self.info().base;
+        // SAFETY: a span in use lies in published arenas, whose records live (M1, M2).
+        let arena = unsafe { &*map::find(base) };
+        arena.set_special(base.page_in_arena(), any);
     }
 
     /// Whether the record describes a span in use.
@@ -211,7 +266,11 @@ impl OwnedSpan {
     }
 
     /// Marks the record as describing nothing, and gives it up for recycling. The generation stays.
+    ///
+    /// # Panics
+    /// When a record still hangs on an object of the span: it would be lost, and found on another object.
     pub fn retire(self) -> NonNull<Span> {
+        assert!(!self.span().has_specials(), "a span is retired with records of its objects");
         self.span().state.store(State::Dead as u8, Ordering::Release);
         self.span
     }

@@ -14,7 +14,7 @@ struct Records(Vec<MaybeUninit<Span>>);
 
 impl Records {
     fn new(n: usize) -> Records {
-        Records((0..n).map(|_| MaybeUninit::uninit()).collect())
+        Records((0..n).map(|_| MaybeUninit::zeroed()).collect())
     }
 
     fn make(&mut self, index: usize, generation: Generation) -> OwnedSpan {

@@ -214,7 +214,7 @@ fn run_lists(seed: u64, first: Generation) {
     let table = ClassTable::new();
     let key = key(16, Layout::NoScan, Counting::One, None);
     let class = table.find_or_make(&key, || "test", &os, &memory).expect("memory");
-    let mut records: Vec<_> = (0..SPANS).map(|_| MaybeUninit::uninit()).collect();
+    let mut records: Vec<_> = (0..SPANS).map(|_| MaybeUninit::zeroed()).collect();
     let out: Vec<_> = records.iter_mut().enumerate().map(|(i, r)| span_at(r, i)).collect();
     let places = out.iter().map(|span| (span.info().base, Place::Out)).collect();
     let mut bench = Bench { class, out, places, newest: Generation::FIRST };
@@ -273,7 +273,7 @@ fn the_lists_work_across_the_end_of_the_numbers() {
     let class = table.find_or_make(&key, || "test", &os, &memory).expect("memory");
     assert!(class.take(Generation::new((1 << 31) - 1)).is_none());
     assert!(class.take(Generation::new(u32::MAX - 1)).is_none());
-    let mut record = MaybeUninit::uninit();
+    let mut record = MaybeUninit::zeroed();
     let mut span = span_at(&mut record, 0);
     let mut generation = Generation::new(u32::MAX - 1);
     for _ in 0..5 {
