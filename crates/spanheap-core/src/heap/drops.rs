@@ -25,6 +25,7 @@
 //! Destructors get exclusive access to values that D1 says are dead.
 #![allow(unsafe_code)]
 
+use super::specials::Specials;
 use super::sweep::{Swept, sorted};
 use crate::addr::Addr;
 use crate::fatal::contain;
@@ -44,6 +45,8 @@ pub struct DropQueue {
     has_work: AtomicBool,
     dropped: AtomicU64,
     panics: AtomicU64,
+    /// Records on objects, which a sweep hands out before the values of dead objects come here.
+    specials: Specials,
 }
 
 struct State {
@@ -63,7 +66,13 @@ impl DropQueue {
             has_work: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
             panics: AtomicU64::new(0),
+            specials: Specials::new(),
         }
+    }
+
+    /// Records on objects.
+    pub fn specials(&self) -> &Specials {
+        &self.specials
     }
 
     /// Values dropped so far, and destructors that panicked.
@@ -96,7 +105,8 @@ impl DropQueue {
                 owed += pending.count_ones() as usize;
                 drops[index].store(pending, Ordering::Relaxed);
                 marks[index].store(mark | pending, Ordering::Release);
-                old[index].store(0, Ordering::Relaxed);
+                // Release: as in the other sweep, for lookups.
+                old[index].store(0, Ordering::Release);
                 scanned[index].store(0, Ordering::Relaxed);
             }
         }

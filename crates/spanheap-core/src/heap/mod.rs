@@ -8,6 +8,7 @@
 //! | [`cache`] | what each thread has for itself: the allocation fast path |
 //! | [`sweep`] | turning marks into free slots |
 //! | [`drops`] | dead values that wait for their destructor |
+//! | [`specials`] | records on single objects, handed out when the objects die |
 //! | [`stall`] | how long mutators were held up, and why the longest time |
 //!
 //! This layer knows generations and colours, and nothing of phases, grace periods or roots: those belong
@@ -19,6 +20,7 @@ pub(crate) mod class;
 pub(crate) mod drops;
 pub mod error;
 pub(crate) mod page_heap;
+pub mod specials;
 pub mod stall;
 pub(crate) mod sweep;
 
