@@ -525,8 +525,10 @@ fn records_come_and_go_while_the_span_is_swept() {
                 };
             }
         });
-        workers.into_iter().for_each(|worker| worker.join().expect("no panic"));
+        // The sweeper ends also when a worker has failed.
+        let ends = workers.map(|worker| worker.join());
         stop.store(true, Ordering::Relaxed);
+        assert!(ends.iter().all(Result::is_ok));
         sweeper.join().expect("no panic");
     });
     let left: usize =

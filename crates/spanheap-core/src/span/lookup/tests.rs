@@ -300,6 +300,15 @@ fn sweep_on(central: &Central, mut span: OwnedSpan, held: &[Addr], stop: &Atomic
     span
 }
 
+/// Lets the other threads end when the test does, also by a failure.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Makes and frees spans of all kinds, so that records and pages serve one class after the other.
 fn recycle(central: &Central, seed: u64, stop: &AtomicBool) {
     let mut random = Random::new(seed);
@@ -364,8 +373,9 @@ fn what_is_held_is_found_while_everything_else_comes_and_goes() {
             let sweeper = scope.spawn(move || sweep_on(central_ref, span, held_ref, stop_ref));
             let recyclers =
                 [1, 2].map(|seed| scope.spawn(move || recycle(central_ref, seed, stop_ref)));
+            let stop_at_end = StopAtEnd(stop_ref);
             let found = look(central_ref, held_ref, info.slot, area, 0x100c);
-            stop_ref.store(true, Ordering::Relaxed);
+            drop(stop_at_end);
             recyclers.into_iter().for_each(|thread| thread.join().expect("no panic"));
             assert!(found > 0, "nothing but the held objects was found");
             sweeper.join().expect("no panic")
@@ -373,6 +383,108 @@ fn what_is_held_is_found_while_everything_else_comes_and_goes() {
         central.pages().free_span(span);
         release(central);
     }
+}
+
+#[test]
+fn a_record_that_is_described_anew_is_never_read_half_way() {
+    let info = |page: usize, class: SizeClass| Info {
+        base: Addr::new(page * PAGE_BYTES),
+        pages: class.pages(),
+        slot: class.size().get(),
+        slots: class.objects(),
+        size_class: Some(class),
+        class: 0,
+        layout: Layout::NoScan,
+        counting: Counting::One,
+        drop: None,
+        type_name: || "test",
+    };
+    let classes = [2, 30, 67].map(|index| SizeClass::from_index(index).expect("a class"));
+    let infos = [0, 1, 2].map(|n| info(1000 * (n + 1), classes[n]));
+    let mut memory = core::mem::MaybeUninit::zeroed();
+    let at = NonNull::new(memory.as_mut_ptr()).expect("not null");
+    // SAFETY: the record is the test's, and zeroed.
+    let span = unsafe { Span::init(at, infos[0], Generation::FIRST) };
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let stop = &stop;
+        scope.spawn(move || {
+            let mut span = span;
+            let mut turn = 0;
+            while !stop.load(Ordering::Relaxed) {
+                turn += 1;
+                let record = span.retire();
+                // SAFETY: the record was given up just now.
+                span = unsafe { Span::init(record, infos[turn % 3], Generation::FIRST) };
+            }
+        });
+        // SAFETY: P3, P4: the record is the test's, and outlives the threads.
+        let span = unsafe { at.as_ref() };
+        let _stop_at_end = StopAtEnd(stop);
+        let mut seen = [0; 3];
+        while seen.into_iter().any(|seen| seen < long(100_000, 10_000_000)) {
+            let Ok((_, reading)) = span.plate.read(span) else { continue };
+            let which = infos.iter().position(|info| info.base == reading.pages.base());
+            let which = which.expect("one of the three");
+            let info = &infos[which];
+            assert_eq!(reading.pages, info.range());
+            assert_eq!((reading.slot, reading.slots), (info.slot, info.slots));
+            assert_eq!(Some(reading.div_magic), info.size_class.map(SizeClass::div_magic));
+            seen[which] += 1;
+        }
+    });
+}
+
+/// Makes one page belong to two classes in turn, each time with another record: slots of 48 bytes, of
+/// which the odd ones hold objects, and of 64, of which every third does, where a slot of 48 with an even
+/// number would begin.
+fn alternate(central: &Central, stop: &AtomicBool) {
+    let classes = [48, 64].map(|size| class(central, SizeClass::for_size(Bytes::new(size)), None));
+    let large = class(central, None, None);
+    let table = central.generation().table();
+    while !stop.load(Ordering::Relaxed) {
+        let first = central.acquire(classes[0]).expect("memory");
+        let info = *first.info();
+        (1..info.slots).step_by(2).for_each(|n| bits::set(table, slot(&info, n).start));
+        central.pages().free_span(first);
+        // This takes the record, and not the page.
+        let between = central.acquire_large(large, Bytes::new(40_000), 8).expect("memory");
+        let second = central.acquire(classes[1]).expect("memory");
+        let info = *second.info();
+        (0..info.slots).step_by(3).for_each(|n| bits::set(table, slot(&info, n).start));
+        central.pages().free_span(second);
+        central.pages().free_span(between);
+    }
+}
+
+#[test]
+fn a_page_is_never_seen_with_the_slots_of_one_span_and_the_objects_of_another() {
+    let central = central(Os::native());
+    let small = class(&central, SizeClass::for_size(Bytes::new(48)), None);
+    // The page in front of one that is taken is the lowest free one, and has room for small spans only.
+    let [first, behind] = [0, 1].map(|_| central.acquire(small).expect("memory"));
+    let page = first.info().base;
+    assert_eq!(behind.info().base, page + PageCount::new(1));
+    central.pages().free_span(first);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| alternate(&central, &stop));
+        let _stop_at_end = StopAtEnd(&stop);
+        let mut random = Random::new(0xa17e4);
+        let mut seen = [0, 0];
+        while seen.into_iter().any(|seen| seen < long(30_000, 3_000_000)) {
+            let at = page + Bytes::new(random.below(PAGE_BYTES));
+            let Some(object) = central.find_object(at).object() else { continue };
+            match object.size.get() {
+                48 => assert_eq!(object.index % 2, 1, "{object:?}"),
+                64 => assert_eq!(object.index % 3, 0, "{object:?}"),
+                _ => panic!("{object:?}"),
+            }
+            seen[usize::from(object.size.get() == 64)] += 1;
+        }
+    });
+    central.pages().free_span(behind);
+    release(central);
 }
 
 #[test]
