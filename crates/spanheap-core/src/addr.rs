@@ -15,6 +15,10 @@
 //!
 //! These are the sizes of Go 1.27 on 64-bit Linux; the granule is ours.
 
+mod range;
+
+pub use range::AddrRange;
+
 use core::fmt;
 use core::ops::{Add, AddAssign, Sub, SubAssign};
 
@@ -368,67 +372,6 @@ block_index! {
 block_index! {
     /// The number of a heap arena: address / 64 MiB.
     ArenaIndex, ARENA_SHIFT
-}
-
-/// A half-open range of addresses `[base, end)`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct AddrRange {
-    base: Addr,
-    end: Addr,
-}
-
-impl AddrRange {
-    /// The range from `base` up to, not including, `end`.
-    ///
-    /// # Panics
-    /// When `end` lies below `base`.
-    #[inline]
-    pub const fn new(base: Addr, end: Addr) -> AddrRange {
-        assert!(base.0 <= end.0, "an address range ends below its base");
-        AddrRange { base, end }
-    }
-
-    /// The range of `bytes` bytes from `base` on.
-    #[inline]
-    pub fn at(base: Addr, bytes: Bytes) -> AddrRange {
-        AddrRange::new(base, base + bytes)
-    }
-
-    /// The first address.
-    #[inline]
-    pub const fn base(self) -> Addr {
-        self.base
-    }
-
-    /// The first address behind the range.
-    #[inline]
-    pub const fn end(self) -> Addr {
-        self.end
-    }
-
-    /// Length in bytes.
-    #[inline]
-    pub const fn bytes(self) -> Bytes {
-        self.end.bytes_since(self.base)
-    }
-
-    /// Whether nothing lies in the range.
-    #[inline]
-    pub const fn is_empty(self) -> bool {
-        self.base.0 == self.end.0
-    }
-
-    /// Whether `addr` lies in the range.
-    #[inline]
-    pub const fn contains(self, addr: Addr) -> bool {
-        self.base.0 <= addr.0 && addr.0 < self.end.0
-    }
-}
-
-impl fmt::Debug for AddrRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{}, {})", self.base, self.end)
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 use spanheap_core::addr::Bytes;
 use spanheap_core::collect::{Options, Policy};
 use spanheap_core::mutator::{Heap, Mutator};
-use spanheap_core::observe::{Objects, MemoryState, Rss, Snapshot, Stats, Walk};
+use spanheap_core::observe::{MemoryState, Objects, Rss, Snapshot, Stats, Walk};
 use spanheap_core::os::{Os, SimOs};
 use spanheap_core::span::size_class::{CLASS_COUNT, SizeClass};
 use spanheap_core::span::{Shape, Tracer, TypeInfo};
@@ -260,7 +260,8 @@ fn values_with_destructors_are_freed_when_they_have_run() {
         check_quiet(&stats);
         let (objects, bytes) = (stats.counted.objects(), stats.counted.bytes());
         assert_eq!((objects.allocated, bytes.allocated), (objects.freed, bytes.freed));
-        let free = stats.counted.pages(MemoryState::Free) + stats.counted.pages(MemoryState::Returned);
+        let free =
+            stats.counted.pages(MemoryState::Free) + stats.counted.pages(MemoryState::Returned);
         assert_eq!(stats.counted.mapped(), free);
         drop(heap);
         sim.assert_all_released();

@@ -11,7 +11,9 @@ const MIB: usize = 1 << 20;
 type Block = Root<Rootable![[u8]]>;
 
 fn blocks(heap: &Heap, count: usize, bytes: usize) -> Vec<Block> {
-    (0..count).map(|_| heap.enter(|mc| mc.root(mc.alloc_slice((0..bytes).map(|i| i as u8))))).collect()
+    (0..count)
+        .map(|_| heap.enter(|mc| mc.root(mc.alloc_slice((0..bytes).map(|i| i as u8)))))
+        .collect()
 }
 
 /// Waits until the heap has at most `bytes` ready.
@@ -35,7 +37,8 @@ fn a_heap_that_has_shrunk_returns_its_memory_by_itself() {
         // The goal of such a heap is 4 MiB; a chunk may be half full, and records and side tables remain.
         wait_for_ready_at_most(&heap, 24 * MIB);
         heap.enter(|mc| {
-            let intact = |block: &Block| block.get(mc).iter().enumerate().all(|(i, &b)| b == i as u8);
+            let intact =
+                |block: &Block| block.get(mc).iter().enumerate().all(|(i, &b)| b == i as u8);
             assert!(small.iter().all(intact));
         });
     }

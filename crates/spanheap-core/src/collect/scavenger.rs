@@ -165,7 +165,8 @@ impl Collector {
         let page_size = self.central().os().page_size();
         // A cycle that was asked for ends far below its goal, and what the heap may grow to all the same is
         // not returned only to be taken again.
-        let needed = percent_goal(in_use, goal, last_goal, page_size).map(|needed| needed.max(goal));
+        let needed =
+            percent_goal(in_use, goal, last_goal, page_size).map(|needed| needed.max(goal));
         pages.set_retain_goal(needed.filter(|_| self.options.return_memory));
     }
 }

@@ -35,9 +35,10 @@ use super::reclaim::Reclaimer;
 use super::stall::Stalls;
 use super::sweep::{How, Swept, sweep};
 use super::sweep_pace::{Line, SweepPace};
-use crate::addr::{Bytes, PAGE_BYTES, PageCount};
+use crate::addr::{Addr, Bytes, PAGE_BYTES, PageCount};
 use crate::offheap::Persistent;
 use crate::os::{Os, OsError};
+use crate::span::lookup::{self, Asked, Lookup};
 use crate::span::{Backlog, Generation, OwnedSpan, Span, SpanSet, Taken, map};
 use crate::sync::Alarm;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -134,6 +135,18 @@ impl Central {
     /// The page heap.
     pub fn pages(&self) -> &PageHeap {
         &self.pages
+    }
+
+    /// What `addr`, which may be any number, is to this heap. See [`crate::span::lookup`].
+    pub fn find_object(&self, addr: Addr) -> Lookup {
+        loop {
+            let generation = self.generation();
+            let retain = self.retain.load(Ordering::Relaxed);
+            let found = lookup::find(Asked { heap: self.number, generation, retain }, addr);
+            if self.generation() == generation {
+                return found;
+            }
+        }
     }
 
     /// Values that wait for their destructor.
@@ -306,6 +319,15 @@ impl Central {
     pub fn acquire_alone(&self, class: &'static Class) -> OwnedSpan {
         let local = LocalPages::default();
         let span = self.acquire(class, &local).expect("memory");
+        self.take_back(&local);
+        span
+    }
+
+    /// [`Central::acquire_large`] for a test that has no mutator.
+    #[cfg(test)]
+    pub fn acquire_large_alone(&self, class: &'static Class, size: Bytes) -> OwnedSpan {
+        let local = LocalPages::default();
+        let span = self.acquire_large(class, size, 8, &local).expect("memory");
         self.take_back(&local);
         span
     }

@@ -26,6 +26,7 @@
 #![allow(unsafe_code)]
 
 use super::counters::Writer;
+use super::specials::Specials;
 use super::sweep::{Swept, sorted};
 use crate::addr::{Addr, Bytes};
 use crate::fatal::contain;
@@ -46,6 +47,8 @@ pub struct DropQueue {
     has_work: AtomicBool,
     dropped: AtomicU64,
     panics: AtomicU64,
+    /// Records on objects, which a sweep hands out before the values of dead objects come here.
+    specials: Specials,
 }
 
 struct State {
@@ -65,7 +68,13 @@ impl DropQueue {
             has_work: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
             panics: AtomicU64::new(0),
+            specials: Specials::new(),
         }
+    }
+
+    /// Records on objects.
+    pub fn specials(&self) -> &Specials {
+        &self.specials
     }
 
     /// Values dropped so far, and destructors that panicked.
@@ -106,7 +115,8 @@ impl DropQueue {
                 owed += pending.count_ones() as usize;
                 drops[index].store(pending, Ordering::Relaxed);
                 marks[index].store(mark | pending, Ordering::Release);
-                old[index].store(0, Ordering::Relaxed);
+                // Release: as in the other sweep, for lookups.
+                old[index].store(0, Ordering::Release);
                 scanned[index].store(0, Ordering::Relaxed);
             }
         }

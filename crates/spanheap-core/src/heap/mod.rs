@@ -11,9 +11,10 @@
 //! | [`sweep_pace`] | how much mutators sweep for what they allocate |
 //! | [`reclaim`] | finding dead spans by their pages before the heap grows |
 //! | [`drops`] | dead values that wait for their destructor |
+//! | [`specials`] | records on single objects, handed out when the objects die |
 //! | [`zero`] | zeroed slots, without clearing what is zero |
 //! | [`scavenge_pace`], [`pi_controller`] | how fast free memory goes back to the system, and until when |
-//! | [`stall`] | the longest time that a mutator was held up, and why |
+//! | [`stall`] | how long mutators were held up, and why the longest time |
 //!
 //! This layer knows generations and colours, and nothing of phases, grace periods or roots: those belong
 //! to `collect`, which calls down into this layer and is never called by it.
@@ -28,6 +29,7 @@ pub(crate) mod page_heap;
 pub mod pi_controller;
 pub(crate) mod reclaim;
 pub mod scavenge_pace;
+pub mod specials;
 pub mod stall;
 pub(crate) mod sweep;
 pub(crate) mod sweep_pace;

@@ -248,7 +248,8 @@ impl PageHeap {
         align: Bytes,
     ) -> Result<Taken, Refused> {
         let is_local = self.has_local_pages && n < LOCAL_PAGES && align.get() <= PAGE_BYTES;
-        let (record, run) = match is_local.then(|| self.take_local(os, memory, local, n)).flatten() {
+        let (record, run) = match is_local.then(|| self.take_local(os, memory, local, n)).flatten()
+        {
             Some(both) => both,
             None => self.take_shared(os, memory, local, n, align, is_local)?,
         };
@@ -277,8 +278,8 @@ impl PageHeap {
             }
             let (range, prepared) = (AddrRange::at(run.base, n.bytes()), run.scavenged.bytes());
             // SAFETY: O1: the pages are this mutator's alone, and small: no other page shares a physical one.
-            let may = !self.is_over_limit(os, prepared)
-                && unsafe { os.used(range, prepared) }.is_ok();
+            let may =
+                !self.is_over_limit(os, prepared) && unsafe { os.used(range, prepared) }.is_ok();
             if may {
                 self.totals.change(writer, MemoryState::Cached, MemoryState::Free, ready);
                 let (returned, free) = (MemoryState::Returned, MemoryState::Free);

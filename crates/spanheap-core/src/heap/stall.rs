@@ -3,8 +3,12 @@
 //! There is no pause in which all threads wait, so the honest figure is the longest time that *one* thread
 //! spent in somebody else's work: in the slow path of an allocation, in giving its caches back at a
 //! change of phase, or waiting for a container that the collector is reading. Fast paths are not timed.
+//!
+//! Besides the longest one, all are counted in a histogram, which says how often a mutator is held up
+//! and for how long as a rule. That is one relaxed addition, beside two readings of the clock.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{TimeCounts, TimeHistogram};
 use std::time::{Duration, Instant};
 
 /// Why a mutator was held up.
@@ -36,25 +40,33 @@ impl Cause {
     }
 }
 
-/// The longest stall: nanoseconds above, cause in the low 8 bits, so that one word has both.
+/// All stalls, and which one was the longest.
 pub struct Stalls {
+    /// The longest: nanoseconds above, cause in the low 8 bits, so that one word has both.
     longest: AtomicU64,
+    all: TimeHistogram,
 }
 
 impl Stalls {
     /// No stall so far.
     pub const fn new() -> Stalls {
-        Stalls { longest: AtomicU64::new(0) }
+        Stalls { longest: AtomicU64::new(0), all: TimeHistogram::new() }
     }
 
     /// Records a stall that began at `begun` and ends now.
     pub fn record(&self, cause: Cause, begun: Instant) {
         let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.all.record_nanos(i64::try_from(nanos).unwrap_or(i64::MAX));
         let entry = nanos.min(u64::MAX >> 8) << 8 | cause as u64;
         // Reading first keeps the shared word in everybody's cache as long as there is no new record.
         if entry > self.longest.load(Ordering::Relaxed) {
             self.longest.fetch_max(entry, Ordering::Relaxed);
         }
+    }
+
+    /// How often mutators were held up, and for how long.
+    pub fn counts(&self) -> TimeCounts {
+        self.all.snapshot()
     }
 
     /// The longest stall and its cause.
@@ -91,5 +103,8 @@ mod tests {
         let (length, cause) = stalls.longest();
         assert!(length >= Duration::from_millis(50));
         assert_eq!(cause, Cause::Container);
+        let counts = stalls.counts();
+        assert_eq!(counts.total(), 2);
+        assert!(counts.quantile(1.0).expect("two were counted") > length);
     }
 }

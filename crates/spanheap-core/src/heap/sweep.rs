@@ -15,6 +15,9 @@
 //! A cycle that could not finish marking *retains everything*: then `marked |= allocated` comes first. It
 //! is done here, span by span, because only the owner of a span knows which of its slots hold objects.
 //!
+//! If records hang on objects of the span, those of dead ones are handed out first ([`super::specials`]), and
+//! objects that have a finalizer are marked.
+//!
 //! The caller owns the span; what to do with it afterwards is the caller's, too: the outcome says what
 //! it is good for.
 //!
@@ -59,6 +62,10 @@ pub fn sweep(mut span: OwnedSpan, drops: &DropQueue, how: How, writer: Writer<'_
     let old = span.span().generation();
     debug_assert!(old.next() == generation, "a span missed a sweep: {old:?} -> {generation:?}");
     let (allocated, marked) = (old.table(), generation.table());
+    // First of all: a finalizer keeps its object. Where everything is retained, nothing is dead.
+    if span.span().has_specials() && !retain {
+        drops.specials().sweep(span.span(), marked);
+    }
     if info.drop.is_some() {
         return drops.sweep(span, generation, retain, writer);
     }
@@ -93,7 +100,8 @@ fn clear(line: &Line) -> usize {
         // Most words are clear already, and a line that is not written stays shared.
         if bits != 0 {
             set += bits.count_ones() as usize;
-            word.store(0, Ordering::Relaxed);
+            // Release: a lookup that misses the bit sees the mark, and that there is a new generation.
+            word.store(0, Ordering::Release);
         }
     }
     set

@@ -35,6 +35,7 @@ use crate::heap::cache::Tint;
 use crate::heap::stall::Cause;
 use crate::heap::{ManualSpan, OutOfMemory, zero};
 use crate::os::asan;
+use crate::span::lookup::Lookup;
 use crate::span::{Counting, Generation, Layout, TypeInfo};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use core::cell::Cell;
@@ -391,6 +392,23 @@ impl Mutator {
         debug_assert!(self.is_inside());
         let object = Addr::of(object.as_ptr());
         self.collector.roots().enter(self.record.shard, self.heap_number(), object)
+    }
+
+    /// What `addr` is to this heap. It may be any number: an address inside an object, on a free page, in
+    /// another heap, of the kernel, or none at all. No memory of the heap is looked at.
+    ///
+    /// - An object of this heap that the open closure holds is found, by the address of any of its bytes,
+    ///   whatever other threads allocate, sweep and free meanwhile.
+    /// - That an object is found says that its slot was taken at some moment of the call, and not that the
+    ///   object is complete or reachable: a mutator takes slots before it fills them, and objects that die
+    ///   stay until they are swept. So a number does not become a pointer by being found.
+    /// - Another heap is only named, not looked into, and may be gone when the answer is read.
+    ///
+    /// # Panics
+    /// When no closure is open: the heap could be dropped meanwhile.
+    pub fn find_object(&self, addr: Addr) -> Lookup {
+        assert!(self.is_inside(), "an address is looked up outside of a closure");
+        self.collector.central().find_object(addr)
     }
 
     /// The phase word of the open closure, for tests and messages.

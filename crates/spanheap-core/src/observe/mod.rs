@@ -18,6 +18,7 @@ use crate::addr::Bytes;
 use crate::heap::stall::Cause;
 use crate::mutator::Heap;
 use crate::os::Category;
+use crate::sync::TimeCounts;
 use std::time::Duration;
 
 /// A snapshot of a heap. Sizes are bytes. The figures are read one after the other while the program
@@ -67,6 +68,8 @@ pub struct Stats {
     pub longest_stall: Duration,
     /// Why.
     pub longest_stall_cause: Cause,
+    /// How often mutators were held up, and for how long.
+    pub stalls: TimeCounts,
     /// Values whose destructor has run.
     pub dropped: u64,
     /// Destructors that have panicked.
@@ -110,6 +113,7 @@ impl Stats {
             verified_objects: last.checked,
             longest_stall,
             longest_stall_cause,
+            stalls: central.stalls().counts(),
             dropped,
             drop_panics,
             mutators,

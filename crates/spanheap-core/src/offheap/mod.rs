@@ -8,6 +8,7 @@
 //! * [`FixedPool`]: objects of one type that come and go, on top of it.
 //! * [`ReservedArray`]: a table as large as the address space needs, with memory only where it is
 //!   used.
+//! * [`AddrRanges`]: a set of address ranges, in such a table.
 //!
 //! None of them keeps a reference to the `Os`: the owner of the records has one and lends it to
 //! each call. Therefore none gives its memory back when dropped; owners call `release`, and the
@@ -15,8 +16,10 @@
 
 mod fixed;
 mod persistent;
+mod ranges;
 mod reserved;
 
 pub use fixed::{FixedPool, Fresh};
 pub use persistent::Persistent;
+pub use ranges::AddrRanges;
 pub use reserved::{ReservedArray, Zeroable};

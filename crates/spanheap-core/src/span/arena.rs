@@ -30,8 +30,8 @@
 
 use super::Span;
 use crate::addr::{
-    ARENA_BYTES, ARENA_PAGES, Addr, AddrRange, Bytes, CHUNK_BYTES, GRANULE_BYTES, PAGE_BITMAP_WORDS,
-    PAGE_BYTES,
+    ARENA_BYTES, ARENA_PAGES, Addr, AddrRange, Bytes, CHUNK_BYTES, GRANULE_BYTES,
+    PAGE_BITMAP_WORDS, PAGE_BYTES,
 };
 use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
@@ -63,7 +63,8 @@ pub enum Table {
 /// How many side tables an arena has.
 pub const TABLES: usize = 4;
 
-const _: () = assert!(ARENA_BYTES / CHUNK_BYTES * TABLES == 64, "one word says which parts are away");
+const _: () =
+    assert!(ARENA_BYTES / CHUNK_BYTES * TABLES == 64, "one word says which parts are away");
 
 /// Every side table.
 pub const ALL_TABLES: [Table; TABLES] = [Table::Even, Table::Odd, Table::Scanned, Table::Drops];
@@ -130,6 +131,9 @@ pub struct HeapArena {
     number: usize,
     /// Bit p is set while page p is in the collector's page queue.
     queued: [AtomicU64; ARENA_PAGES / 64],
+    /// Bit p is set while page p is the first of a span on whose objects records hang; changed under the
+    /// lock of that span's records.
+    specials: [AtomicU64; ARENA_PAGES / 64],
     /// The span that each page belongs to; null for free pages.
     spans: [AtomicPtr<Span>; ARENA_PAGES],
 }
@@ -306,6 +310,28 @@ impl HeapArena {
     #[inline]
     pub(crate) fn unqueue(&self, page: usize) {
         self.queued[page / 64].fetch_and(!(1 << (page % 64)), Ordering::SeqCst);
+    }
+
+    /// Says whether records hang on objects of the span that begins at a page.
+    pub(crate) fn set_special(&self, page: usize, any: bool) {
+        let (word, bit) = (&self.specials[page / 64], 1 << (page % 64));
+        match any {
+            true => word.fetch_or(bit, Ordering::AcqRel),
+            false => word.fetch_and(!bit, Ordering::AcqRel),
+        };
+    }
+
+    /// The pages with which a span begins on whose objects records hang. Others may add and remove
+    /// records meanwhile.
+    pub fn special_pages(&self) -> impl Iterator<Item = usize> + '_ {
+        self.specials.iter().enumerate().flat_map(|(index, word)| {
+            let mut word = word.load(Ordering::Acquire);
+            core::iter::from_fn(move || {
+                let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+                word &= word - 1;
+                Some(index * 64 + bit)
+            })
+        })
     }
 
     /// The address of checkmark mode's mark table, 0 if there is none.

@@ -76,6 +76,12 @@ pub(crate) fn is_set(table: Table, addr: Addr) -> bool {
     word.load(Ordering::Acquire) & bit != 0
 }
 
+/// Sets the bit of the object at `addr`.
+pub(crate) fn set(table: Table, addr: Addr) {
+    let (word, bit) = bit_of(table, addr);
+    word.fetch_or(bit, Ordering::SeqCst);
+}
+
 /// Clears the bit of the object at `addr`.
 pub(crate) fn clear(table: Table, addr: Addr) {
     let (word, bit) = bit_of(table, addr);

@@ -20,9 +20,9 @@
 //! - P2. Bits of the span in the side tables stand at slot starts only.
 //! - P3. Records are recycled but never unmapped while the heap lives, so a stale pointer to one is a
 //!   pointer to some span record.
-//! - P4. A record changes by atomic stores in fields that whoever has a pointer to it may read: `state`,
-//!   `generation` and `home`. Everything else is read by the owner, or under the lock of the set that
-//!   owns the span.
+//! - P4. A record is zeroed memory or has been written by [`Span::init`]. What others than the owner read at
+//!   any time ([`lookup`], [`set`]) is atomic, and is never written otherwise. Everything else is read by the
+//!   owner, or under the lock of the set that owns the span.
 //!
 //! # Safety
 //! Raw access to span memory and to the description cell. Blocks cite the invariants above and those
@@ -33,9 +33,11 @@ pub mod arena;
 pub(crate) mod bits;
 pub mod layout;
 mod list;
+pub mod lookup;
 pub(crate) mod map;
 pub(crate) mod set;
 pub mod size_class;
+pub mod specials;
 pub mod tracer;
 
 pub use arena::{Generation, HeapArena, Line, Table};
@@ -45,10 +47,13 @@ pub use tracer::{EdgeSink, Reader, TraceFn, Tracer};
 
 use crate::addr::{Addr, AddrRange, Bytes, GRANULE_BYTES, PageCount, WORD_BYTES};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{Guard, Lock, Rank};
 use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
+use lookup::Plate;
 use size_class::SizeClass;
+use specials::SpecialList;
 
 /// What a span is and how it is cut into slots. Constant while the span is in use (P1).
 #[derive(Clone, Copy, Debug)]
@@ -147,8 +152,10 @@ pub enum State {
 
 /// A span record.
 pub struct Span {
-    /// Written before a record's first use; zeros until then.
+    /// Initialised while the record describes a span.
     info: UnsafeCell<MaybeUninit<Info>>,
+    /// What lookups read of it.
+    plate: Plate,
     state: AtomicU8,
     generation: AtomicU32,
     /// Below this address free slots may hold what somebody wrote; above it they are zero.
@@ -165,6 +172,10 @@ pub struct Span {
     pub(crate) in_drop_queue: AtomicBool,
     /// Whether the drop queue owns the span, which holds nothing but dead values.
     pub(crate) owned_by_drop_queue: AtomicBool,
+    /// Records that hang on objects of the span.
+    specials: Lock<SpecialList>,
+    /// Whether there are any; changed under the lock above.
+    has_specials: AtomicBool,
 }
 
 // SAFETY: the cells are written by the one owner of the span (P1) or under the lock that the field names,
@@ -179,9 +190,9 @@ impl Span {
     /// meanwhile; so what such a reader looks at is stored atomically (P4).
     ///
     /// # Safety
-    /// `at` is a record of the span pool that describes nothing: zeros, or what the last span has left.
-    /// The caller owns it alone. It stays a record (P3) for as long as the right to it, or a list that has
-    /// taken that in, is used.
+    /// `at` is a record of the span pool that describes nothing, zeroed or a former span (P4); the caller
+    /// owns it alone. It stays a record (P3) for as long as the right to it, or a list that has taken that
+    /// in, is used.
     pub unsafe fn init(
         at: NonNull<Span>,
         info: Info,
@@ -210,11 +221,22 @@ impl Span {
         generation: Generation,
         dirty_to: Addr,
     ) -> OwnedSpan {
-        // SAFETY: zeros are a valid record, and so is a former span.
+        // SAFETY: P4: zeros are a valid value of every field, and so is what a former span has left. Lookups
+        // with an old pointer to the record share it, and touch nothing but atomics.
+        if unsafe { at.as_ref() }.plate.is_new() {
+            // SAFETY: a field of the record.
+            let specials = unsafe { &raw mut (*at.as_ptr()).specials };
+            // SAFETY: nobody has ever known of the record, so nobody uses the lock.
+            unsafe { specials.write(Lock::new(Rank::Specials, SpecialList::new())) };
+        }
+        // SAFETY: as above.
         let span = unsafe { at.as_ref() };
-        // SAFETY: the caller owns the record, and nobody looks at the description of a span that he
-        // does not own (P1, P4).
+        debug_assert!(!span.has_specials());
+        let change = span.plate.begin_change();
+        // SAFETY: P1: the caller owns the record, and nobody can reach the description before the span is
+        // published.
         unsafe { span.info.get().write(MaybeUninit::new(info)) };
+        span.plate.write(&info);
         span.next.set(None);
         span.previous.set(None);
         span.next_drop.set(None);
@@ -222,8 +244,10 @@ impl Span {
         span.owned_by_drop_queue.store(false, Ordering::Relaxed);
         span.dirty_to.store(dirty_to.get(), Ordering::Relaxed);
         span.home.store(ptr::null_mut(), Ordering::Relaxed);
+        // The generation of a former span is overwritten only here, by its new owner.
         span.generation.store(generation.get(), Ordering::Release);
         span.state.store(state as u8, Ordering::Release);
+        span.plate.end_change(change);
         OwnedSpan { span: at }
     }
 
@@ -232,8 +256,34 @@ impl Span {
     pub fn info(&self) -> &Info {
         // SAFETY: P1: nobody writes the description while anybody can reach the span.
         let info = unsafe { &*self.info.get() };
-        // SAFETY: who may ask for a description has a span in use, and `init` wrote it.
+        // SAFETY: a span that can be reached is described.
         unsafe { info.assume_init_ref() }
+    }
+
+    /// Whether records hang on objects of the span. When others may add some, the answer is out of date at
+    /// once.
+    #[inline]
+    pub fn has_specials(&self) -> bool {
+        self.has_specials.load(Ordering::Acquire)
+    }
+
+    /// The records that hang on objects of the span. Whoever has added the first one or removed the last
+    /// one says so with [`Span::set_has_specials`] before the lock is released.
+    pub(crate) fn specials(&self) -> Guard<'_, SpecialList> {
+        self.specials.lock()
+    }
+
+    /// Keeps what is known of the span's records in step with them; their lock is held. The bit of the
+    /// span's first page says the same to those who look for such spans.
+    pub(crate) fn set_has_specials(&self, any: bool) {
+        if self.has_specials() == any {
+            return;
+        }
+        self.has_specials.store(any, Ordering::Release);
+        let base = self.info().base;
+        // SAFETY: a span in use lies in published arenas, whose records live (M1, M2).
+        let arena = unsafe { &*map::find(base) };
+        arena.set_special(base.page_in_arena(), any);
     }
 
     /// The address below which free slots may hold what somebody wrote. For whoever allocates from the span.
@@ -296,7 +346,11 @@ impl OwnedSpan {
     }
 
     /// Marks the record as describing nothing, and gives it up for recycling. The generation stays.
+    ///
+    /// # Panics
+    /// When a record still hangs on an object of the span: it would be lost, and found on another object.
     pub fn retire(self) -> NonNull<Span> {
+        assert!(!self.span().has_specials(), "a span is retired with records of its objects");
         self.span().state.store(State::Dead as u8, Ordering::Release);
         self.span
     }

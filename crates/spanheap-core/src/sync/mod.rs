@@ -18,10 +18,12 @@
 
 mod alarm;
 mod futex;
+mod histogram;
 mod rank;
 
 pub use alarm::Alarm;
 pub use futex::RawLock;
+pub use histogram::{TIME_COUNTERS, TIME_EDGES, TimeBucket, TimeCounts, TimeHistogram, time_edges};
 pub use rank::Rank;
 
 use core::cell::UnsafeCell;

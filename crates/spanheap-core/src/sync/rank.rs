@@ -23,6 +23,10 @@ pub enum Rank {
     SpanSet,
     /// The queue of spans that hold dead values.
     DropQueue,
+    /// The records that hang on the objects of one span.
+    Specials,
+    /// The pool of such records, and those of dead objects that wait for somebody.
+    SpecialRecords,
     /// The page allocator and the list of arenas.
     PageHeap,
     /// The manager's own records.

@@ -37,3 +37,8 @@ impl Random {
         self.below(n) == 0
     }
 }
+
+/// How many steps a random test takes: `usual`, or `long` when `SPANHEAP_LONG` asks for it.
+pub(crate) fn long(usual: usize, long: usize) -> usize {
+    if std::env::var_os("SPANHEAP_LONG").is_some_and(|value| value == "1") { long } else { usual }
+}

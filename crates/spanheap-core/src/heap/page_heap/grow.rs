@@ -155,7 +155,7 @@ impl PageHeap {
             let record = unsafe { records.add(index) }.as_ptr();
             // SAFETY: fresh zeroed memory that nobody else knows; the tables were reserved above.
             unsafe { HeapArena::init(record, base, self.number, tables, previous, reserved) };
-            map::publish(base.arena(), record);
+            map::publish(base.arena(), record, self.number);
             self.newest.store(record, Ordering::Release);
         }
         Ok(())

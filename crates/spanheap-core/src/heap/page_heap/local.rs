@@ -1,14 +1,14 @@
 //! What a mutator keeps of the page heap for itself: the free pages of one block of 64, a few span
 //! records, and a shard of the counters. Most small spans come from here without the page heap's lock.
 //!
-//! To everybody else these pages are allocated and these records in use. Pages go back when the mutator's
-//! caches do, at each change of phase and when it goes away; records stay, since there are few of them.
+//! To everybody else these pages are allocated and these records in use. They go back when the mutator's
+//! caches do, at each change of phase and when it goes away.
 //!
 //! # Locking
 //! None: the owner's, as the caches around it are.
 //!
 //! # Safety
-//! Records are handed on as they came; nothing here looks into one.
+//! Records are handed on and given back as they came; nothing here looks into one.
 #![allow(unsafe_code)]
 
 use super::{Inner, PageHeap};
@@ -110,23 +110,25 @@ pub(super) fn ready_pages(pages: &PageCache) -> PageCount {
 }
 
 impl PageHeap {
-    /// Takes back the pages that a mutator has.
+    /// Takes back the pages and the records that a mutator has.
     pub fn take_back(&self, os: &Os, memory: &Persistent, local: &LocalPages) {
         let mut pages = local.pages.take();
-        if !pages.is_empty() {
-            let (writer, ready) = (self.writer(os, memory, local), ready_pages(&pages));
-            pages.flush(&mut self.inner.lock().pages);
-            self.totals.change(writer, MemoryState::Cached, MemoryState::Free, ready);
+        if pages.is_empty() && local.count.get() == 0 {
+            return;
         }
+        let (writer, ready) = (self.writer(os, memory, local), ready_pages(&pages));
+        let mut inner = self.inner.lock();
+        pages.flush(&mut inner.pages);
+        while let Some(record) = local.take_record() {
+            // SAFETY: the record came from this pool, and describes nothing that anybody has.
+            unsafe { inner.spans.free(record) };
+        }
+        drop(inner);
+        self.totals.change(writer, MemoryState::Cached, MemoryState::Free, ready);
     }
 
     /// The right to count for the mutator that `local` belongs to.
-    pub(super) fn writer(
-        &self,
-        os: &Os,
-        memory: &Persistent,
-        local: &LocalPages,
-    ) -> Writer<'_> {
+    pub(super) fn writer(&self, os: &Os, memory: &Persistent, local: &LocalPages) -> Writer<'_> {
         self.counters().writer(&local.seat, os, memory)
     }
 }

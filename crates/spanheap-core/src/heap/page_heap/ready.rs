@@ -104,8 +104,7 @@ fn widen(pages: &mut PageAlloc, os: &Os, range: AddrRange) -> ([Option<Edge>; 2]
     let (first, last) = (range.base().align_down(unit), range.end().align_down(unit));
     let begins_inside = first != range.base();
     let ends_inside = last != range.end() && !(begins_inside && first == last);
-    for (edge, (at, is_one)) in
-        edges.iter_mut().zip([(first, begins_inside), (last, ends_inside)])
+    for (edge, (at, is_one)) in edges.iter_mut().zip([(first, begins_inside), (last, ends_inside)])
     {
         if !is_one {
             continue;

@@ -11,8 +11,8 @@ use crate::addr::ARENA_PAGES;
 use crate::heap::class::{ClassKey, ClassTable};
 use crate::heap::counters::Snapshot;
 use crate::os::SimOs;
-use crate::span::size_class::SizeClass;
 use crate::span::arena::table_bytes_for;
+use crate::span::size_class::SizeClass;
 use crate::span::{Counting, Layout, Table};
 use crate::tests::Random;
 use std::sync::Arc;
@@ -131,10 +131,9 @@ impl Bench {
             let free = self.counted().pages(MemoryState::Free);
             assert!(free < Bytes::new(self.local.len() * 64 * PAGE_BYTES));
         }
-        for (state, more, less) in [
-            (MemoryState::Returned, &after, &before),
-            (MemoryState::Free, &before, &after),
-        ] {
+        for (state, more, less) in
+            [(MemoryState::Returned, &after, &before), (MemoryState::Free, &before, &after)]
+        {
             assert_eq!(more.pages(state) - less.pages(state), released);
         }
     }

@@ -6,12 +6,12 @@
 #![allow(unsafe_code)]
 
 use super::*;
-use crate::pages::CACHE_PAGES;
 use crate::addr::WORD_BYTES;
 use crate::collect::{Options, Policy};
 use crate::mutator::Mutator;
 use crate::observe::{Stats, Walk};
 use crate::os::{Os, SimOs};
+use crate::pages::CACHE_PAGES;
 use crate::span::{Shape, Tracer, TypeInfo};
 
 /// Reports nothing: no type of these tests has pointers.

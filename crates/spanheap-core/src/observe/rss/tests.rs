@@ -7,7 +7,6 @@
 use super::*;
 use crate::heap::central::Config;
 use crate::heap::class::ClassKey;
-use crate::heap::page_heap::LocalPages;
 use crate::span::size_class::SizeClass;
 use crate::span::{Counting, Layout, OwnedSpan};
 use crate::tests::Random;
@@ -28,13 +27,10 @@ fn span_of(central: &Central, bytes: usize) -> OwnedSpan {
     let (layout, counting) = (Layout::NoScan, Counting::One);
     let key = ClassKey { size_class, layout, counting, drop: Some(drop_nothing) };
     let class = central.class(&key, || "test").expect("memory");
-    let local = LocalPages::default();
-    let span = match size_class {
-        Some(_) => central.acquire(class, &local),
-        None => central.acquire_large(class, Bytes::new(bytes), 8, &local),
-    };
-    central.take_back(&local);
-    span.expect("memory")
+    match size_class {
+        Some(_) => central.acquire_alone(class),
+        None => central.acquire_large_alone(class, Bytes::new(bytes)),
+    }
 }
 
 /// Gives each slot a random fate, in the tables too, and each byte of the span the fate of its

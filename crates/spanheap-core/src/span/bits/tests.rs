@@ -24,6 +24,9 @@ struct Arenas {
     records: [*mut HeapArena; 2],
 }
 
+/// A number that no heap of the process comes to have.
+const NUMBER: u64 = u64::MAX;
+
 impl Arenas {
     fn new() -> Arenas {
         let os = Os::native();
@@ -36,8 +39,8 @@ impl Arenas {
             let record = record.cast::<HeapArena>();
             assert!(!record.is_null());
             // SAFETY: fresh zeroed memory; the tables have the right size.
-            unsafe { HeapArena::init(record, base, 1, tables, core::ptr::null(), arena) };
-            map::publish(base.arena(), record);
+            unsafe { HeapArena::init(record, base, NUMBER, tables, core::ptr::null(), arena) };
+            map::publish(base.arena(), record, NUMBER);
             record
         });
         Arenas { os, range: AddrRange::at(base, arena + arena), records }

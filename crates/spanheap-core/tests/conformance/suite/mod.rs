@@ -11,8 +11,10 @@
 
 pub(crate) mod arguments;
 mod bitmaps;
+mod histogram;
 mod json;
 mod page_alloc;
+mod ranges;
 mod scavenging;
 mod sizes;
 
@@ -29,6 +31,9 @@ type Suite = fn(&Value) -> Result<Value, Failure>;
 
 /// The suites that are replayed.
 pub(crate) const RUN: &[(&str, Suite)] = &[
+    ("addr_range", ranges::one),
+    ("addr_ranges_find_succ", ranges::find_succ),
+    ("addr_ranges_script", ranges::script),
     ("fill_aligned", scavenging::fill_aligned),
     ("find_bit_range64", bitmaps::find_bit_range64),
     ("find_scavenge_candidate", scavenging::find_candidate),
@@ -51,6 +56,7 @@ pub(crate) const RUN: &[(&str, Suite)] = &[
     ("scavenger", scavenging::scavenger),
     ("size_classes", sizes::classes),
     ("summary_merge", bitmaps::merge),
+    ("time_histogram", histogram::time),
 ];
 
 /// From `expect` and the whole answer to the parts of it that are asked for.
@@ -61,9 +67,6 @@ const ASKED_FOR: &[(&str, Asked)] = &[("scavenge_index", scavenging::asked_chunk
 
 /// The suites that nothing here can answer yet, with what they wait for.
 pub(crate) const WAITING: &[(&str, &str)] = &[
-    ("addr_range", "subtraction of address ranges is not needed yet"),
-    ("addr_ranges_find_succ", "a general set of address ranges does not exist yet"),
-    ("addr_ranges_script", "a general set of address ranges does not exist yet"),
     ("filter_nil", "the scan kernels do not exist yet"),
     ("gc_cpu_limiter", "the limiter of the collector's processor time does not exist yet"),
     ("heap_goal", "the pacer does not exist yet"),
@@ -74,7 +77,6 @@ pub(crate) const WAITING: &[(&str, &str)] = &[
     ("pacer_trace", "the pacer does not exist yet"),
     ("parse_byte_count", "memory limits cannot be given as text yet"),
     ("scan_span_packed", "the scan kernels do not exist yet"),
-    ("time_histogram", "time histograms do not exist yet"),
 ];
 
 /// The directory to replay: the one that is asked for, else the one beside the workspace, else
