@@ -30,7 +30,7 @@
 //! # Invariants
 //! - H1. The bytes that the operating-system layer counts as ready for [`Category::Heap`] are the grown
 //!   pages that are not scavenged, neither as the page allocator sees it nor in a mutator's pages.
-//! - H2. The lines of free pages are zero in all side tables (A2), or away with their chunk.
+//! - H2. The lines of free pages are zero in all side tables (A2), or away with what they describe.
 //! - H3. Pages of one physical page are all scavenged, or none is.
 //!
 //! # Locking
@@ -136,8 +136,8 @@ struct Inner {
     mapped_to: Addr,
     /// Below this the growth range is ready.
     ready_to: Addr,
-    /// How many chunks have returned their side tables, or a part of them.
-    chunks_away: usize,
+    /// How many blocks have returned their side tables, or some of them.
+    blocks_away: usize,
 }
 
 /// Pages that nobody else has, with a record for their span.
@@ -161,7 +161,7 @@ impl PageHeap {
             growth: AddrRange::new(none, none),
             mapped_to: none,
             ready_to: none,
-            chunks_away: 0,
+            blocks_away: 0,
         };
         Ok(PageHeap {
             number,

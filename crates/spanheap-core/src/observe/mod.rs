@@ -51,7 +51,7 @@ pub struct Stats {
     pub mapped: Bytes,
     /// Bytes that are ready for use, all categories.
     pub ready: Bytes,
-    /// Bytes of side tables that went back to the system together with the chunks they describe. So ready bytes
+    /// Bytes of side tables that went back to the system together with the pages they describe. So ready bytes
     /// are the mapped ones less these and less the pages that were returned.
     pub returned_tables: Bytes,
     /// Bytes that are mapped, by category.
@@ -105,7 +105,7 @@ impl Stats {
             counted: central.counters().snapshot(),
             mapped: accounting.mapped_total(),
             ready: accounting.ready(),
-            returned_tables: central.pages().returned_tables(),
+            returned_tables: central.pages().returned_tables(central.os()),
             by_category: Category::ALL.iter().map(|&c| (c.name(), accounting.mapped(c))).collect(),
             rounds: last.report.rounds,
             retained_everything: last.report.retained_everything,

@@ -30,8 +30,7 @@
 
 use super::Span;
 use crate::addr::{
-    ARENA_BYTES, ARENA_PAGES, Addr, AddrRange, Bytes, CHUNK_BYTES, GRANULE_BYTES,
-    PAGE_BITMAP_WORDS, PAGE_BYTES,
+    ARENA_BYTES, ARENA_PAGES, Addr, AddrRange, Bytes, GRANULE_BYTES, PAGE_BITMAP_WORDS, PAGE_BYTES,
 };
 use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
@@ -63,8 +62,9 @@ pub enum Table {
 /// How many side tables an arena has.
 pub const TABLES: usize = 4;
 
-const _: () =
-    assert!(ARENA_BYTES / CHUNK_BYTES * TABLES == 64, "one word says which parts are away");
+/// The most blocks that an arena is divided into for returning tables: of 512 KiB, so that a physical page of
+/// 4 KiB of a table describes one.
+pub(crate) const MAX_BLOCKS: usize = ARENA_BYTES / (4096 * GRANULE_BYTES * 8);
 
 /// Every side table.
 pub const ALL_TABLES: [Table; TABLES] = [Table::Even, Table::Odd, Table::Scanned, Table::Drops];
@@ -117,9 +117,9 @@ pub struct HeapArena {
     /// How far the side tables are ready, in steps that only the page heap understands; changed under its
     /// lock.
     table_steps: AtomicUsize,
-    /// Bit 4 c + t is set while table t of chunk c has been returned to the system; changed under the page
-    /// heap's lock.
-    tables_away: AtomicU64,
+    /// Bit 4 b + t is set while the part of table t that describes block b has been returned to the system;
+    /// changed under the page heap's lock, which knows how long a block is.
+    tables_away: [AtomicU64; MAX_BLOCKS * TABLES / 64],
     /// Below this address memory may hold what somebody wrote; above it, the arena is as it came from the
     /// system. 0 stands for the base.
     dirty_to: AtomicUsize,
@@ -201,24 +201,27 @@ impl HeapArena {
         self.table_steps.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The first table of chunk `chunk` of this arena that has been returned to the system.
-    pub(crate) fn first_table_away(&self, chunk: usize) -> Option<Table> {
-        let away = self.tables_away.load(Ordering::Relaxed) >> (chunk * TABLES);
+    /// The first table of which the part for block `block` of this arena has been returned to the system.
+    pub(crate) fn first_table_away(&self, block: usize) -> Option<Table> {
+        let bit = block * TABLES;
+        let away = self.tables_away[bit / 64].load(Ordering::Relaxed) >> (bit % 64);
         ALL_TABLES.into_iter().find(|&table| away >> table as usize & 1 == 1)
     }
 
-    /// Notes that a table of a chunk has been returned to the system, or that it is ready again.
-    pub(crate) fn set_table_away(&self, chunk: usize, table: Table, away: bool) {
-        let bit = 1 << (chunk * TABLES + table as usize);
+    /// Notes that a table's part for a block has been returned to the system, or that it is ready again.
+    pub(crate) fn set_table_away(&self, block: usize, table: Table, away: bool) {
+        let bit = block * TABLES + table as usize;
+        let (word, bit) = (&self.tables_away[bit / 64], 1 << (bit % 64));
         match away {
-            true => self.tables_away.fetch_or(bit, Ordering::Relaxed),
-            false => self.tables_away.fetch_and(!bit, Ordering::Relaxed),
+            true => word.fetch_or(bit, Ordering::Relaxed),
+            false => word.fetch_and(!bit, Ordering::Relaxed),
         };
     }
 
     /// How many parts of tables have been returned to the system.
     pub(crate) fn tables_away(&self) -> usize {
-        self.tables_away.load(Ordering::Relaxed).count_ones() as usize
+        let count = |word: &AtomicU64| word.load(Ordering::Relaxed).count_ones() as usize;
+        self.tables_away.iter().map(count).sum()
     }
 
     /// Notes that `range`, pages of this arena that have just been allocated, will be written to. Returns

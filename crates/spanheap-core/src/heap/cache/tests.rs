@@ -144,7 +144,10 @@ fn check_counters(central: &Central) {
     assert_eq!(counted.large().present(), by_class[0]);
     let sum = counted.bytes();
     assert_eq!(sum.present() + sum.in_runs, bytes);
-    assert_eq!(counted.objects().present() + counted.objects().in_runs, by_class.iter().sum());
+    assert_eq!(
+        counted.objects().present() + counted.objects().in_runs,
+        by_class.iter().sum::<u64>()
+    );
     assert_eq!(counted.pages(MemoryState::InUse), central.pages().in_use());
     assert_eq!(counted.owed(), (0, Bytes::ZERO));
 }

@@ -79,7 +79,7 @@ impl PageHeap {
         unsafe { self.unuse(os, range, range.bytes()) };
         let mut inner = self.inner.lock();
         inner.pages.finish_scavenging(range);
-        tables::put_away(&mut inner, os, range.base());
+        tables::put_away(&mut inner, os, range);
         range.bytes()
     }
 

@@ -1,13 +1,17 @@
-//! The side tables' memory: made ready as the heap grows, returned with the chunks that they describe.
+//! The side tables' memory: made ready as the heap grows, returned with the pages that they describe.
 //!
 //! ```text
 //!   reserved --ready()--> ready <--fetch() / put_away()--> prepared ("away") --release()--> gone
 //! ```
 //!
-//! A chunk all of whose pages have been returned to the system needs no side tables: their lines are zero
-//! (H2), and new memory is zero, too. So they go with it, which matters: they are a thirty-second of the
-//! heap, and a heap that was once large would keep all of them. They come back before a page of the chunk
-//! is handed out. Only where tables are made ready by single chunks, and returned memory reads as zeros.
+//! A **block** is the part of an arena that one physical page of each table describes: 512 KiB where a physical
+//! page has 4 KiB. A block all of whose pages have been returned to the system needs no side tables:
+//! their lines are zero (H2), and new memory is zero, too. So they go with it, which matters: tables
+//! are a thirty-second of the heap, and a heap that was once large would keep all of them. They come back
+//! before a page of the block is handed out.
+//!
+//! Where physical pages are so large that a block would be more than a chunk, or returned memory does not
+//! read as zeros, tables stay.
 //!
 //! # Locking
 //! All of this happens under the page heap's lock.
@@ -17,15 +21,20 @@
 #![allow(unsafe_code)]
 
 use super::{Inner, PageHeap};
-use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, GRANULE_BYTES};
+use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, GRANULE_BYTES, PAGE_BYTES};
 use crate::os::{Category, Os, OsError};
+use crate::pages::ChunkView;
 use crate::span::arena::{ALL_TABLES, TABLES, table_bytes_for};
 use crate::span::{HeapArena, map};
 
-/// The bytes of heap whose side tables are made ready together: a chunk, or as much as fills a
-/// physical page of each table.
+/// The bytes of heap that one physical page of a table describes.
+pub(super) fn block(os: &Os) -> Bytes {
+    Bytes::new(os.page_size().get() * GRANULE_BYTES * 8)
+}
+
+/// The bytes of heap whose side tables are made ready together: whole chunks and whole blocks.
 fn unit(os: &Os) -> Bytes {
-    Bytes::new(CHUNK_BYTES.max(os.page_size().get() * GRANULE_BYTES * 8))
+    block(os).max(Bytes::new(CHUNK_BYTES))
 }
 
 /// The record of the arena at or around `addr`.
@@ -34,19 +43,16 @@ fn arena_of(addr: Addr) -> &'static HeapArena {
     unsafe { &*map::find(addr) }
 }
 
-/// The chunks that `range` touches.
-fn chunks(range: AddrRange) -> impl Iterator<Item = AddrRange> {
-    let mut at = range.base().align_down(CHUNK_BYTES);
-    core::iter::from_fn(move || {
-        let chunk = AddrRange::at(at, Bytes::new(CHUNK_BYTES));
-        at = chunk.end();
-        (chunk.base() < range.end()).then_some(chunk)
-    })
+/// The number of the block at `addr` in its arena.
+pub(super) fn number(os: &Os, addr: Addr) -> usize {
+    addr.bytes_since(addr.align_down(ARENA_BYTES)).get() / block(os).get()
 }
 
-/// The number of a chunk in its arena.
-fn number(chunk: AddrRange) -> usize {
-    chunk.base().bytes_since(chunk.base().align_down(ARENA_BYTES)).get() / CHUNK_BYTES
+/// Whether all pages of a block, which lies in one chunk, have been returned to the system.
+pub(super) fn is_returned(view: &ChunkView<'_>, block: AddrRange) -> bool {
+    let first = block.base().bytes_since(block.base().align_down(CHUNK_BYTES)).get() / PAGE_BYTES;
+    let words = first / 64..(first + block.bytes().get() / PAGE_BYTES) / 64;
+    view.scavenged[words].iter().all(|&word| word == u64::MAX)
 }
 
 /// Makes the side tables of `part`, which begins with a chunk, ready. Each table of each unit takes two steps,
@@ -83,51 +89,71 @@ fn ready_in_arena(os: &Os, base: Addr, bytes: Bytes) -> Result<(), OsError> {
     Ok(())
 }
 
-/// Makes the tables of every chunk that `run` touches ready again, if they are away. When the system
+/// Makes the tables of every block that `run` touches ready again, if they are away. When the system
 /// refuses, some may have come back and some not.
 pub(super) fn fetch(inner: &mut Inner, os: &Os, run: AddrRange) -> Result<(), OsError> {
-    if inner.chunks_away == 0 {
+    if inner.blocks_away == 0 {
         return Ok(());
     }
-    for chunk in chunks(run) {
-        let arena = arena_of(chunk.base());
-        while let Some(table) = arena.first_table_away(number(chunk)) {
-            let range = arena.table_range(table, chunk);
+    let mut at = run.base().align_down(block(os).get());
+    while at < run.end() {
+        let (arena, number) = (arena_of(at), number(os, at));
+        while let Some(table) = arena.first_table_away(number) {
+            let range = arena.table_range(table, AddrRange::at(at, block(os)));
             // SAFETY: O1: tables of this heap, changed under its lock.
             unsafe { os.used(range, range.bytes()) }?;
-            arena.set_table_away(number(chunk), table, false);
-            inner.chunks_away -= usize::from(arena.first_table_away(number(chunk)).is_none());
+            arena.set_table_away(number, table, false);
+            inner.blocks_away -= usize::from(arena.first_table_away(number).is_none());
         }
+        at = at + block(os);
     }
     Ok(())
 }
 
-/// Returns the tables of the chunk around `page` to the system, if the whole chunk has been.
-pub(super) fn put_away(inner: &mut Inner, os: &Os, page: Addr) {
-    let chunk = AddrRange::at(page.align_down(CHUNK_BYTES), Bytes::new(CHUNK_BYTES));
-    let Some(view) = inner.pages.chunk(page.chunk()) else { return };
-    let is_empty = view.scavenged.iter().all(|&word| word == u64::MAX);
-    let arena = arena_of(chunk.base());
-    let is_away = arena.first_table_away(number(chunk)).is_some();
-    let is_worth_it = os.zero_after_unused() && unit(os).get() == CHUNK_BYTES;
-    if !is_empty || is_away || !is_worth_it {
+/// Returns the tables of the blocks that `range`, a part of a chunk, touches to the system, as far as all
+/// of their pages have been.
+pub(super) fn put_away(inner: &mut Inner, os: &Os, range: AddrRange) {
+    if !os.zero_after_unused() || block(os).get() > CHUNK_BYTES {
         return;
     }
-    for table in ALL_TABLES {
-        let range = arena.table_range(table, chunk);
-        // SAFETY: O1: tables of this heap, changed under its lock. O2: all pages of the chunk are free, so
-        // nobody uses their lines, which are zero, and will be (H2).
-        unsafe { os.unused(range, range.bytes()) };
-        arena.set_table_away(number(chunk), table, true);
+    let Some(view) = inner.pages.chunk(range.base().chunk()) else { return };
+    let arena = arena_of(range.base());
+    let end = range.end().checked_align_up(block(os).get()).expect("memory of the heap");
+    let mut at = range.base().align_down(block(os).get());
+    while at < end {
+        // Neighbours go in one call for each table.
+        let base = at;
+        let goes = |at: Addr| {
+            let is_away = arena.first_table_away(number(os, at)).is_some();
+            at < end && !is_away && is_returned(&view, AddrRange::at(at, block(os)))
+        };
+        while goes(at) {
+            at = at + block(os);
+        }
+        let blocks = AddrRange::new(base, at);
+        if blocks.is_empty() {
+            at = at + block(os);
+            continue;
+        }
+        for table in ALL_TABLES {
+            let part = arena.table_range(table, blocks);
+            // SAFETY: O1: tables of this heap, changed under its lock. O2: all pages of the blocks are free,
+            // so nobody uses their lines, which are zero, and will be (H2).
+            unsafe { os.unused(part, part.bytes()) };
+        }
+        let first = number(os, base);
+        for number in first..first + blocks.bytes().get() / block(os).get() {
+            ALL_TABLES.into_iter().for_each(|table| arena.set_table_away(number, table, true));
+            inner.blocks_away += 1;
+        }
     }
-    inner.chunks_away += 1;
 }
 
 impl PageHeap {
-    /// Bytes of side tables that have gone back to the system with their chunks.
-    pub fn returned_tables(&self) -> Bytes {
+    /// Bytes of side tables that have gone back to the system with what they describe.
+    pub fn returned_tables(&self, os: &Os) -> Bytes {
         let away: usize = self.arenas().map(HeapArena::tables_away).sum();
-        Bytes::new(away * table_bytes_for(Bytes::new(CHUNK_BYTES)).get())
+        Bytes::new(away * os.page_size().get())
     }
 }
 
@@ -138,7 +164,8 @@ impl PageHeap {
 pub(super) unsafe fn release(os: &Os, arena: &HeapArena) {
     let part = table_bytes_for(unit(os)).get();
     let mapped = Bytes::new(arena.table_steps().div_ceil(2) * part);
-    let ready = Bytes::new((arena.table_steps() / 2 - arena.tables_away()) * part);
+    let away = Bytes::new(arena.tables_away() * os.page_size().get());
+    let ready = Bytes::new(arena.table_steps() / 2 * part) - away;
     // SAFETY: O1: the tables were reserved for this arena. O2: the caller's promise.
     unsafe { os.release(arena.tables(), Category::SideTables, mapped, ready) };
 }

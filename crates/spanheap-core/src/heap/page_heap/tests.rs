@@ -11,7 +11,6 @@ use crate::addr::ARENA_PAGES;
 use crate::heap::class::{ClassKey, ClassTable};
 use crate::heap::counters::Snapshot;
 use crate::os::SimOs;
-use crate::span::arena::table_bytes_for;
 use crate::span::size_class::SizeClass;
 use crate::span::{Counting, Layout, Table};
 use crate::tests::Random;
@@ -264,8 +263,8 @@ impl Bench {
                     words.iter().all(|word| word.load(Ordering::Relaxed) == 0)
                 };
                 let arena = self.heap.arenas().find(|a| a.base() == page.align_down(ARENA_BYTES));
-                let in_arena = page.bytes_since(page.align_down(ARENA_BYTES)).get() / CHUNK_BYTES;
-                let is_away = arena.expect("an arena").first_table_away(in_arena).is_some();
+                let number = tables::number(&self.os, page);
+                let is_away = arena.expect("an arena").first_table_away(number).is_some();
                 let is_clean = allocated || is_away || ALL_TABLES.into_iter().all(is_clear);
                 assert!(is_clean, "H2 at {page}");
                 page = page + PageCount::new(1);
@@ -275,8 +274,7 @@ impl Bench {
         // Every other category is ready as far as it is mapped, unless the system has refused something, or
         // a table is away.
         let accounts = self.os.accounting();
-        let away: usize = self.heap.arenas().map(HeapArena::tables_away).sum();
-        let away = table_bytes_for(Bytes::new(away * CHUNK_BYTES));
+        let away = self.heap.returned_tables(&self.os);
         let others = accounts.mapped_total() - accounts.mapped(Category::Heap) - away;
         assert_eq!(accounts.ready(), others + ready, "H1");
         if let Some(sim) = &self.sim {
@@ -284,23 +282,24 @@ impl Bench {
         }
     }
 
-    /// Tables are away for chunks that have been returned whole, and for no others.
+    /// Tables are away for blocks that have been returned whole, and for no others.
     fn check_tables_that_are_away(&self) {
         let inner = self.heap.inner.lock();
+        let block = tables::block(&self.os).get();
         let mut away = 0;
         for arena in self.heap.arenas() {
-            for chunk in 0..ARENA_BYTES / CHUNK_BYTES {
-                let base = arena.base() + Bytes::new(chunk * CHUNK_BYTES);
-                let count = ALL_TABLES.len() * usize::from(arena.first_table_away(chunk).is_some());
-                away += count;
-                if count > 0 {
-                    let view = inner.pages.chunk(base.chunk()).expect("grown");
-                    assert!(view.scavenged.iter().all(|&word| word == u64::MAX));
+            for number in 0..ARENA_BYTES / block {
+                if arena.first_table_away(number).is_some() {
+                    away += 1;
+                    let block =
+                        AddrRange::at(arena.base() + Bytes::new(number * block), Bytes::new(block));
+                    let view = inner.pages.chunk(block.base().chunk()).expect("grown");
+                    assert!(tables::is_returned(&view, block), "{block:?}");
                 }
             }
         }
-        let counted: usize = self.heap.arenas().map(HeapArena::tables_away).sum();
-        assert_eq!((counted, inner.chunks_away), (away, away / ALL_TABLES.len()));
+        let parts: usize = self.heap.arenas().map(HeapArena::tables_away).sum();
+        assert_eq!((parts, inner.blocks_away), (away * ALL_TABLES.len(), away));
     }
 
     fn counted(&self) -> Snapshot {
