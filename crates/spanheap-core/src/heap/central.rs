@@ -39,7 +39,7 @@ use crate::addr::{Addr, Bytes, PAGE_BYTES, PageCount};
 use crate::offheap::Persistent;
 use crate::os::{Os, OsError};
 use crate::span::lookup::{self, Asked, Lookup};
-use crate::span::{Backlog, Generation, OwnedSpan, Span, SpanSet, Taken, map};
+use crate::span::{Backlog, Generation, OwnedSpan, Room, Span, SpanSet, Taken, bits, map};
 use crate::sync::Alarm;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -516,8 +516,12 @@ impl Central {
                 self.pages.free_span(span);
                 return pages;
             }
-            Swept::Partial(span) => set.put(span, generation, true, &self.backlog),
-            Swept::Full(span) => set.put(span, generation, false, &self.backlog),
+            Swept::Partial(span) => {
+                let taken = bits::count(span.info(), generation.table());
+                let room = Room::beside(taken, span.info().slots);
+                set.put(span, generation, room, &self.backlog);
+            }
+            Swept::Full(span) => set.put(span, generation, Room::None, &self.backlog),
             Swept::Dropping => {}
         }
         PageCount::ZERO
@@ -555,7 +559,7 @@ impl Central {
 
     /// Puts a span that a mutator held back into its class.
     pub fn put_back(&self, class: &'static Class, span: OwnedSpan, has_room: bool) {
-        class.spans().put(span, self.generation(), has_room, &self.backlog);
+        class.spans().put(span, self.generation(), has_room.into(), &self.backlog);
     }
 
     /// The error for a request that was refused.

@@ -42,7 +42,7 @@ pub mod tracer;
 
 pub use arena::{Generation, HeapArena, Line, Table};
 pub use layout::{Counting, DropFn, InvalidType, Layout, Shape, TypeInfo};
-pub(crate) use set::{Backlog, SpanSet, Taken};
+pub(crate) use set::{Backlog, Room, SpanSet, Taken};
 pub use tracer::{EdgeSink, Reader, TraceFn, Tracer};
 
 use crate::addr::{Addr, AddrRange, Bytes, GRANULE_BYTES, PageCount, WORD_BYTES};

@@ -5,9 +5,13 @@
 //!
 //! | list | holds |
 //! |---|---|
-//! | partial | swept spans with a free slot |
-//! | full | swept spans without one |
+//! | partial | swept spans with a free slot, at least half full |
+//! | sparse | swept spans with more free slots than objects |
+//! | full | swept spans without a free slot |
 //! | unswept | spans of an older generation than the set's |
+//!
+//! Partial spans are allocated from before sparse ones: after a heap has shrunk, what is left of it lies
+//! scattered, and a sparse span that gets no new objects soon has none at all, and gives its pages back.
 //!
 //! When the heap's generation moves on, *every* span becomes unswept at once. Nobody walks the lists for
 //! that: each set compares its own generation at the next access, and joins two lists in constant
@@ -106,6 +110,35 @@ pub(crate) enum Taken {
     Unswept(OwnedSpan, Generation),
 }
 
+/// How many slots of a swept span are free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Room {
+    /// None.
+    None,
+    /// Some.
+    Some,
+    /// More than are taken.
+    Most,
+}
+
+impl Room {
+    /// The room in a swept span, of which `taken` slots hold objects.
+    pub(crate) fn beside(taken: usize, slots: usize) -> Room {
+        match taken {
+            n if n >= slots => Room::None,
+            n if 2 * n >= slots => Room::Some,
+            _ => Room::Most,
+        }
+    }
+}
+
+impl From<bool> for Room {
+    /// Some room, or none.
+    fn from(has_room: bool) -> Room {
+        if has_room { Room::Some } else { Room::None }
+    }
+}
+
 /// The spans of one class.
 pub(crate) struct SpanSet {
     lists: Lock<Lists>,
@@ -115,9 +148,10 @@ pub(crate) struct SpanSet {
 struct Lists {
     generation: Generation,
     partial: SpanList,
+    sparse: SpanList,
     full: SpanList,
     unswept: SpanList,
-    /// Pages of the spans in `partial` and `full`.
+    /// Pages of the spans in `partial`, `sparse` and `full`.
     swept_pages: usize,
 }
 
@@ -127,6 +161,7 @@ impl Lists {
         if generation.is_after(self.generation) {
             self.generation = generation;
             self.unswept.append(&mut self.partial);
+            self.unswept.append(&mut self.sparse);
             self.unswept.append(&mut self.full);
             backlog.add(core::mem::take(&mut self.swept_pages));
         }
@@ -159,7 +194,7 @@ impl SpanSet {
     pub(crate) fn take(&self, generation: Generation, backlog: &Backlog) -> Option<Taken> {
         let mut lists = self.lists.lock();
         lists.catch_up(generation, backlog);
-        if let Some(span) = lists.partial.pop() {
+        if let Some(span) = lists.partial.pop().or_else(|| lists.sparse.pop()) {
             span.span().home.store(ptr::null_mut(), Ordering::Relaxed);
             lists.swept_pages -= span.info().pages.get();
             return Some(Taken::Ready(span));
@@ -201,7 +236,7 @@ impl SpanSet {
         &'static self,
         span: OwnedSpan,
         generation: Generation,
-        has_room: bool,
+        room: Room,
         backlog: &Backlog,
     ) {
         let mut lists = self.lists.lock();
@@ -216,9 +251,10 @@ impl SpanSet {
             return;
         }
         lists.swept_pages += pages;
-        match has_room {
-            true => lists.partial.push(span),
-            false => lists.full.push(span),
+        match room {
+            Room::Some => lists.partial.push(span),
+            Room::Most => lists.sparse.push(span),
+            Room::None => lists.full.push(span),
         }
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! # Goals
 //! The *retained* memory is what spans use and what is free and not returned. The first goal follows the
-//! heap's own goal (it may grow to that anyway, and a tenth more); the second is 95 % of a memory limit.
+//! heap's own goal (it may grow to that anyway, and a little more); the second is 95 % of a memory limit.
 //!
 //! # Locking
 //! Pages are taken under the page heap's lock, returned to the system without it, and given back under it:

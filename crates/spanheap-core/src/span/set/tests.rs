@@ -18,7 +18,7 @@ enum Place {
     /// The test owns it: a cache, or the sweeper.
     Out,
     /// In a set, swept for this generation; the flag says whether it has room.
-    In { set: usize, generation: Generation, room: bool },
+    In { set: usize, generation: Generation, room: Room },
 }
 
 const SETS: usize = 3;
@@ -75,7 +75,7 @@ impl Bench {
     }
 
     fn is_ready_in(&self, place: Place, set: usize) -> bool {
-        matches!(place, Place::In { set: s, generation, room: true }
+        matches!(place, Place::In { set: s, generation, room: Room::Some | Room::Most }
             if s == set && generation == self.newest[set])
     }
 
@@ -105,7 +105,7 @@ impl Bench {
         set: usize,
         mut span: OwnedSpan,
         caller: Generation,
-        room: bool,
+        room: Room,
         sweep: bool,
     ) {
         if sweep {
@@ -124,6 +124,13 @@ impl Bench {
             Some(Taken::Ready(span)) => {
                 let place = self.leave(span);
                 assert!(self.is_ready_in(place, set), "given for allocation: {place:?}");
+                if matches!(place, Place::In { room: Room::Most, .. }) {
+                    let fuller = |&place: &Place| {
+                        matches!(place, Place::In { room: Room::Some, .. })
+                            && self.is_ready_in(place, set)
+                    };
+                    assert!(!self.places.iter().any(fuller), "fuller spans come first");
+                }
             }
             Some(Taken::Unswept(span, target)) => {
                 let ready = self.places.iter().any(|&place| self.is_ready_in(place, set));
@@ -215,7 +222,8 @@ fn run_sets(seed: u64, first: Generation) {
             _ if bench.out.is_empty() => bench.take(set, heap),
             _ => {
                 let span = bench.out.swap_remove(random.below(bench.out.len()));
-                let (room, sweep) = (random.one_in(2), random.one_in(2));
+                let room = [Room::None, Room::Some, Room::Most][random.below(3)];
+                let sweep = random.one_in(2);
                 bench.put(set, span, caller, room, sweep);
             }
         }
@@ -260,7 +268,7 @@ impl Owners {
         assert_eq!(self.held[index].swap(1, Ordering::Relaxed), 0, "{index} has two owners");
     }
 
-    fn put(&self, set: usize, span: OwnedSpan, room: bool) {
+    fn put(&self, set: usize, span: OwnedSpan, room: Room) {
         let index = span.info().class as usize;
         assert_eq!(self.held[index].swap(0, Ordering::Relaxed), 1, "{index} had no owner");
         self.sets[set].put(span, self.generation(), room, &self.backlog);
@@ -321,11 +329,11 @@ impl Owners {
                     let _recycled = span.retire();
                     span = self.records.make(index, generation);
                 }
-                self.put(random.below(SETS), span, random.one_in(2));
+                self.put(random.below(SETS), span, random.one_in(2).into());
             }
         }
         for span in kept {
-            self.put(random.below(SETS), span, true);
+            self.put(random.below(SETS), span, Room::Some);
         }
     }
 }
@@ -341,7 +349,7 @@ fn threads_that_take_and_steal_have_each_span_alone() {
         stolen: AtomicUsize::new(0),
     };
     for index in 0..SPANS {
-        owners.put(index % SETS, owners.records.make(index, Generation::FIRST), true);
+        owners.put(index % SETS, owners.records.make(index, Generation::FIRST), Room::Some);
     }
     std::thread::scope(|scope| {
         for thread in 0..4 {
