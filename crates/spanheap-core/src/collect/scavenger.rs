@@ -5,8 +5,8 @@
 //! - **steady**: 1 % of the processors, as Go does, for what is somewhat more than the goals
 //!   ([`crate::heap::scavenge_pace`]);
 //! - **hasty**: when a heap has shrunk for good, a hundredth of the processors would need minutes for
-//!   gigabytes. So if, half a second after the last cycle, a large part of the heap is still in excess of
-//!   the goal, the scavenger works in larger pieces and a quarter of the time of one processor (what the
+//!   gigabytes. So if a large part of the heap has been in excess of the goal for half a second, over however
+//!   many cycles, the scavenger works in larger pieces and a quarter of the time of one processor (what the
 //!   collector may use for marking) until the excess is small.
 //!
 //! Pages that were freed since the last cycle are busy pages to the steady scavenger: they may be wanted
@@ -46,6 +46,8 @@ pub(super) struct Scavenger {
     seen: Option<(Instant, u32)>,
     /// Whether that is long ago.
     is_over: bool,
+    /// Since when the excess has been large, over however many cycles.
+    large_since: Option<Instant>,
     hasty: bool,
 }
 
@@ -61,7 +63,14 @@ impl Scavenger {
     pub(super) fn new() -> Scavenger {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let pace = ScavengePace::new(processors);
-        Scavenger { pace, asleep: None, seen: None, is_over: false, hasty: false }
+        Scavenger {
+            pace,
+            asleep: None,
+            seen: None,
+            is_over: false,
+            large_since: None,
+            hasty: false,
+        }
     }
 
     /// Works for a while, if it is time to. The result is how long the thread may sleep; `None`: until
@@ -70,7 +79,8 @@ impl Scavenger {
         let central = collector.central();
         let excess = central.pages().excess(central.os());
         if excess < central.os().page_size() {
-            (self.asleep, self.seen, self.is_over, self.hasty) = (None, None, false, false);
+            (self.asleep, self.seen, self.large_since) = (None, None, None);
+            (self.is_over, self.hasty) = (false, false);
             return None;
         }
         let now = Instant::now();
@@ -114,8 +124,10 @@ impl Scavenger {
         if !self.is_over && now >= since + PATIENCE {
             self.is_over = true;
             pages.next_scavenge_generation();
-            self.hasty |= excess > SMALL_EXCESS.max(Bytes::new(pages.retained().get() / 8));
         }
+        let is_large = excess > SMALL_EXCESS.max(Bytes::new(pages.retained().get() / 8));
+        self.large_since = is_large.then(|| self.large_since.unwrap_or(now));
+        self.hasty |= self.large_since.is_some_and(|since| now >= since + PATIENCE);
         self.hasty &= excess > SMALL_EXCESS;
     }
 

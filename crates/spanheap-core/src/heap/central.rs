@@ -367,8 +367,11 @@ impl Central {
         let pages = bytes.max(Bytes::new(1)).checked_pages();
         let pages = pages.ok_or(Refused::TooLarge).map_err(refused)?;
         let align = Bytes::new(align);
-        self.keep_pace(pages.bytes(), PageCount::ZERO);
-        let attempt = || self.pages.alloc_manual(&self.os, &self.memory, local, pages, align);
+        self.keep_pace(pages.bytes(), pages);
+        let attempt = || {
+            self.reclaim(pages, align);
+            self.pages.alloc_manual(&self.os, &self.memory, local, pages, align)
+        };
         self.in_need(attempt).map_err(refused)
     }
 
@@ -415,12 +418,17 @@ impl Central {
         local: &LocalPages,
         request: &Request,
     ) -> Result<OwnedSpan, Refused> {
+        self.reclaim(request.pages, request.align);
+        self.pages.alloc_span(&self.os, &self.memory, local, class, request)
+    }
+
+    /// Sweeps dead spans, as long as there are any, until `pages` pages in a row are free.
+    fn reclaim(&self, pages: PageCount, align: Bytes) {
         // That many pages may have been freed and not lie in a row; then more are.
         while self.backlog.waiting() > PageCount::ZERO
-            && self.reclaimer.reclaim(request.pages, |record| self.sweep_found(record))
-            && !self.pages.fits(request)
+            && self.reclaimer.reclaim(pages, |record| self.sweep_found(record))
+            && !self.pages.fits(pages, align)
         {}
-        self.pages.alloc_span(&self.os, &self.memory, local, class, request)
     }
 
     /// What `attempt` returns, or what it returns when everything that waited has been swept. A refusal

@@ -233,9 +233,10 @@ impl PageHeap {
         Ok(span)
     }
 
-    /// Whether there are free pages for `request`, so that the heap need not grow for it.
-    pub fn fits(&self, request: &Request) -> bool {
-        self.inner.lock().pages.fits(request.pages, request.align)
+    /// Whether there are `pages` free pages in a row at a multiple of `align`, so that the heap need not
+    /// grow for them.
+    pub fn fits(&self, pages: PageCount, align: Bytes) -> bool {
+        self.inner.lock().pages.fits(pages, align)
     }
 
     /// Takes `n` pages, ready for use, and a span record.

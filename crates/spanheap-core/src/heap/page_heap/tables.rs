@@ -22,7 +22,7 @@
 
 use super::{Inner, PageHeap};
 use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, GRANULE_BYTES, PAGE_BYTES};
-use crate::os::{Category, Os, OsError};
+use crate::os::{Category, Os, OsError, asan};
 use crate::pages::ChunkView;
 use crate::span::arena::{ALL_TABLES, TABLES, table_bytes_for};
 use crate::span::{HeapArena, map};
@@ -140,6 +140,8 @@ pub(super) fn put_away(inner: &mut Inner, os: &Os, range: AddrRange) {
             // SAFETY: O1: tables of this heap, changed under its lock. O2: all pages of the blocks are free,
             // so nobody uses their lines, which are zero, and will be (H2).
             unsafe { os.unused(part, part.bytes()) };
+            // A lookup that came too late may still look at a line; it sees zeros, and does not believe them.
+            asan::permit_range(part);
         }
         let first = number(os, base);
         for number in first..first + blocks.bytes().get() / block(os).get() {
