@@ -11,17 +11,19 @@
 //! | [`os`] | memory from the system in four states, exactly accounted; a simulated system |
 //! | [`offheap`] | the manager's own records, outside the Rust allocator |
 //! | [`pages`] | page allocator: bitmaps under a summary tree, address-ordered first fit |
-//! | [`span`] | spans, layouts, side bitmaps, the arena map |
-//! | [`heap`] | page heap, classes, sweeping, span caches |
-//! | [`collect`] | phases and grace periods, marking, roots, the pacer |
+//! | [`span`] | spans, layouts, side bitmaps, records on objects, the arena map, from any address to its object |
+//! | [`heap`] | page heap, classes, sweeping, span caches, counters; which memory goes back to the system |
+//! | [`collect`] | phases and grace periods, marking, roots, the pacer, the background scavenger |
 //! | [`mutator`] | a thread's handle: entering, allocating, the write barrier; the heap as a value |
-//! | [`observe`] | statistics, a picture of all pages, and a walk over all spans to hold them to |
+//! | [`observe`] | statistics, a picture of all pages, where resident memory is, and a walk over all spans |
 //!
 //! # Life of an object
 //! 1. [`mutator::Mutator::alloc`] takes the next slot of a free run: compare, add.
 //! 2. The caller writes the value and publishes it.
 //! 3. A cycle reaches it from a root: its bit is set, its page queued, its words followed.
 //! 4. A cycle does not reach it: the sweep leaves its bit clear, and the slot belongs to a free run again.
+//! 5. When no slot of its span holds an object, the span's pages are free for any other, and if nobody wants
+//!    them, the scavenger returns them to the system.
 #![deny(unsafe_code)]
 
 pub mod addr;

@@ -176,10 +176,36 @@
 //! # }
 //! ```
 //!
-//! Pages that a cycle has emptied are used again by the heap; they are returned to the system when the heap
-//! is dropped. [`Heap::stats`] says what the heap holds, when the next cycle is due, and the longest time
-//! that any thread was held up, and why. [`Heap::picture`] shows what each page is used for, and
-//! [`Heap::explain_rss`] prints where the resident memory of the process is.
+//! Pages that a cycle has emptied are used again, and what the heap does not expect to need goes back to the
+//! system: between cycles, slowly if it is little and within seconds if it is much; also before a limit
+//! refuses anything. [`Heap::release_memory`] returns all of it at once, and
+//! [`HeapBuilder::return_memory`] switches the background off.
+//!
+//! [`Heap::stats`] says what the heap holds and its pages are used for, when the next cycle is due, and the
+//! longest time that any thread was held up, and why. [`Heap::explain_rss`] prints where the resident memory of
+//! the process is, [`Heap::picture`] shows what each page is used for, and [`Heap::features`] what the system
+//! offers.
+//!
+//! ```
+//! # use spanheap::{Gc, Heap, Root, Rootable};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let heap = Heap::builder().memory_limit(128 << 20).build()?;
+//! let image: Root<Rootable![[u32]]> = heap.enter(|mc| mc.root(mc.alloc_zeroed(4 << 20)));
+//! assert_eq!(heap.stats().heap_bytes, 16 << 20);
+//!
+//! drop(image);
+//! let _ = heap.release_memory(); // a cycle, and then everything that is free
+//! let stats = heap.stats();
+//! assert_eq!((stats.heap_bytes, stats.live_objects), (0, 0));
+//! assert_eq!(stats.allocated_bytes, stats.freed_bytes);
+//!
+//! println!("{}", heap.explain_rss()); // what is left, and for what
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Slices of zeros ([`Mutator::alloc_zeroed`], for [`Zeroable`] types) cost little where memory was never used, or
+//! was returned: only what may be dirty is cleared.
 //!
 //! # When something seems wrong
 //! Three settings make a heap check itself, at a price: [`HeapBuilder::checkmark`] verifies each cycle by a
@@ -193,7 +219,6 @@
 //! - Arenas that free a request's objects at once.
 //! - Several marking threads, and help from allocating threads: if they allocate faster than one thread
 //!   marks, the heap grows beyond its goal, up to its limit.
-//! - Returning pages to the system before the heap is dropped.
 //! - `Gc<dyn Trait>`, and heaps of one thread whose values need not be `Send` and `Sync`.
 //! - Other systems than Linux on 64-bit processors.
 

@@ -16,6 +16,7 @@
 //! | every file opens with an essay | `essay.rs` |
 //! | nothing unfinished, no paths of somebody's machine | `marks.rs` |
 //! | documents name files that exist | `paths.rs` |
+//! | the comparison with Go names tests that exist | `parity.rs` |
 //! | tables in documents that repeat what the code says | `tables.rs` |
 //! | the inventory of unsafe code is up to date | `inventory.rs` |
 
@@ -25,6 +26,7 @@ mod layers;
 mod lengths;
 mod manifests;
 mod marks;
+mod parity;
 mod paths;
 mod safety;
 mod tables;
@@ -70,7 +72,7 @@ pub(crate) fn check(root: &Path) -> io::Result<Vec<Finding>> {
 
 /// Applies every rule to a tree.
 fn check_tree(tree: &Tree) -> Vec<Finding> {
-    let rules: [fn(&Tree) -> Vec<Finding>; 10] = [
+    let rules: [fn(&Tree) -> Vec<Finding>; 11] = [
         tokens::check,
         essay::check,
         inventory::check,
@@ -78,6 +80,7 @@ fn check_tree(tree: &Tree) -> Vec<Finding> {
         lengths::check,
         manifests::check,
         marks::check,
+        parity::check,
         paths::check,
         safety::check,
         tables::check,

@@ -14,7 +14,7 @@
 //! | `manual` | spans that hold no objects |
 //! | `ready` | making pages ready for use |
 //! | `grow`, `tables` | new arenas and chunks; the memory of their side tables |
-//! | `scavenge` | giving memory back to the system |
+//! | `scavenge` | returning memory to the system |
 //! | `totals` | how many pages are in which state |
 //! | `walk`, `inspect` | walks over arenas, pages and spans; over pages under the lock |
 //!

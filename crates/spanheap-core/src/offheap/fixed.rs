@@ -1,8 +1,8 @@
 //! Records of one type that come and go.
 //!
-//! A free object keeps its contents: a recycled span descriptor must still know its sweep
-//! generation and its place in the list of all spans. So the free list does not run through the
-//! objects but through a link word in front of each:
+//! A free object keeps its contents: whoever still has a pointer to a span record that was recycled
+//! finds a record there, with an epoch that never goes back. So the free list does not run through
+//! the objects but through a link word in front of each:
 //!
 //! ```text
 //! chunk (16 KiB from Persistent):  | link | object | link | object | ...

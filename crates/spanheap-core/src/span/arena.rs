@@ -13,8 +13,10 @@
 //! The two mark tables swap their roles at the end of each cycle (see [`Generation`]); no bit is moved.
 //!
 //! # Invariants
-//! - A1. The tables are ready memory for every page that the page allocator has been grown by.
-//! - A2. The lines of a page that belongs to no span are zero in all tables.
+//! - A1. The tables are mapped for every page that the page allocator has been grown by. They are ready for
+//!   every page of a span, and for every page that a mutator has for itself. The tables of a chunk that was
+//!   returned to the system as a whole may be *away*: prepared, as the chunk is.
+//! - A2. The lines of a page that belongs to no span are zero in all tables, or away.
 //! - A3. Between cycles, the lines of a swept span are zero in every table but its allocation table and
 //!   the drops table. So marking starts from clean bits without clearing any.
 //! - A4. Only the first granule of an object has its bit set, in any table.
@@ -25,7 +27,10 @@
 //!
 //! # Safety
 //! This file turns table addresses into references; A1 is the caller's promise in
-//! [`HeapArena::line`], and it is kept by the page heap, which grows tables before pages.
+//! [`HeapArena::line`], and it is kept by the page heap, which grows tables before pages, and fetches what is
+//! away before it hands out a page. Whoever looks at a page that may be given up meanwhile (lookups, the
+//! reclaimer) may find its lines away: it reads zeros there, or anything, and believes nothing before it
+//! has seen that the span is still what it was.
 #![allow(unsafe_code)]
 
 use super::Span;
@@ -270,8 +275,8 @@ impl HeapArena {
     pub unsafe fn line(&self, table: Table, page: usize) -> &Line {
         debug_assert!(page < ARENA_PAGES);
         let line = self.tables.get() + table as usize * TABLE_BYTES + page * size_of::<Line>();
-        // SAFETY: by A1 the line is ready memory; it is aligned, it lives as long as the record, and
-        // everybody accesses it through atomics.
+        // SAFETY: by A1 the line is mapped memory, in which any value is a good one; it is aligned, it
+        // lives as long as the record, and everybody accesses it through atomics.
         unsafe { &*Addr::new(line).as_ptr::<Line>() }
     }
 

@@ -10,7 +10,7 @@
 //! the slot size alone; [`START_BITS`] has them for each class, and a run is a mask of them.
 //!
 //! # Safety
-//! Everything here is about a span that the caller owns, whose pages are grown by A1; each word is
+//! Everything here is about a span that the caller owns, whose lines are ready by A1; each word is
 //! accessed atomically.
 #![allow(unsafe_code)]
 

@@ -20,7 +20,8 @@
 //! (M3). Our own arena records live as long as the heap. Span records are recycled but stay records (P3);
 //! what is read of them is atomic (P4) and is used only if the record's epoch has not moved meanwhile; so
 //! the slot that is computed is one that the span had at some moment of the call. Its side tables have
-//! been there since its pages were grown (A1).
+//! been mapped since its pages were grown (A1); if they have gone away meanwhile, the span has gone before,
+//! and its record says so.
 //!
 //! # The order
 //! [`Span::init`] makes the epoch odd, writes the plate and the generation, stores the state with release

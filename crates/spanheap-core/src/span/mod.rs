@@ -1,4 +1,4 @@
-//! Spans: runs of pages that hold objects of one class.
+//! Spans: runs of pages that hold objects of one class, or memory that somebody manages by hand.
 //!
 //! A span record says where the pages are, how they are cut into slots, where the pointers of a slot lie
 //! and whether values have to be dropped. Nothing of that lies inside the span's own memory. What
@@ -8,6 +8,8 @@
 //!   free pages --init--> in use --(swept empty)--> free pages
 //!   in use: exactly one owner at a time:
 //!      a list of its class (partial | full | unswept) . a mutator's cache . the sweeper . the drop queue
+//!
+//!   free pages --init_manual--> manual, owned by whoever asked for it --> free pages
 //! ```
 //!
 //! **Ownership is a value**: whoever holds an [`OwnedSpan`] may allocate from the span, sweep it or free

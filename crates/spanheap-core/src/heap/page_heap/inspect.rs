@@ -6,11 +6,10 @@
 //! # Safety
 //! Reading the description of a span that the page map names is sound under the lock, although its
 //! owner may be giving the span up at this moment:
-//! - I1. A span leaves the page map before its record goes back to the pool, and that happens under
-//!   the
-//!   lock. A record is taken from the pool under the lock, and written before it enters the page map.
-//!   So what the map names under the lock has been written, and is not written again before the lock
-//!   is free.
+//! - I1. A span leaves the page map before its record goes back to the pool, which happens under the
+//!   lock. A record is taken from the pool under the lock, perhaps to be kept by a mutator for a while,
+//!   and is described before it enters the page map. So what the map names under the lock has been
+//!   described, and is not described anew before the lock is free.
 #![allow(unsafe_code)]
 
 use super::PageHeap;

@@ -5,8 +5,8 @@
 //!
 //! | who | when | how much | forced |
 //! |---|---|---|---|
-//! | the collector's thread, at the pace of [`crate::heap::scavenge_pace`] | between cycles | down to the goals | no |
-//! | an allocation that made the heap grow | after it has its pages | what the growth is over the goal | no |
+//! | the collector's thread, at a steady pace ([`crate::heap::scavenge_pace`]) or in haste | between cycles | down to the goals | no |
+//! | an allocation for which memory was made ready | after it has its pages | as much, but no more than is over the first goal | no |
 //! | an allocation that meets the memory limit | before it is refused | what is missing | yes |
 //! | `release_memory()` | on request | everything | yes |
 //!

@@ -17,7 +17,7 @@
 //! All of this happens under the page heap's lock.
 //!
 //! # Safety
-//! Nobody uses the lines of a page that belongs to no span (A1, A2).
+//! Nobody relies on the lines of a page that belongs to no span, and they stay mapped (A1, A2).
 #![allow(unsafe_code)]
 
 use super::{Inner, PageHeap};

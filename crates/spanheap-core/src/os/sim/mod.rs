@@ -12,7 +12,7 @@
 //!   make more bytes Ready than a budget allows. With [`SimOs::calls`] a test runs a scenario once,
 //!   counts, and then runs it again for every n.
 //!
-//! Pages may have any size from 4 KiB. Backing memory comes from the Rust allocator, zeroed and
+//! Pages may have any size that the manager can work with (`os/limits.rs`). Backing memory comes from the Rust allocator, zeroed and
 //! over-allocated, so that large reservations cost nothing until they are touched.
 //!
 //! # What it cannot do
