@@ -459,7 +459,7 @@ impl Os {
             return;
         }
         let unit = if wanted { self.huge_page_size().get().max(1) } else { 1 };
-        let range = whole_units_in(range, unit);
+        let range = range.whole_units(unit);
         if !range.is_empty() {
             dispatch!(self, hint_huge(range, wanted));
         }
@@ -474,7 +474,7 @@ impl Os {
         if self.is_nothing(range) || unit == 0 {
             return;
         }
-        let range = whole_units_in(range, unit);
+        let range = range.whole_units(unit);
         if !range.is_empty() {
             dispatch!(self, collapse(range));
         }
@@ -522,13 +522,6 @@ impl Os {
         assert!(whole, "{range:?} does not consist of whole pages of {}", self.page_size);
         range.is_empty()
     }
-}
-
-/// What lies in a range of multiples of `unit`, a power of two.
-fn whole_units_in(range: AddrRange, unit: usize) -> AddrRange {
-    let end = range.end().align_down(unit);
-    let base = range.base().checked_align_up(unit).unwrap_or(end);
-    AddrRange::new(base.min(end), end)
 }
 
 /// Whether memory lies below every address that the manager's tables cannot describe. Linux hands

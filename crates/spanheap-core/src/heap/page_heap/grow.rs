@@ -124,7 +124,7 @@ impl PageHeap {
         }
         asan::forbid_range(part);
         inner.pages.grow(os, part)?;
-        let pages = PageCount::new(part.bytes().get() / PAGE_BYTES);
+        let pages = part.bytes().whole_pages();
         if whole_chunks {
             inner.pages.clear_scavenged(part.base(), pages);
         }

@@ -94,7 +94,7 @@ impl PageHeap {
         }
         // SAFETY: the caller's promise.
         unsafe { os.unused(range, ready) };
-        let pages = PageCount::new(ready.get() / PAGE_BYTES);
+        let pages = ready.whole_pages();
         self.totals.shift(MemoryState::Free, MemoryState::Returned, pages);
     }
 
