@@ -2,8 +2,7 @@
 //!
 //! One process-wide flat table with an entry for every 64 MiB of user address space: 2^21 times two words,
 //! 32 MiB of zero pages of which a program touches as many as it has heaps. A lookup is a shift and a
-//! load. This is all that heaps share, and the only static that changes
-//! but for the counter from which [`Os`](crate::os::Os) values have their numbers.
+//! load. This is the only thing that heaps share, and the only static of the crate that ever changes.
 //!
 //! An entry is the arena's record and, beside it, the number of the heap that owns the arena. The number
 //! is there because whoever asks about *any* address may meet the arena of a heap that is dropped just

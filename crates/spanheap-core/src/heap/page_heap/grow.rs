@@ -124,7 +124,7 @@ impl PageHeap {
         }
         asan::forbid_range(part);
         inner.pages.grow(os, part)?;
-        let pages = part.bytes().whole_pages();
+        let pages = PageCount::new(part.bytes().get() / PAGE_BYTES);
         if whole_chunks {
             inner.pages.clear_scavenged(part.base(), pages);
         }
