@@ -187,18 +187,10 @@ impl Driver {
         assert_eq!(self.os.features().splits, 2 * self.count_splits(), "mappings that are split");
         assert_eq!(open + closed, owned.iter().map(|range| range.bytes()).sum());
         assert!(counted.leaked() == Bytes::ZERO);
-        let resident: usize = owned.iter().map(|&range| resident_bytes(range, self.page)).sum();
+        let resident: usize =
+            owned.iter().map(|&range| mappings::resident_bytes(&self.os, range)).sum();
         assert!(!memory || resident <= counted.ready().get(), "{resident} bytes in memory");
     }
-}
-
-fn resident_bytes(range: AddrRange, page: usize) -> usize {
-    let mut pages = vec![0u8; range.bytes().get() / page];
-    // SAFETY: the vector has one byte for each page of the range, which is mapped.
-    let status =
-        unsafe { libc::mincore(range.base().as_ptr(), range.bytes().get(), pages.as_mut_ptr()) };
-    assert_eq!(status, 0);
-    pages.iter().filter(|&&flags| flags & 1 != 0).count() * page
 }
 
 fn run(name: &str, options: &NativeBuilder, markers: bool) {
