@@ -47,15 +47,15 @@ impl PageHeap {
     /// Returns free pages to the system, at least `bytes` of them or all that there are. The result is how
     /// many bytes: at most the rest of a huge page more than was asked for.
     pub fn scavenge(&self, os: &Os, bytes: Bytes, force: Force) -> Bytes {
-        let mut released = Bytes::ZERO;
-        while released < bytes {
-            let piece = (bytes - released).min(PIECE);
+        let mut returned = Bytes::ZERO;
+        while returned < bytes {
+            let piece = (bytes - returned).min(PIECE);
             match self.scavenge_one(os, piece, force) {
                 Bytes::ZERO => break,
-                some => released += some,
+                some => returned += some,
             }
         }
-        released
+        returned
     }
 
     /// Returns all free pages to the system: those that earlier searches have given up as well.
