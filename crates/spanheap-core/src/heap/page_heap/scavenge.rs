@@ -8,7 +8,7 @@
 //! | the collector's thread, at the pace of [`crate::heap::scavenge_pace`] | between cycles | down to the goals | no |
 //! | an allocation that made the heap grow | after it has its pages | what the growth is over the goal | no |
 //! | an allocation that meets the memory limit | before it is refused | what is missing | yes |
-//! | `release_memory()` | on request | everything | yes |
+//! | `return_memory()` | on request | everything | yes |
 //!
 //! "Forced" takes dense chunks, too, and those that have been busy lately.
 //!
