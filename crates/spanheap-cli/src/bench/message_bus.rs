@@ -82,9 +82,11 @@ fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
     Ok(Outcome { checksum, latency: Some(latency) })
 }
 
+type BusRoot = Root<Rootable![Bus<'_>]>;
+
 /// One bus: all its pushes, and its part of the checksum.
 fn drive(heap: &Heap, window: usize, messages: u64, size: usize) -> Result<(u64, Histogram)> {
-    let bus = heap.enter(|mc| -> Result<Root<Rootable![Bus<'_>]>> {
+    let bus = heap.enter(|mc| -> Result<BusRoot> {
         let slots = (0..window).map(|_| GcCell::new(None));
         let ring = mc.try_alloc_slice(slots)?;
         Ok(mc.root(mc.try_alloc(Bus { ring })?))
