@@ -1,13 +1,14 @@
 //! [`Failure`]: why the program cannot go on, in one line for a person.
 //!
 //! There is one type with a text, and one thing that a caller may act on: whether the heap had no room,
-//! since that can be another matter after a collection. What comes from outside (a file name, a parser's message) may contain line breaks; they are made
-//! visible, because scripts rely on one error being one line.
+//! since that can be another matter after a collection. What comes from outside (a file name, a parser's
+//! message) may contain line breaks; they are made visible, because scripts rely on one error being one
+//! line.
 
 use std::any::Any;
 use std::fmt;
 
-use spanheap::OutOfMemory;
+use spanheap::{BuildError, OutOfMemory};
 
 /// One line that says what went wrong, and where.
 #[derive(Clone, Debug)]
@@ -44,6 +45,19 @@ impl Failure {
             .or_else(|| payload.downcast_ref::<&str>().copied())
             .unwrap_or("no message");
         Failure::new(format!("stopped: {text}"))
+    }
+}
+
+/// Whatever it was that the heap should have grown for.
+impl From<OutOfMemory> for Failure {
+    fn from(error: OutOfMemory) -> Failure {
+        Failure::exhausted("the heap cannot grow", &error)
+    }
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Failure {
+        Failure::new(error.to_string())
     }
 }
 

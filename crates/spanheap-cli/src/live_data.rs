@@ -70,7 +70,7 @@ impl LiveData {
     /// Adds a segment.
     pub(crate) fn add_segment(&mut self) -> Result<()> {
         let LiveData { heap, random, pattern, made, .. } = self;
-        let segment = heap.enter(|mc| {
+        let segment = heap.enter(|mc| -> Result<Segment> {
             let slots = mc.try_alloc_slice((0..SLOTS).map(|_| Slot::new(None)))?;
             let mut bytes = 0;
             for slot in slots.iter() {
@@ -80,8 +80,7 @@ impl LiveData {
                 slot.set(mc, Some(item));
             }
             Ok(Segment { slots: mc.root(slots), bytes })
-        });
-        let segment = segment.map_err(|error: OutOfMemory| exhausted(&error))?;
+        })?;
         self.bytes += segment.bytes;
         self.segments.push(segment);
         Ok(())
@@ -126,7 +125,7 @@ impl LiveData {
                 let segment = random.below(segments.len());
                 let segment = &mut segments[segment];
                 let slot = &segment.slots.get(mc)[random.below(SLOTS)];
-                let new = item(mc, pattern, random, *made).map_err(|error| exhausted(&error))?;
+                let new = item(mc, pattern, random, *made)?;
                 *made += 1;
                 let old = slot.swap(mc, Some(new));
                 let lost = old.map_or(Ok(0), |old| check(old, pattern).map(|()| weight(old)))?;
@@ -156,7 +155,7 @@ impl LiveData {
     pub(crate) fn verify(&self) -> Result<u64> {
         let mut count = 0;
         for segment in &self.segments {
-            self.heap.enter(|mc| {
+            self.heap.enter(|mc| -> Result<()> {
                 for item in segment.slots.get(mc).iter().filter_map(GcCell::get) {
                     check(item, &self.pattern)?;
                     count += 1;
@@ -203,10 +202,6 @@ fn payload_bytes(random: &mut Random) -> usize {
         _ => (32 << 10, MAX_PAYLOAD),
     };
     low + random.below(high - low)
-}
-
-fn exhausted(error: &OutOfMemory) -> Failure {
-    Failure::exhausted("the heap cannot grow", error)
 }
 
 #[cfg(test)]

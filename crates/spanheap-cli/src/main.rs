@@ -15,10 +15,10 @@ mod demo;
 mod failure;
 mod live_data;
 mod map;
+mod options;
 mod output;
 mod process;
 mod random;
-mod size;
 
 use std::process::ExitCode;
 

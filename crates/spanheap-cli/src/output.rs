@@ -7,6 +7,8 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use serde::Serialize;
+
 use crate::failure::{Failure, Result};
 
 /// Writes `text` and a line end to standard output.
@@ -17,6 +19,12 @@ pub(crate) fn line(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// A result as one line of JSON.
+pub(crate) fn json(result: &impl Serialize) -> Result<String> {
+    serde_json::to_string(result)
+        .map_err(|error| Failure::new(format!("the result cannot be written: {error}")))
 }
 
 /// Writes `text` and a line end to standard error.

@@ -266,6 +266,12 @@ impl Bytes {
         }
     }
 
+    /// How many whole pages that is: what does not fill a page does not count.
+    #[inline]
+    pub const fn whole_pages(self) -> PageCount {
+        PageCount(self.0 >> PAGE_SHIFT)
+    }
+
     /// Rounds up to a multiple of `align`, a power of two. `None` on overflow.
     #[inline]
     pub const fn checked_align_up(self, align: usize) -> Option<Bytes> {
@@ -365,6 +371,15 @@ block_index! {
     /// The number of a page: address / 8 KiB.
     PageIndex, PAGE_SHIFT
 }
+
+impl PageIndex {
+    /// The chunk that the page lies in.
+    #[inline]
+    pub const fn chunk(self) -> ChunkIndex {
+        ChunkIndex(self.0 >> CHUNK_PAGES_SHIFT)
+    }
+}
+
 block_index! {
     /// The number of a page-allocator chunk: address / 4 MiB.
     ChunkIndex, CHUNK_SHIFT
@@ -386,6 +401,7 @@ mod tests {
         assert_eq!(addr.arena().base(), Addr::new(0xc0_0000_0000 + 3 * ARENA_BYTES));
         assert_eq!(addr.page().base(), addr.align_down(PAGE_BYTES));
         assert!(addr.chunk().base() <= addr && addr < addr.chunk().offset(1).base());
+        assert_eq!(addr.page().chunk(), addr.chunk());
     }
 
     #[test]
@@ -393,6 +409,8 @@ mod tests {
         assert_eq!(Bytes::new(usize::MAX).checked_pages(), None);
         assert_eq!(Bytes::new(0).checked_pages(), Some(PageCount::ZERO));
         assert_eq!(Bytes::new(1).checked_pages(), Some(PageCount::new(1)));
+        assert_eq!(Bytes::new(PAGE_BYTES - 1).whole_pages(), PageCount::ZERO);
+        assert_eq!(Bytes::new(2 * PAGE_BYTES + 1).whole_pages(), PageCount::new(2));
         assert_eq!(Addr::new(usize::MAX).checked_align_up(16), None);
         assert_eq!(Addr::new(17).checked_align_up(16), Some(Addr::new(32)));
     }

@@ -17,6 +17,17 @@
 //! | [`mutator`] | a thread's handle: entering, allocating, the write barrier; the heap as a value |
 //! | [`observe`] | statistics, a picture of all pages, where resident memory is, and a walk over all spans |
 //!
+//! # What is public
+//! The runtime API: [`mutator`], the descriptions of types in [`span`], [`collect::Options`] and roots,
+//! [`observe`]; the system layer [`os`], with the quantities of [`addr`]; and [`sync::RawLock`], for locks that
+//! lie in objects.
+//!
+//! The rest is public for the tests alone that hold it against Go's data or a twin: [`bitmap`], [`offheap`],
+//! [`pages`], the other names of [`sync`], and of [`heap`] the modules
+//! [`scavenge_pace`](heap::scavenge_pace) and [`pi_controller`](heap::pi_controller). Nothing that a program
+//! does with these touches a heap. [`heap::specials`] and [`span::specials`] wait for the API that will use
+//! them: finalizers, cleanups and weak pointers.
+//!
 //! # Life of an object
 //! 1. [`mutator::Mutator::alloc`] takes the next slot of a free run: compare, add.
 //! 2. The caller writes the value and publishes it.

@@ -8,6 +8,9 @@
 //! # Safety
 //! The programs keep U1 to U5 of the runtime API; drop functions do not look at the values.
 
+mod random;
+
+use random::Random;
 use spanheap_core::addr::Bytes;
 use spanheap_core::collect::{Options, Policy};
 use spanheap_core::mutator::{Heap, Mutator};
@@ -56,15 +59,6 @@ static SMALL: TypeInfo = TypeInfo::new(|| "small", 4, 4, Shape::NoScan, trace_no
 
 static PLAIN: [&TypeInfo; 5] = [&PAIR, &TRIPLE, &TABLE, &OPAQUE, &LARGE];
 static ALL: [&TypeInfo; 8] = [&PAIR, &TRIPLE, &TABLE, &OPAQUE, &LARGE, &NODE, &BLOB, &LARGE_NODE];
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.0 >> 33) % n as u64) as usize
-    }
-}
 
 /// Allocates one object and holds it. A closure is open.
 fn make(mutator: &Mutator, ty: &'static TypeInfo) -> Held {

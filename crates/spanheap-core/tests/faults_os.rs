@@ -11,7 +11,7 @@
 
 mod kernel;
 
-use kernel::mappings::Burnt;
+use kernel::mappings::{self, Burnt};
 use kernel::sandbox::{Rule, refuse};
 use kernel::{Probe, child, sandbox};
 use spanheap_core::addr::{Addr, AddrRange, Bytes};
@@ -418,26 +418,17 @@ fn fault_11_huge_pages_always_and_never() {
                 fill(AddrRange::at(base + Bytes::new(i * huge), Bytes::new(8)), 1);
             }
             os.collapse(half);
-            let resident = resident_bytes(&os, range);
+            let resident = mappings::resident_bytes(&os, range);
             assert!(resident <= os.accounting().ready().get(), "{resident}, never: {never}");
             assert!(resident >= 4 * os.page_size().get());
             unused(&os, half);
-            assert_eq!(resident_bytes(&os, range), 0);
+            assert_eq!(mappings::resident_bytes(&os, range), 0);
             used(&os, half);
             assert!(holds_only(half, 0));
             release(&os, AddrRange::new(half.end(), range.end()), Bytes::ZERO);
             release(&os, half, half.bytes());
         }
     });
-}
-
-fn resident_bytes(os: &Os, range: AddrRange) -> usize {
-    let mut pages = vec![0u8; range.bytes().get() / os.page_size().get()];
-    // SAFETY: the vector has one byte for each page of the range, which is mapped.
-    let status =
-        unsafe { libc::mincore(range.base().as_ptr(), range.bytes().get(), pages.as_mut_ptr()) };
-    assert_eq!(status, 0);
-    pages.iter().filter(|&&flags| flags & 1 != 0).count() * os.page_size().get()
 }
 
 /// A mapping of a file that is empty: the first touch is a bus error.

@@ -9,6 +9,9 @@
 //! published, and are used inside closures only.
 #![allow(unsafe_code)]
 
+mod random;
+
+use random::Random;
 use spanheap_core::addr::{Addr, Bytes};
 use spanheap_core::collect::Options;
 use spanheap_core::collect::roots::RootRecord;
@@ -36,15 +39,6 @@ static TYPES: [TypeInfo; 6] = [
     bytes(50_000),
     TypeInfo::new(|| "dropped", 64, 8, Shape::NoScan, trace_nothing, Some(drop_nothing)),
 ];
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.0 >> 33) % n as u64) as usize
-    }
-}
 
 fn heap() -> Heap {
     let options = Options { continuously: true, poison: true, ..Options::default() };

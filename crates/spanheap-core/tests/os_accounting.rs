@@ -14,8 +14,10 @@
 //! Writes to pages that the test has made Ready, and asks the kernel about them.
 
 mod kernel;
+mod random;
 
 use kernel::mappings;
+use random::Random;
 use spanheap_core::addr::{Addr, AddrRange, Bytes};
 use spanheap_core::os::{Category, Guarding, NativeBuilder, Os};
 
@@ -40,7 +42,7 @@ struct Driver {
     os: Os,
     page: usize,
     regions: Vec<Region>,
-    random: u64,
+    random: Random,
     /// Whether markers are what guarding is done with.
     markers: bool,
 }
@@ -49,13 +51,11 @@ impl Driver {
     fn new(options: &NativeBuilder, markers: bool, seed: u64) -> Driver {
         let os = Os::native_with(options);
         let page = os.page_size().get();
-        Driver { os, page, regions: Vec::new(), random: seed, markers }
+        Driver { os, page, regions: Vec::new(), random: Random(seed), markers }
     }
 
     fn below(&mut self, n: usize) -> usize {
-        let step = self.random.wrapping_mul(0x5851_f42d_4c95_7f2d);
-        self.random = step.wrapping_add(0x1405_7b7e_f767_814f);
-        (self.random >> 33) as usize % n
+        self.random.below(n)
     }
 
     fn range(&self, region: usize, first: usize, count: usize) -> AddrRange {
@@ -187,18 +187,10 @@ impl Driver {
         assert_eq!(self.os.features().splits, 2 * self.count_splits(), "mappings that are split");
         assert_eq!(open + closed, owned.iter().map(|range| range.bytes()).sum());
         assert!(counted.leaked() == Bytes::ZERO);
-        let resident: usize = owned.iter().map(|&range| resident_bytes(range, self.page)).sum();
+        let resident: usize =
+            owned.iter().map(|&range| mappings::resident_bytes(&self.os, range)).sum();
         assert!(!memory || resident <= counted.ready().get(), "{resident} bytes in memory");
     }
-}
-
-fn resident_bytes(range: AddrRange, page: usize) -> usize {
-    let mut pages = vec![0u8; range.bytes().get() / page];
-    // SAFETY: the vector has one byte for each page of the range, which is mapped.
-    let status =
-        unsafe { libc::mincore(range.base().as_ptr(), range.bytes().get(), pages.as_mut_ptr()) };
-    assert_eq!(status, 0);
-    pages.iter().filter(|&&flags| flags & 1 != 0).count() * page
 }
 
 fn run(name: &str, options: &NativeBuilder, markers: bool) {

@@ -7,58 +7,13 @@
 //! # Safety
 //! The programs keep U1 to U5 of the runtime API.
 
+mod objects;
+
+use objects::{BLOCK, Held, LARGE, MIB, fill, heap_on, thin_out};
 use spanheap_core::addr::Bytes;
-use spanheap_core::collect::roots::RootRecord;
-use spanheap_core::collect::{Options, Policy};
-use spanheap_core::mutator::{Heap, Mutator};
+use spanheap_core::mutator::Heap;
 use spanheap_core::observe::{MemoryState, Rss, Stats};
 use spanheap_core::os::Os;
-use spanheap_core::span::{Shape, Tracer, TypeInfo};
-use std::sync::Arc;
-
-const MIB: usize = 1 << 20;
-
-unsafe fn trace_nothing(_: *const u8, _: usize, _: &mut Tracer<'_>) {}
-
-static BLOCK: TypeInfo = TypeInfo::new(|| "block", 1024, 8, Shape::NoScan, trace_nothing, None);
-static LARGE: TypeInfo = TypeInfo::new(|| "large", MIB, 8, Shape::NoScan, trace_nothing, None);
-/// Allocates one object, fills it, and holds it. A closure is open.
-fn make(mutator: &Mutator, ty: &'static TypeInfo) -> Arc<RootRecord> {
-    // SAFETY: a closure is open.
-    let slot = unsafe { mutator.alloc(ty) }.expect("memory");
-    // SAFETY: the slot is ours and so large.
-    unsafe { slot.as_ptr().write_bytes(0x5a, ty.size) };
-    // SAFETY: it is initialised.
-    unsafe { mutator.publish(slot) };
-    // SAFETY: the closure holds it.
-    unsafe { mutator.root(slot) }
-}
-
-/// So many objects, in one closure, by a mutator that leaves no runs open.
-fn fill(heap: &Heap, ty: &'static TypeInfo, objects: usize) -> Vec<Arc<RootRecord>> {
-    let mutator = heap.attach();
-    mutator.enter();
-    let made = (0..objects).map(|_| make(&mutator, ty)).collect();
-    mutator.leave();
-    made
-}
-
-/// Cycles begin on request only.
-fn heap_on(os: Os) -> Heap {
-    let policy = Policy { percent: None, limit: None };
-    Heap::new(os, Options { policy, ..Options::default() }).expect("memory")
-}
-
-/// Keeps every third object, scattered.
-fn thin_out(objects: &mut Vec<Arc<RootRecord>>) {
-    let mut random = 0x1234_5678_9abc_def1u64;
-    objects.retain(|_| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        random % 3 == 0
-    });
-}
 
 #[track_caller]
 fn near(what: &str, found: Bytes, expected: usize, tolerance: usize) {
@@ -95,7 +50,7 @@ fn the_parts_add_up_and_each_is_what_the_test_knows_it_to_be() {
     const BLOCKS: usize = 44 << 10;
     const LARGES: usize = 20;
     // The roots are the test's own memory, and there before the heap is.
-    let mut blocks: Vec<Arc<RootRecord>> = Vec::with_capacity(BLOCKS);
+    let mut blocks: Vec<Held> = Vec::with_capacity(BLOCKS);
     let warm = heap_on(Os::native());
     drop(fill(&warm, &BLOCK, BLOCKS));
     drop(warm);

@@ -10,6 +10,9 @@
 //! before they are published, and fields change through the barrier.
 #![allow(unsafe_code)]
 
+mod random;
+
+use random::Random;
 use spanheap_core::addr::{Addr, Bytes};
 use spanheap_core::collect::roots::RootRecord;
 use spanheap_core::collect::{Options, Policy};
@@ -73,15 +76,6 @@ static ENTRY: TypeInfo = TypeInfo::new(
     trace_nothing,
     Some(drop_entries),
 );
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.0 >> 33) % n as u64) as usize
-    }
-}
 
 /// What a thread expects a cell to be.
 #[derive(Clone, Copy)]

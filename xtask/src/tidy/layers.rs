@@ -17,9 +17,9 @@ use std::collections::BTreeSet;
 pub(super) const CORE: &str = "crates/spanheap-core/src/";
 
 /// The layers, bottom up: a module uses the ones before it.
-pub(super) const LAYERS: [&str; 15] = [
-    "fatal", "addr", "error", "bitmap", "sync", "os", "offheap", "pages", "span", "heap",
-    "collect", "mutator", "arena", "observe", "api",
+pub(super) const LAYERS: [&str; 12] = [
+    "fatal", "addr", "bitmap", "sync", "os", "offheap", "pages", "span", "heap", "collect",
+    "mutator", "observe",
 ];
 
 /// A module by the names on the way to it from the root, which itself is the empty path.

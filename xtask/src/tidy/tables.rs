@@ -5,10 +5,13 @@
 //! its original: the variants of `Rank`, in the order of their declaration, and the table of rule
 //! `layer`, as far as its modules exist.
 //!
+//! An essay that says which file is what (a table whose header begins with `file` or `module`) names each
+//! module that its file declares, and no other; tests need no row, and the file itself may have one.
+//!
 //! A table is known by the first word of its header. The names are the backticked words of its first
 //! column, row by row.
 
-use super::layers::{CORE, LAYERS};
+use super::layers::{CORE, LAYERS, test_item};
 use super::tokens::{Kind, Token};
 use super::{Finding, Source, Tree};
 
@@ -34,7 +37,50 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
             findings.extend(compare(root, &head, "layer", &layers));
         }
     }
+    findings.extend(tree.rust().flat_map(check_files));
     findings
+}
+
+/// Findings if the essay's table of files differs from the modules that the file declares.
+fn check_files(source: &Source) -> Vec<Finding> {
+    let declared = modules(source.tokens());
+    if declared.is_empty() {
+        return Vec::new();
+    }
+    let head = source.head().join("\n");
+    let tables = ["file", "module"].map(|header| first_column(&head, header));
+    let Some((line, listed)) = tables.into_iter().find(|(_, listed)| !listed.is_empty()) else {
+        return Vec::new();
+    };
+    let own = source.path.rsplit('/').next().and_then(|name| name.strip_suffix(".rs"));
+    let finding = |message| Finding { path: source.path.clone(), line, rule: "table", message };
+    let missing = declared.iter().filter(|name| !listed.contains(name));
+    let missing = missing.map(|name| format!("the table of files has no row for `{name}`"));
+    let known = |name: &str| declared.contains(&name) || Some(name) == own;
+    let unknown = listed.iter().filter(|name| !known(name));
+    let unknown =
+        unknown.map(|name| format!("the table of files names `{name}`, which is no module"));
+    missing.chain(unknown).map(finding).collect()
+}
+
+/// The names of the modules that are declared and have files of their own, tests left out.
+fn modules(tokens: &[Token]) -> Vec<&str> {
+    let mut names = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        if let Some(length) = test_item(&tokens[at..]) {
+            at += length;
+            continue;
+        }
+        if let [keyword, name, end, ..] = &tokens[at..]
+            && keyword.is_ident("mod")
+            && end.is_punct(';')
+        {
+            names.extend(name.ident());
+        }
+        at += 1;
+    }
+    names
 }
 
 fn has_module(tree: &Tree, layer: &str) -> bool {
@@ -124,6 +170,25 @@ mod tests {
             [format!("{DOCUMENT}:1: the table of each `layer` lists [addr], the code [addr sync]")]
         );
         assert_eq!(findings(RANKS_TABLE, "").len(), 1);
+    }
+
+    #[test]
+    fn a_table_of_files_names_each_module_and_no_other() {
+        let check = |text: &str| -> Vec<String> {
+            let tree = Tree::from_texts(&[("crates/a/src/heap/mod.rs", text)]);
+            check(&tree).into_iter().map(|f| format!("{}: {}", f.line, f.message)).collect()
+        };
+        let table = "//! H.\n//! | file | what |\n//! |---|---|\n//! | `mod`, [`a`] | x |\n//! | `b` | y |\n";
+        let code = "pub(crate) mod a;\nmod b;\n#[cfg(test)]\nmod tests;\nmod inner { }\n";
+        assert!(check(&format!("{table}\n{code}")).is_empty());
+        assert!(check(&format!("//! H.\n\n{code}")).is_empty());
+        assert_eq!(
+            check(&format!("{table}\nmod a;\nmod c;\n")),
+            [
+                "2: the table of files has no row for `c`",
+                "2: the table of files names `b`, which is no module"
+            ]
+        );
     }
 
     #[test]

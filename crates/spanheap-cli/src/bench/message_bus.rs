@@ -23,7 +23,7 @@ use spanheap::{Gc, GcCell, Heap, Mutator, Root, Rootable, Trace};
 
 use super::histogram::Histogram;
 use super::params::{Key, Params};
-use super::{Outcome, Workload, exhausted, in_threads, share};
+use super::{Outcome, Workload, in_threads, share};
 use crate::failure::{Failure, Result};
 
 pub(super) const WORKLOAD: Workload = Workload {
@@ -82,12 +82,14 @@ fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
     Ok(Outcome { checksum, latency: Some(latency) })
 }
 
+type BusRoot = Root<Rootable![Bus<'_>]>;
+
 /// One bus: all its pushes, and its part of the checksum.
 fn drive(heap: &Heap, window: usize, messages: u64, size: usize) -> Result<(u64, Histogram)> {
-    let bus: Root<Rootable![Bus<'_>]> = heap.enter(|mc| {
+    let bus = heap.enter(|mc| -> Result<BusRoot> {
         let slots = (0..window).map(|_| GcCell::new(None));
-        let ring = mc.try_alloc_slice(slots).map_err(exhausted)?;
-        Ok(mc.root(mc.try_alloc(Bus { ring }).map_err(exhausted)?))
+        let ring = mc.try_alloc_slice(slots)?;
+        Ok(mc.root(mc.try_alloc(Bus { ring })?))
     })?;
     let mut times = Histogram::new();
     let mut sum = 0_u64;
@@ -110,8 +112,8 @@ fn drive(heap: &Heap, window: usize, messages: u64, size: usize) -> Result<(u64,
 /// Puts a new message in the ring. Returns what the one that it replaces adds to the checksum.
 fn push<'gc>(mc: &Mutator<'gc>, bus: Gc<'gc, Bus<'gc>>, number: u64, size: usize) -> Result<u64> {
     let bytes = std::iter::repeat_n(number as u8, size);
-    let payload = mc.try_alloc_slice(bytes).map_err(exhausted)?;
-    let message = mc.try_alloc(Message { number, payload }).map_err(exhausted)?;
+    let payload = mc.try_alloc_slice(bytes)?;
+    let message = mc.try_alloc(Message { number, payload })?;
     let slot = &bus.ring[(number % bus.ring.len() as u64) as usize];
     let old = slot.swap(mc, Some(message));
     Ok(old.map_or(0, |old| {

@@ -29,9 +29,10 @@ use std::thread;
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
-use spanheap::{Heap, OutOfMemory};
+use spanheap::Heap;
 
 use crate::failure::{Failure, Result};
+use crate::options::check_threads;
 use crate::{output, process};
 use histogram::Histogram;
 use params::{Key, Params};
@@ -76,9 +77,6 @@ enum Memory {
     Fragmentation(fragmentation::Options),
 }
 
-/// More threads than this are a typing error.
-const MAX_THREADS: usize = 1024;
-
 /// A workload: what is known about it before it runs.
 struct Workload {
     name: &'static str,
@@ -116,10 +114,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     check_threads(options.threads)?;
     let params = Params::parse(workload.keys, &options.set, options.threads)?;
     check_footprint(workload, &params)?;
-    let heap = Heap::builder()
-        .gc_percent(options.gc_percent)
-        .build()
-        .map_err(|error| Failure::new(error.to_string()))?;
+    let heap = Heap::builder().gc_percent(options.gc_percent).build()?;
 
     let before = process::cpu_time();
     let started = Instant::now();
@@ -136,14 +131,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         stats: heap.stats(),
     };
     if options.json { output::line(&report.json()?) } else { report.print() }
-}
-
-/// Refuses numbers of threads that make no sense.
-pub(crate) fn check_threads(threads: usize) -> Result<()> {
-    if (1..=MAX_THREADS).contains(&threads) {
-        return Ok(());
-    }
-    Err(Failure::new(format!("--threads is {threads}, it must be 1 to {MAX_THREADS}")))
 }
 
 /// Refuses sizes that this machine cannot hold, before the operating system has to end the process.
@@ -185,11 +172,6 @@ fn contain<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
     // What the closure borrows is not used after a panic: the program ends.
     panic::catch_unwind(AssertUnwindSafe(run))
         .unwrap_or_else(|payload| Err(Failure::from_panic(payload.as_ref())))
-}
-
-/// The heap's refusal, as this program's error.
-fn exhausted(error: OutOfMemory) -> Failure {
-    Failure::exhausted("the heap cannot grow", &error)
 }
 
 /// The part of `total` that falls to the thread `index` of `threads`: parts differ by at most one.

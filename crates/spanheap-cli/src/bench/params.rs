@@ -5,6 +5,7 @@
 //! is the workload's `footprint` to say.
 
 use crate::failure::{Failure, Result};
+use crate::options::check_range;
 
 /// A parameter that a workload has.
 pub(super) struct Key {
@@ -56,7 +57,7 @@ impl Params {
 }
 
 fn number(key: &Key, text: &str) -> Result<u64> {
-    let Key { name, min, max, .. } = key;
+    let Key { name, min, max, .. } = *key;
     let value = text.parse::<u64>().map_err(|error| {
         use std::num::IntErrorKind::PosOverflow;
         match error.kind() {
@@ -64,10 +65,8 @@ fn number(key: &Key, text: &str) -> Result<u64> {
             _ => Failure::new(format!("{name}={text:?} is not a whole number")),
         }
     })?;
-    if (*min..=*max).contains(&value) {
-        return Ok(value);
-    }
-    Err(Failure::new(format!("{name} is {value}, it must be {min} to {max}")))
+    check_range(name, value, min..=max)?;
+    Ok(value)
 }
 
 #[cfg(test)]

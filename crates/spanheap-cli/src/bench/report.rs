@@ -11,7 +11,7 @@ use spanheap::Stats;
 
 use super::Outcome;
 use super::params::Params;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::output::{self, bytes, duration};
 use crate::process::CpuTime;
 
@@ -39,8 +39,7 @@ const PERCENTILES: [(&str, u64); 5] = [
 impl Report<'_> {
     /// The result as one line of JSON.
     pub(super) fn json(&self) -> Result<String> {
-        serde_json::to_string(self)
-            .map_err(|error| Failure::new(format!("the result cannot be written: {error}")))
+        output::json(self)
     }
 
     /// Prints the result for a person.

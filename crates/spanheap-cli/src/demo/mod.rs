@@ -32,7 +32,7 @@ use spanheap::{Collected, GcMutex, Heap};
 
 use crate::failure::{Failure, Result};
 use crate::random::Random;
-use crate::{output, process};
+use crate::{options, output, process};
 use document::{Cache, CacheRoot};
 use sources::Source;
 use status::Status;
@@ -49,15 +49,11 @@ pub(crate) struct Options {
     /// How long, in seconds.
     #[arg(long, default_value_t = 5.0, allow_negative_numbers = true)]
     seconds: f64,
-    /// The memory limit of the heap, in bytes. None by default.
-    #[arg(long)]
-    limit: Option<usize>,
+    /// The memory limit of the heap: a number of bytes, or with a unit. None by default.
+    #[arg(long, value_parser = options::size)]
+    limit: Option<u64>,
 }
 
-/// More threads than this are a typing error.
-const MAX_THREADS: usize = 1024;
-/// A longer run is one too: a year.
-const MAX_SECONDS: f64 = 366.0 * 86_400.0;
 /// About how much source text the cache holds; every source at least once, though.
 const CACHED_BYTES: usize = 8 << 20;
 /// No more documents than this, however small they are.
@@ -65,13 +61,14 @@ const MAX_SLOTS: usize = 4096;
 
 /// Runs the demo.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let duration = check(options)?;
+    options::check_threads(options.threads)?;
+    let duration = options::seconds("--seconds", options.seconds)?;
     let sources = sources::load(&options.files)?;
     let mut builder = Heap::builder();
     if let Some(limit) = options.limit {
-        builder = builder.memory_limit(limit);
+        builder = builder.memory_limit(limit as usize);
     }
-    let heap = builder.build().map_err(|error| Failure::new(error.to_string()))?;
+    let heap = builder.build()?;
     let slots = slots(&sources);
     let shared = Shared::new(heap.clone(), cache(&heap, slots)?, &sources, slots);
 
@@ -98,19 +95,6 @@ pub(crate) fn with_steps<R>(heap: &Heap, body: impl FnOnce(&Step<'_>) -> Result<
     let shared = Shared::new(heap.clone(), cache(heap, slots)?, &sources, slots);
     worker::fill(&shared)?;
     body(&|random| worker::step(&shared, random))
-}
-
-/// Refuses numbers that make no sense; returns the duration.
-fn check(options: &Options) -> Result<Duration> {
-    let Options { threads, seconds, .. } = *options;
-    if !(1..=MAX_THREADS).contains(&threads) {
-        return Err(Failure::new(format!("--threads is {threads}, it must be 1 to {MAX_THREADS}")));
-    }
-    // A NaN is in no range.
-    if !(0.0..=MAX_SECONDS).contains(&seconds) {
-        return Err(Failure::new(format!("--seconds is {seconds}, it must be 0 to {MAX_SECONDS}")));
-    }
-    Ok(Duration::from_secs_f64(seconds))
 }
 
 /// How many documents the cache holds.

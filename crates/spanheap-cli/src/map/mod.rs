@@ -25,9 +25,9 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use spanheap::{Heap, PageTotals, Picture, Stats};
 
-use crate::bench::check_threads;
 use crate::failure::{Failure, Result};
-use crate::{output, size};
+use crate::options::{check_range, check_threads, seconds};
+use crate::output;
 use cells::Scale;
 use workload::{Kind, Progress};
 
@@ -90,7 +90,7 @@ struct Shot {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let (duration, every) = check(options)?;
     let mut svg = options.svg.as_deref().map(SvgFile::create).transpose()?;
-    let heap = Heap::builder().build().map_err(|error| Failure::new(error.to_string()))?;
+    let heap = Heap::builder().build()?;
     let progress = Progress::default();
     let started = Instant::now();
     workload::beside(options.workload, &heap, options.threads, &progress, || {
@@ -116,17 +116,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Refuses numbers that make no sense; returns the duration and the interval.
 fn check(options: &Options) -> Result<(Duration, Duration)> {
     check_threads(options.threads)?;
-    if let Some(pages) = options.cell.filter(|pages| !(1..=8192).contains(pages)) {
-        return Err(Failure::new(format!("--cell is {pages}, it must be 1 to 8192")));
+    if let Some(pages) = options.cell {
+        check_range("--cell", pages, 1..=8192)?;
     }
-    let every = size::seconds("--every", options.every)?;
+    let every = seconds("--every", options.every)?;
     if every < Duration::from_millis(50) {
         return Err(Failure::new(format!(
             "--every is {}, it must be 0.05 at least",
             options.every
         )));
     }
-    Ok((size::seconds("--seconds", options.seconds)?, every))
+    Ok((seconds("--seconds", options.seconds)?, every))
 }
 
 /// Waits until so much time has passed since the start, and every thread has done a round.

@@ -226,20 +226,17 @@ const KEPT_TREES: usize = 16;
 
 fn trees(heap: &Heap, number: usize, progress: &Progress) -> Result<()> {
     let mut random = Random::new(number as u64);
-    let kept: SlotsRoot = heap
-        .enter(|mc| {
-            let slots = mc.try_alloc_slice((0..KEPT_TREES).map(|_| GcCell::new(None)))?;
-            Ok(mc.root(slots))
-        })
-        .map_err(exhausted)?;
+    let kept: SlotsRoot = heap.enter(|mc| -> Result<SlotsRoot> {
+        let slots = mc.try_alloc_slice((0..KEPT_TREES).map(|_| GcCell::new(None)))?;
+        Ok(mc.root(slots))
+    })?;
     progress.repeat(|| {
         let (slot, depth) = (random.below(KEPT_TREES), 6 + random.below(9));
-        heap.enter(|mc| {
+        heap.enter(|mc| -> Result<()> {
             let tree = tree(mc, depth)?;
             kept.get(mc)[slot].set(mc, Some(tree));
             Ok(())
-        })
-        .map_err(exhausted)?;
+        })?;
         thread::sleep(Duration::from_millis(1));
         Ok(())
     })
@@ -254,8 +251,4 @@ fn tree<'gc>(
         _ => (Some(tree(mc, depth - 1)?), Some(tree(mc, depth - 1)?)),
     };
     mc.try_alloc(Tree { left, right })
-}
-
-fn exhausted(error: OutOfMemory) -> Failure {
-    Failure::exhausted("the heap cannot grow", &error)
 }

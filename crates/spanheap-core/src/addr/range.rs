@@ -64,8 +64,36 @@ impl AddrRange {
     /// Whether some address lies in both ranges.
     #[inline]
     pub const fn intersects(self, other: AddrRange) -> bool {
-        let (base, end) = (max(self.base, other.base), min(self.end, other.end));
-        base.0 < end.0
+        !self.intersection(other).is_empty()
+    }
+
+    /// What lies in both ranges; it may be empty.
+    #[inline]
+    pub const fn intersection(self, other: AddrRange) -> AddrRange {
+        let base = max(self.base, other.base);
+        AddrRange { base, end: max(base, min(self.end, other.end)) }
+    }
+
+    /// What lies in the range of whole multiples of `unit`, a power of two; it may be empty.
+    pub fn whole_units(self, unit: usize) -> AddrRange {
+        let end = self.end.align_down(unit);
+        let base = self.base.checked_align_up(unit).unwrap_or(end);
+        AddrRange { base: min(base, end), end }
+    }
+
+    /// The parts of the range, upwards, that it is cut into at each multiple of `unit`, a power of two.
+    pub fn cut_at(self, unit: usize) -> impl Iterator<Item = AddrRange> {
+        let mut rest = self;
+        core::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let border = rest.base.align_down(unit).0.checked_add(unit);
+            let end = border.map_or(rest.end, |border| min(rest.end, Addr(border)));
+            let part = AddrRange { base: rest.base, end };
+            rest.base = end;
+            Some(part)
+        })
     }
 
     /// What is left of this range without `other`; it may be empty.
@@ -158,6 +186,7 @@ mod tests {
             }
             for b in all() {
                 assert_eq!(a.intersects(b), !set(a).is_disjoint(&set(b)));
+                assert_eq!(set(a.intersection(b)), &set(a) & &set(b), "{a:?} and {b:?}");
                 let left: BTreeSet<_> = set(a).difference(&set(b)).copied().collect();
                 let whole = left.iter().zip(left.iter().skip(1)).all(|(x, y)| x + 1 == *y);
                 if whole {
@@ -165,6 +194,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_range_is_cut_at_multiples_of_a_unit() {
+        for range in all() {
+            for unit in [1, 2, 4, 8, 16] {
+                let blocks = (0..=TOP / unit).map(|n| n * unit..(n + 1) * unit);
+                let parts = blocks.clone().map(|block| set(range).range(block).copied().collect());
+                let parts: Vec<BTreeSet<usize>> =
+                    parts.filter(|part: &BTreeSet<_>| !part.is_empty()).collect();
+                assert_eq!(range.cut_at(unit).map(set).collect::<Vec<_>>(), parts, "{range:?}");
+                let whole: BTreeSet<_> =
+                    parts.into_iter().filter(|p| p.len() == unit).flatten().collect();
+                assert_eq!(set(range.whole_units(unit)), whole, "{range:?}, units of {unit}");
+            }
+        }
+        let top = AddrRange::new(Addr(usize::MAX - 20), Addr(usize::MAX));
+        assert_eq!(top.cut_at(1 << 20).collect::<Vec<_>>(), [top]);
+        assert!(top.whole_units(1 << 20).is_empty());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::control::Wish;
 use super::mark::Marker;
 use super::page_queue::PageQueue;
 use super::phase::{Phase, PhaseWord};
-use crate::addr::{Bytes, PAGE_BYTES, PageCount};
+use crate::addr::Bytes;
 use crate::os::clock::thread_cpu_time;
 use crate::span::Generation;
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl Collector {
 
     /// Phase 3: marks everything that was reachable at its beginning.
     fn mark(&self, cycle: u32, queue: &mut PageQueue) -> CycleReport {
-        let pages = PageCount::new(self.central.pages().in_use().get() / PAGE_BYTES);
+        let pages = self.central.pages().in_use().whole_pages();
         queue.prepare(self.central.os(), pages);
         *self.queue_memory.lock() = queue.memory(self.central.os());
         let mut marker = Marker::new(&self.central, queue, cycle);

@@ -64,14 +64,14 @@ pub(crate) mod control;
 pub(crate) mod cycle;
 pub(crate) mod grey;
 pub(crate) mod mark;
-pub mod pacer;
+pub(crate) mod pacer;
 pub(crate) mod page_queue;
-pub mod phase;
+pub(crate) mod phase;
 pub(crate) mod registry;
 pub mod roots;
 pub(crate) mod scavenger;
 
 pub(crate) use collector::Collector;
-pub use collector::{CycleReport, Options};
+pub use collector::Options;
 pub use pacer::Policy;
-pub use phase::{Phase, PhaseWord};
+pub(crate) use phase::{Phase, PhaseWord};

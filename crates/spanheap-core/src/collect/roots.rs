@@ -42,7 +42,7 @@ impl RootRecord {
 }
 
 /// The root table of a heap.
-pub struct RootTable {
+pub(crate) struct RootTable {
     shards: [Lock<Vec<Arc<RootRecord>>>; SHARDS],
 }
 
@@ -79,11 +79,6 @@ impl RootTable {
     /// How many records there are, dead ones included.
     pub fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
-    }
-
-    /// Whether there are no records.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

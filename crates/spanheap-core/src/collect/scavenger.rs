@@ -136,8 +136,8 @@ impl Scavenger {
         let mut run = self.pace.begin_run();
         while is_wanted(collector) {
             let before = thread_cpu_time();
-            let released = collector.central().scavenge(QUANTUM, Force::No);
-            if run.worked(thread_cpu_time().saturating_sub(before), released) == Next::Done {
+            let returned = collector.central().scavenge(QUANTUM, Force::No);
+            if run.worked(thread_cpu_time().saturating_sub(before), returned) == Next::Done {
                 break;
             }
         }
@@ -152,14 +152,14 @@ impl Scavenger {
 fn haste(collector: &Collector) -> Option<Duration> {
     let before = thread_cpu_time();
     let worked = || thread_cpu_time().saturating_sub(before);
-    let mut released = Bytes::ZERO;
+    let mut returned = Bytes::ZERO;
     while is_wanted(collector) && worked() < HASTY_RUN {
         match collector.central().scavenge(HASTY_PIECE, Force::No) {
             Bytes::ZERO => break,
-            some => released += some,
+            some => returned += some,
         }
     }
-    (released > Bytes::ZERO).then(|| worked() * HASTY_REST)
+    (returned > Bytes::ZERO).then(|| worked() * HASTY_REST)
 }
 
 /// Whether there is still too much, and the thread has nothing better to do.

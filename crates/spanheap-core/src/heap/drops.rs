@@ -27,7 +27,7 @@
 
 use super::counters::Writer;
 use super::specials::Specials;
-use super::sweep::{Swept, sorted};
+use super::swept::Swept;
 use crate::addr::{Addr, Bytes};
 use crate::fatal::contain;
 use crate::os::asan;
@@ -87,7 +87,7 @@ impl DropQueue {
         self.has_work.load(Ordering::Acquire)
     }
 
-    /// Sweeps a span whose class drops values: see the rules in [`super::sweep`].
+    /// Sweeps a span whose class drops values, by the same rules as every other (the essay of `sweep`).
     pub(super) fn sweep(
         &self,
         mut span: OwnedSpan,
@@ -123,7 +123,7 @@ impl DropQueue {
         span.set_generation(generation);
         span.set_dirty();
         if owed == 0 {
-            return sorted(span, live);
+            return Swept::with(span, live);
         }
         // Under the lock, so that nobody counts them as dropped before.
         writer.update().owes(&info, died);
@@ -134,7 +134,7 @@ impl DropQueue {
             let _owned_by_the_queue = span.into_raw();
             return Swept::Dropping;
         }
-        sorted(span, live + owed)
+        Swept::with(span, live + owed)
     }
 
     fn enqueue(&self, state: &mut State, span: &Span) {

@@ -7,7 +7,7 @@
 //! | [`central`] | what the threads of a heap share for allocating |
 //! | [`cache`] | what each thread has for itself: the allocation fast path |
 //! | [`counters`] | what was counted, and consistent snapshots of it |
-//! | [`sweep`] | turning marks into free slots |
+//! | [`sweep`], [`swept`] | turning marks into free slots; what a span is good for then |
 //! | [`sweep_pace`] | how much mutators sweep for what they allocate |
 //! | [`reclaim`] | finding dead spans by their pages before the heap grows |
 //! | [`drops`] | dead values that wait for their destructor |
@@ -15,6 +15,7 @@
 //! | [`zero`] | zeroed slots, without clearing what is zero |
 //! | [`scavenge_pace`], [`pi_controller`] | how fast free memory goes back to the system, and until when |
 //! | [`stall`] | how long mutators were held up, and why the longest time |
+//! | [`error`] | why an allocation was refused |
 //!
 //! This layer knows generations and colours, and nothing of phases, grace periods or roots: those belong
 //! to `collect`, which calls down into this layer and is never called by it.
@@ -22,17 +23,18 @@
 pub(crate) mod cache;
 pub(crate) mod central;
 pub(crate) mod class;
-pub mod counters;
+pub(crate) mod counters;
 pub(crate) mod drops;
-pub mod error;
+mod error;
 pub(crate) mod page_heap;
 pub mod pi_controller;
 pub(crate) mod reclaim;
 pub mod scavenge_pace;
 pub mod specials;
-pub mod stall;
+pub(crate) mod stall;
 pub(crate) mod sweep;
 pub(crate) mod sweep_pace;
+pub(crate) mod swept;
 pub(crate) mod zero;
 
 pub(crate) use central::Central;

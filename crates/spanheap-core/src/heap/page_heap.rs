@@ -475,16 +475,13 @@ impl Inner {
 /// Notes that pages will be written to; returns the address below which they may have been before.
 fn soil(range: AddrRange) -> Addr {
     let mut dirty_to = range.base();
-    let mut part = range.base();
-    while part < range.end() {
-        let end = range.end().min(part.align_down(ARENA_BYTES) + Bytes::new(ARENA_BYTES));
+    for part in range.cut_at(ARENA_BYTES) {
         // SAFETY: grown pages lie in published arenas.
-        let arena = unsafe { &*map::find(part) };
-        let soiled_to = arena.soil(AddrRange::new(part, end));
-        if soiled_to > part {
+        let arena = unsafe { &*map::find(part.base()) };
+        let soiled_to = arena.soil(part);
+        if soiled_to > part.base() {
             dirty_to = soiled_to;
         }
-        part = end;
     }
     dirty_to
 }

@@ -11,8 +11,8 @@
 //! forever:
 //!     run := pace.begin_run()
 //!     while the goals are exceeded:
-//!         release QUANTUM bytes, or what there is
-//!         run.worked(time, released) says when it is enough
+//!         return QUANTUM bytes, or what there is
+//!         run.worked(time, returned) says when it is enough
 //!     match run.end():
 //!         Sleep(time) => sleep;  pace.slept(the time that it has taken)
 //!         Park        => wait until somebody finds that the goals are exceeded
@@ -39,7 +39,7 @@ use super::pi_controller::{Parameters, PiController};
 use crate::addr::Bytes;
 use core::time::Duration;
 
-/// What is released between two looks at the goals and at the clock.
+/// What is returned between two looks at the goals and at the clock.
 pub const QUANTUM: Bytes = Bytes::new(64 << 10);
 
 /// The share of all processors' time that the background uses.
@@ -84,15 +84,15 @@ pub struct Run<'a> {
     pace: &'a mut ScavengePace,
     /// Nanoseconds.
     worked: f64,
-    released: Bytes,
+    returned: Bytes,
 }
 
 /// Whether a run goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Next {
-    /// Release another quantum, if the goals are still exceeded.
+    /// Return another quantum, if the goals are still exceeded.
     Continue,
-    /// It has lasted long enough, or there is nothing to release.
+    /// It has lasted long enough, or there is nothing to return.
     Done,
 }
 
@@ -101,7 +101,7 @@ pub enum Next {
 pub enum Rest {
     /// Sleep that long, and say by [`ScavengePace::slept`] how long it has been.
     Sleep(Duration),
-    /// Nothing was released: wait to be woken.
+    /// Nothing was returned: wait to be woken.
     Park,
 }
 
@@ -124,7 +124,7 @@ impl ScavengePace {
     /// Begins a run.
     pub fn begin_run(&mut self) -> Run<'_> {
         self.worked = None;
-        Run { pace: self, worked: 0.0, released: Bytes::ZERO }
+        Run { pace: self, worked: 0.0, returned: Bytes::ZERO }
     }
 
     /// The sleep after the last run has lasted that long. Says nothing after a run that was not
@@ -149,20 +149,20 @@ impl ScavengePace {
 }
 
 impl Run<'_> {
-    /// An attempt to release [`QUANTUM`] bytes has released that much, and took that long.
-    pub fn worked(&mut self, time: Duration, released: Bytes) -> Next {
+    /// An attempt to return [`QUANTUM`] bytes has returned that much, and took that long.
+    pub fn worked(&mut self, time: Duration, returned: Bytes) -> Next {
         self.worked += if time > Duration::ZERO {
             time.as_nanos() as f64
         } else {
-            ASSUMED_NS * (released.get() / ASSUMED_BYTES) as f64
+            ASSUMED_NS * (returned.get() / ASSUMED_BYTES) as f64
         };
-        self.released += released;
-        if released < QUANTUM || self.worked >= MIN_WORK_NS { Next::Done } else { Next::Continue }
+        self.returned += returned;
+        if returned < QUANTUM || self.worked >= MIN_WORK_NS { Next::Done } else { Next::Continue }
     }
 
     /// Ends the run.
     pub fn end(self) -> Rest {
-        if self.released == Bytes::ZERO {
+        if self.returned == Bytes::ZERO {
             return Rest::Park;
         }
         let worked = self.worked.max(MIN_WORK_NS);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn without_anything_to_release_the_scavenger_parks() {
+    fn without_anything_to_return_the_scavenger_parks() {
         let mut pace = ScavengePace::new(1);
         assert_eq!(pace.begin_run().end(), Rest::Park);
         let mut run = pace.begin_run();
@@ -267,7 +267,7 @@ mod tests {
             .map(|_| {
                 let mut run = pace.begin_run();
                 assert_eq!(run.worked(us(1000), QUANTUM), Next::Done);
-                let Rest::Sleep(time) = run.end() else { panic!("something was released") };
+                let Rest::Sleep(time) = run.end() else { panic!("something was returned") };
                 pace.slept(time);
                 time
             })
@@ -284,7 +284,7 @@ mod tests {
         let mut sleep = |time| {
             let mut run = pace.begin_run();
             let _ = run.worked(us(1000), QUANTUM);
-            let Rest::Sleep(_) = run.end() else { panic!("something was released") };
+            let Rest::Sleep(_) = run.end() else { panic!("something was returned") };
             pace.slept(time);
             (pace.ratio, pace.cooldown)
         };

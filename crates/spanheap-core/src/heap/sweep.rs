@@ -19,7 +19,7 @@
 //! objects that have a finalizer are marked.
 //!
 //! The caller owns the span; what to do with it afterwards is the caller's, too: the outcome says what
-//! it is good for.
+//! it is good for ([`Swept`]).
 //!
 //! # Safety
 //! Poisoning writes to slots whose objects are dead, in a span that the sweeper owns.
@@ -27,22 +27,11 @@
 
 use super::counters::Writer;
 use super::drops::DropQueue;
+use super::swept::Swept;
 use crate::addr::Bytes;
 use crate::os::asan;
 use crate::span::{Generation, Line, OwnedSpan, Table, bits};
 use crate::sync::atomic::Ordering;
-
-/// What a swept span is good for.
-pub enum Swept {
-    /// Nothing lives in it: its pages can be freed.
-    Empty(OwnedSpan),
-    /// Some of its slots are free.
-    Partial(OwnedSpan),
-    /// All of its slots are taken.
-    Full(OwnedSpan),
-    /// Nothing lives in it, and the drop queue has it now, since destructors are owed.
-    Dropping,
-}
 
 /// How to sweep.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +78,7 @@ pub fn sweep(mut span: OwnedSpan, drops: &DropQueue, how: How, writer: Writer<'_
     if live < before {
         writer.update().freed(&info, before - live);
     }
-    sorted(span, live)
+    Swept::with(span, live)
 }
 
 /// Clears the words of a line, and says how many bits were set.
@@ -105,15 +94,6 @@ fn clear(line: &Line) -> usize {
         }
     }
     set
-}
-
-/// The outcome for a span with `allocated` slots taken.
-pub(super) fn sorted(span: OwnedSpan, allocated: usize) -> Swept {
-    match allocated {
-        0 => Swept::Empty(span),
-        n if n < span.info().slots => Swept::Partial(span),
-        _ => Swept::Full(span),
-    }
 }
 
 /// Marks what is allocated.

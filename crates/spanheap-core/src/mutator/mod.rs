@@ -410,11 +410,6 @@ impl Mutator {
         assert!(self.is_inside(), "an address is looked up outside of a closure");
         self.collector.central().find_object(addr)
     }
-
-    /// The phase word of the open closure, for tests and messages.
-    pub fn word(&self) -> PhaseWord {
-        self.word.get()
-    }
 }
 
 impl Drop for Mutator {

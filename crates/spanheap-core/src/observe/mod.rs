@@ -4,18 +4,25 @@
 //! [`Stats`] has two parts. What is *counted* (objects by size class, pages by what they are used
 //! for) is one consistent snapshot, taken without stopping anybody: see [`crate::heap::counters`].
 //! The rest are figures of the collector and the system layer, read one after the other.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod` | [`Stats`] |
+//! | `picture` | what each page is used for, and how full each class of spans is |
+//! | `rss` | where the resident memory of the process is |
+//! | `walk` | what the side tables alone say, to hold the counters to |
 
 mod picture;
 mod rss;
 mod walk;
 
 pub use crate::heap::counters::{MemoryState, Objects, Snapshot};
+pub use crate::heap::stall::Cause;
 pub use picture::{ArenaPicture, ClassPicture, PageState, PageTotals, Picture};
 pub use rss::{Rss, RssRow};
 pub use walk::Walk;
 
 use crate::addr::Bytes;
-use crate::heap::stall::Cause;
 use crate::mutator::Heap;
 use crate::os::Category;
 use crate::sync::TimeCounts;

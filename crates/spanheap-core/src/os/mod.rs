@@ -27,6 +27,18 @@
 //! What a range contains once it is Ready: zeros after `alloc`, after `map` + `used` and after `unguard` +
 //! `used`; after `unused` + `used` zeros if [`Os::zero_after_unused`] says so, else anything.
 //!
+//! # Files
+//! | file | what |
+//! |---|---|
+//! | `mod` | [`Os`]: the states, what both systems have in common |
+//! | `linux`, `sim` | the running kernel; a system in memory |
+//! | `account` | [`Accounting`]: bytes by state and category |
+//! | `error`, `feature`, [`limits`] | what was refused; what the system offers; the sizes of pages |
+//! | [`guarding`], `splits` | pages that fault in the midst of memory, and what that costs in mappings |
+//! | `resident` | which pages are in memory, as the kernel says |
+//! | [`barrier`], [`clock`] | a fence in all threads; the CPU time of a thread |
+//! | `asan` | what AddressSanitizer is told |
+//!
 //! # One value, two systems
 //! [`Os`] is a value and not a type parameter, which would reach every type of the crate. Behind it
 //! is the running kernel (`linux`) or a system in memory (`sim`) that checks every transition.
@@ -83,7 +95,7 @@ compile_error!(
 mod account;
 pub(crate) mod asan;
 pub mod barrier;
-pub mod clock;
+pub(crate) mod clock;
 mod error;
 mod feature;
 pub mod guarding;
@@ -459,7 +471,7 @@ impl Os {
             return;
         }
         let unit = if wanted { self.huge_page_size().get().max(1) } else { 1 };
-        let range = whole_units_in(range, unit);
+        let range = range.whole_units(unit);
         if !range.is_empty() {
             dispatch!(self, hint_huge(range, wanted));
         }
@@ -474,7 +486,7 @@ impl Os {
         if self.is_nothing(range) || unit == 0 {
             return;
         }
-        let range = whole_units_in(range, unit);
+        let range = range.whole_units(unit);
         if !range.is_empty() {
             dispatch!(self, collapse(range));
         }
@@ -522,13 +534,6 @@ impl Os {
         assert!(whole, "{range:?} does not consist of whole pages of {}", self.page_size);
         range.is_empty()
     }
-}
-
-/// What lies in a range of multiples of `unit`, a power of two.
-fn whole_units_in(range: AddrRange, unit: usize) -> AddrRange {
-    let end = range.end().align_down(unit);
-    let base = range.base().checked_align_up(unit).unwrap_or(end);
-    AddrRange::new(base.min(end), end)
 }
 
 /// Whether memory lies below every address that the manager's tables cannot describe. Linux hands

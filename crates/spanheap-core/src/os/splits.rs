@@ -101,9 +101,7 @@ impl Splits {
     pub(super) fn within(&self, range: AddrRange) -> impl Iterator<Item = AddrRange> + '_ {
         let first = self.entries.partition_point(|entry| entry.end() <= range.base());
         let inside = self.entries[first..].iter().take_while(move |e| e.base() < range.end());
-        inside.map(move |entry| {
-            AddrRange::new(entry.base().max(range.base()), entry.end().min(range.end()))
-        })
+        inside.map(move |entry| entry.intersection(range))
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::alloc::PageAlloc;
 use super::bits;
-use super::scavenge_index::{Occupancy, chunk_of};
+use super::scavenge_index::Occupancy;
 use crate::addr::{AddrRange, CHUNK_PAGES, ChunkIndex, PageCount};
 use crate::bitmap;
 
@@ -58,7 +58,7 @@ impl PageAlloc {
         assert!(scavenging == taken, "{scavenging:?} pages are being returned, not {taken:?}");
         for force in [false, true] {
             if let Some(cursor) = self.index.cursor(force) {
-                assert!(self.chunk(chunk_of(cursor)).is_some(), "{cursor:?} is not grown memory");
+                assert!(self.chunk(cursor.chunk()).is_some(), "{cursor:?} is not grown memory");
             }
         }
         match (self.hint, first_free) {
@@ -86,7 +86,7 @@ impl PageAlloc {
         );
         assert!(known.in_use < pages || !known.has_free(), "{chunk:?} is full, and is {known:?}");
         // What a forced search does not reach, it need not look at.
-        let reached = self.index.cursor(true).is_some_and(|cursor| chunk <= chunk_of(cursor));
+        let reached = self.index.cursor(true).is_some_and(|cursor| chunk <= cursor.chunk());
         assert!(reached || !known.has_free(), "{chunk:?} is {known:?}, out of a search's reach");
         allocated - known.in_use
     }

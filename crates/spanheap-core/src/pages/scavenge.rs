@@ -23,7 +23,6 @@ use super::alloc::{PageAlloc, pieces};
 use super::bits;
 use super::candidate;
 use super::require::Want;
-use super::scavenge_index::chunk_of;
 use crate::addr::{Addr, AddrRange, CHUNK_PAGES, PAGE_BYTES, PageCount, PageIndex};
 use crate::bitmap;
 
@@ -55,7 +54,7 @@ impl PageAlloc {
         assert!(huge == 0 || huge.is_power_of_two(), "scavenging with huge pages of {huge} pages");
         loop {
             let from = self.find_chunk_to_scavenge(force)?;
-            let (chunk, page) = (chunk_of(from), from.get() % CHUNK_PAGES);
+            let (chunk, page) = (from.chunk(), from.get() % CHUNK_PAGES);
             let (allocated, scavenged) =
                 (self.chunks.allocated(chunk), self.chunks.scavenged(chunk));
             let found = candidate::find_candidate(
@@ -87,7 +86,7 @@ impl PageAlloc {
     /// never grown, or cannot have been taken, since so many of its chunk were not. Nothing has
     /// changed then.
     pub fn finish_scavenging(&mut self, range: AddrRange) {
-        let (base, n) = (range.base(), PageCount::new(range.bytes().get() / PAGE_BYTES));
+        let (base, n) = (range.base(), range.bytes().whole_pages());
         assert!(range.end().is_aligned(PAGE_BYTES), "{range:?} is not made of whole pages");
         self.require(base, n, Want::Allocated, "finish scavenging");
         for piece in pieces(base, n) {
@@ -170,7 +169,7 @@ impl PageAlloc {
 
     /// The page from which to go down in the bitmaps of its chunk.
     fn find_chunk_to_scavenge(&mut self, force: bool) -> Option<PageIndex> {
-        let highest = chunk_of(self.index.cursor(force)?);
+        let highest = self.index.cursor(force)?.chunk();
         let chunks = self.grown.down_from(highest);
         let chunks = chunks.map(|chunk| (chunk, self.chunks.occupancy(chunk)));
         self.index.find(force, chunks)

@@ -228,10 +228,10 @@ impl ScavengeIndex {
             cursor.clear();
             return None;
         };
-        if chunk == chunk_of(at) {
+        if chunk == at.chunk() {
             return Some(at);
         }
-        assert!(chunk < chunk_of(at), "{chunk:?} is above the cursor");
+        assert!(chunk < at.chunk(), "{chunk:?} is above the cursor");
         let last = chunk.base().page().offset(CHUNK_PAGES - 1);
         cursor.lower(last);
         Some(last)
@@ -242,11 +242,6 @@ impl ScavengeIndex {
     pub fn clear_cursors(&mut self) {
         *self = ScavengeIndex { generation: self.generation, ..ScavengeIndex::default() };
     }
-}
-
-/// The chunk of a page.
-pub(super) fn chunk_of(page: PageIndex) -> ChunkIndex {
-    ChunkIndex::new(page.get() / CHUNK_PAGES)
 }
 
 #[cfg(test)]

@@ -183,7 +183,7 @@ pub fn new_heap_number() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::{Random, long};
+    use crate::tests::{Random, steps};
     use std::collections::BTreeMap;
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
         static MAP: ArenaMap = ArenaMap::new();
         let mut random = Random::new(0xa3a9);
         let mut twin: BTreeMap<usize, (usize, u64)> = BTreeMap::new();
-        for step in 0..long(20_000, 1_000_000) {
+        for step in 0..steps(20_000, 1_000_000) {
             // Few arenas, next to each other and at both ends of the map.
             let index = match random.below(4) {
                 0 => random.below(4),

@@ -16,6 +16,17 @@
 //! it. A list takes the value in and gives it out again under its lock. So nothing has to be claimed
 //! with a state machine on the span itself, and "swept twice" cannot be written down.
 //!
+//! | module | what |
+//! |---|---|
+//! | [`size_class`] | which slot size an object gets |
+//! | [`layout`] | where an object's pointers are, and what happens when it dies |
+//! | [`tracer`] | what a trace function reports to |
+//! | [`arena`], [`map`] | arenas with their side tables; from any address to its arena |
+//! | [`bits`] | a span's bits in the side tables: marks, free runs |
+//! | [`list`], [`set`] | lists that own spans; the spans of a class, swept or not |
+//! | [`lookup`] | from any number to the object around it |
+//! | [`specials`] | records that hang on single objects of a span |
+//!
 //! # Invariants
 //! - P1. The description ([`Span::info`]) is written only by the owner and before the span is published in
 //!   the page map, and is constant until the span's pages are freed.
@@ -31,7 +42,7 @@
 //! of [`arena`] (A1..A4).
 #![allow(unsafe_code)]
 
-pub mod arena;
+pub(crate) mod arena;
 pub(crate) mod bits;
 pub mod layout;
 mod list;
@@ -42,7 +53,8 @@ pub mod size_class;
 pub mod specials;
 pub mod tracer;
 
-pub use arena::{Generation, HeapArena, Line, Table};
+pub use arena::Generation;
+pub(crate) use arena::{HeapArena, Line, Table};
 pub use layout::{Counting, DropFn, InvalidType, Layout, Shape, TypeInfo};
 pub(crate) use set::{Backlog, Room, SpanSet, Taken};
 pub use tracer::{EdgeSink, Reader, TraceFn, Tracer};
@@ -59,7 +71,7 @@ use specials::SpecialList;
 
 /// What a span is and how it is cut into slots. Constant while the span is in use (P1).
 #[derive(Clone, Copy, Debug)]
-pub struct Info {
+pub(crate) struct Info {
     /// The first address.
     pub base: Addr,
     /// Length in pages.
@@ -98,9 +110,7 @@ impl Info {
             type_name: || "manual",
         }
     }
-}
 
-impl Info {
     /// The first address behind the last slot.
     #[inline]
     pub fn limit(&self) -> Addr {
@@ -143,7 +153,7 @@ impl Info {
 /// What the pages of a span record are used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum State {
+pub(crate) enum State {
     /// The record describes nothing.
     Dead = 0,
     /// The span holds objects.
@@ -153,7 +163,7 @@ pub enum State {
 }
 
 /// A span record.
-pub struct Span {
+pub(crate) struct Span {
     /// Initialised while the record describes a span.
     info: UnsafeCell<MaybeUninit<Info>>,
     /// What lookups read of it.
@@ -315,7 +325,7 @@ impl Span {
 /// The sole right to allocate from a span, to sweep it and to free it.
 #[derive(Debug)]
 #[must_use = "a span that nobody owns is lost until its heap is dropped"]
-pub struct OwnedSpan {
+pub(crate) struct OwnedSpan {
     span: NonNull<Span>,
 }
 

@@ -1,4 +1,12 @@
-//! Locks with ranks, and the one place that names the atomic types.
+//! Locks with ranks, what else threads share without knowing of the heap, and the one place that names the
+//! atomic types.
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod`, `rank` | [`Lock`], its [`Guard`], and the order of all locks |
+//! | `futex` | [`RawLock`]: a lock of one word |
+//! | `alarm` | [`Alarm`]: one thread sleeps, anybody may wake it |
+//! | `histogram` | [`TimeHistogram`]: durations, counted by any thread without a lock |
 //!
 //! **Ranks.** Every [`Lock`] of the crate has a [`Rank`]; a thread may take a lock only when every lock
 //! that it already holds has a *lower* rank. The order is the table in [`Rank`] and nothing else. Debug

@@ -1,11 +1,9 @@
 //! What the unit tests of several layers share: random numbers that are the same in every run.
 
-/// `steps`, or `long` in a run that may take its time (`SPANHEAP_LONG=1`).
-pub(crate) fn steps(steps: usize, long: usize) -> usize {
-    match std::env::var_os("SPANHEAP_LONG").is_some_and(|value| value == "1") {
-        true => long,
-        false => steps,
-    }
+/// How many steps a random test takes: `usual`, or `long` in a run that may take its time
+/// (`SPANHEAP_LONG=1`).
+pub(crate) fn steps(usual: usize, long: usize) -> usize {
+    if std::env::var_os("SPANHEAP_LONG").is_some_and(|value| value == "1") { long } else { usual }
 }
 
 /// A small generator (xorshift64*), seeded with a constant of the test. The seed is printed, so a failure
@@ -36,9 +34,4 @@ impl Random {
     pub(crate) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
-}
-
-/// How many steps a random test takes: `usual`, or `long` when `SPANHEAP_LONG` asks for it.
-pub(crate) fn long(usual: usize, long: usize) -> usize {
-    if std::env::var_os("SPANHEAP_LONG").is_some_and(|value| value == "1") { long } else { usual }
 }

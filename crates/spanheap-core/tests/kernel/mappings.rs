@@ -1,9 +1,10 @@
 //! The mappings of this process: reading the list, and using up what a process may have of them.
 //!
 //! # Safety
-//! Maps and protects memory of its own.
+//! Maps and protects memory of its own; the kernel writes to a vector that is large enough.
 
 use spanheap_core::addr::{Addr, AddrRange, Bytes};
+use spanheap_core::os::Os;
 
 /// One line of the list.
 #[derive(Clone, Debug)]
@@ -33,6 +34,17 @@ fn parse(line: &str) -> Mapping {
 pub fn count_in(range: AddrRange) -> usize {
     let overlaps = |m: &Mapping| m.range.base() < range.end() && range.base() < m.range.end();
     list().iter().filter(|m| overlaps(m)).count()
+}
+
+/// How many bytes of a mapped range are in memory.
+pub fn resident_bytes(os: &Os, range: AddrRange) -> usize {
+    let page = os.page_size().get();
+    let mut pages = vec![0u8; range.bytes().get() / page];
+    let (base, bytes) = (range.base().as_ptr(), range.bytes().get());
+    // SAFETY: the vector has one byte for each page of the range, which is mapped.
+    let status = unsafe { libc::mincore(base, bytes, pages.as_mut_ptr()) };
+    assert_eq!(status, 0);
+    pages.iter().filter(|&&flags| flags & 1 != 0).count() * page
 }
 
 /// How many bytes of `owned`, which is in order of address, are readable and writable, and how many

@@ -11,7 +11,6 @@
 
 use spanheap::{Gc, GcCell, Heap, Root, Rootable, Trace};
 
-use crate::bench::exhausted;
 use crate::failure::{Failure, Result};
 
 /// Lists of a half.
@@ -68,7 +67,7 @@ impl<const WORDS: usize> Lists<WORDS> {
             let heads = mc.try_alloc_slice((0..HEADS).map(|_| Head::<WORDS>::new(None)));
             heads.map(|heads| mc.root(heads))
         });
-        Ok(Lists { heads: heads.map_err(exhausted)? })
+        Ok(Lists { heads: heads? })
     }
 }
 
@@ -101,14 +100,13 @@ fn fill<const WORDS: usize>(
     let mut made = 0;
     while made < count {
         let end = count.min(made + batch as u64);
-        heap.enter(|mc| {
+        heap.enter(|mc| -> Result<()> {
             let (kept, doomed) = (kept.heads.get(mc), doomed.heads.get(mc));
             for number in made..end {
                 let heads = if is_doomed(number) { doomed } else { kept };
                 let head = &heads[number as usize / 2 % HEADS];
                 let next = GcCell::new(head.get());
-                let link =
-                    mc.try_alloc(Link { next, words: [number; WORDS] }).map_err(exhausted)?;
+                let link = mc.try_alloc(Link { next, words: [number; WORDS] })?;
                 head.set(mc, Some(link));
             }
             Ok(())

@@ -32,8 +32,9 @@ use spanheap_core::span::size_class::SizeClass;
 
 use super::check_fits;
 use crate::failure::{Failure, Result};
+use crate::options::size;
 use crate::random::Random;
-use crate::{output, process, size};
+use crate::{output, process};
 use fill::{Halves, Kind, kinds};
 use report::{Report, Row};
 
@@ -42,7 +43,7 @@ use report::{Report, Row};
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
     /// Bytes of objects that a heap is filled with, for each size.
-    #[arg(long, default_value = "32MiB", value_parser = size::parse)]
+    #[arg(long, default_value = "32MiB", value_parser = size)]
     fill: u64,
     /// Which objects are freed in the scattered case.
     #[arg(long, value_enum, default_value_t = Free::Alternating)]
@@ -142,10 +143,7 @@ fn chosen(options: &Options) -> Result<Vec<(Kind, Kind)>> {
 /// Fills, frees and refills one heap.
 fn experiment(options: &Options, case: Case, kind: &Kind, next: &Kind) -> Result<Row> {
     let resident = process::resident();
-    let heap = Heap::builder()
-        .gc_percent_off()
-        .build()
-        .map_err(|error| Failure::new(error.to_string()))?;
+    let heap = Heap::builder().gc_percent_off().build()?;
     let size = kind.size as u64;
     let count = (options.fill / size).max(2);
     let mut random = Random::new(options.seed);

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{BOUND, Case, Figures, Free, Options};
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::output::{self, bytes};
 
 /// Everything that is known after a run.
@@ -147,8 +147,7 @@ impl Report<'_> {
             },
             "rows": rows,
         });
-        serde_json::to_string(&value)
-            .map_err(|error| Failure::new(format!("the result cannot be written: {error}")))
+        output::json(&value)
     }
 
     /// Prints the result for a person.

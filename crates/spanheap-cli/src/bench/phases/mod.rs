@@ -27,10 +27,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use spanheap::{Collected, Heap};
 
-use super::{check_fits, check_threads, in_threads, share};
+use super::{check_fits, in_threads, share};
 use crate::failure::{Failure, Result};
 use crate::live_data::LiveData;
-use crate::{output, process, size};
+use crate::options::{check_range, check_threads, seconds, size};
+use crate::{output, process};
 use report::{Report, Return};
 use resident::Sampler;
 
@@ -45,13 +46,13 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 2)]
     cycles: usize,
     /// Live data in small phases: a number of bytes, or with a unit.
-    #[arg(long, default_value = "0.1GiB", value_parser = size::parse)]
+    #[arg(long, default_value = "0.1GiB", value_parser = size)]
     small: u64,
     /// Live data in large phases.
-    #[arg(long, default_value = "4GiB", value_parser = size::parse)]
+    #[arg(long, default_value = "4GiB", value_parser = size)]
     large: u64,
     /// How much is replaced per second, all threads together.
-    #[arg(long, default_value = "64MiB", value_parser = size::parse)]
+    #[arg(long, default_value = "64MiB", value_parser = size)]
     churn: u64,
     /// How many threads share the data and the work, 1 to 1024.
     #[arg(long, default_value_t = 1)]
@@ -82,10 +83,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     let phase = check(options)?;
     let before = process::cpu_time();
     let started = Instant::now();
-    let heap = Heap::builder()
-        .gc_percent(options.gc_percent)
-        .build()
-        .map_err(|error| Failure::new(error.to_string()))?;
+    let heap = Heap::builder().gc_percent(options.gc_percent).build()?;
     let mut run = Run::new(options, &heap, phase)?;
     run.grow(options.small)?;
     let (base, base_cpu) = run.base()?;
@@ -112,9 +110,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
 fn check(options: &Options) -> Result<Duration> {
     let Options { cycles, small, large, threads, .. } = *options;
     check_threads(threads)?;
-    if !(1..=MAX_CYCLES).contains(&cycles) {
-        return Err(Failure::new(format!("--cycles is {cycles}, it must be 1 to {MAX_CYCLES}")));
-    }
+    check_range("--cycles", cycles, 1..=MAX_CYCLES)?;
     if small > large {
         return Err(Failure::new(format!(
             "--small is {}, it must not be above --large, {}",
@@ -123,7 +119,7 @@ fn check(options: &Options) -> Result<Duration> {
         )));
     }
     check_fits("phases", large)?;
-    size::seconds("--phase-seconds", options.phase_seconds)
+    seconds("--phase-seconds", options.phase_seconds)
 }
 
 /// A run under way.

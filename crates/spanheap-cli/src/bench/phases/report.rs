@@ -7,7 +7,7 @@ use serde_json::json;
 use spanheap::Stats;
 
 use super::Options;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::output::{self, bytes, duration};
 use crate::process::CpuTime;
 
@@ -147,8 +147,7 @@ impl Report<'_> {
             "base_cpu_s": self.base_cpu.as_secs_f64(),
             "returns": rows,
         });
-        serde_json::to_string(&value)
-            .map_err(|error| Failure::new(format!("the result cannot be written: {error}")))
+        output::json(&value)
     }
 
     /// Prints the result for a person.

@@ -10,7 +10,7 @@
 #![allow(unsafe_code)]
 
 use super::{Inner, PageHeap, Refused, tables};
-use crate::addr::{Addr, AddrRange, Bytes, PageCount};
+use crate::addr::{Addr, AddrRange, Bytes, PAGE_BYTES, PageCount};
 use crate::heap::counters::MemoryState;
 use crate::os::Os;
 use crate::pages::{PageAlloc, PageRun};
@@ -74,23 +74,21 @@ impl PageHeap {
         edges: &[Option<Edge>; 2],
     ) {
         let unit = os.page_size().get();
-        let inner_end = range.end().align_down(unit);
-        let inner_base = range.base().checked_align_up(unit).unwrap_or(inner_end).min(inner_end);
-        let whole = AddrRange::new(inner_base, inner_end);
+        let whole = range.whole_units(unit);
         let in_edges = |edge: &Edge| match edge.was_scavenged {
-            true => overlap(edge.page, range).bytes(),
+            true => edge.page.intersection(range).bytes(),
             false => Bytes::ZERO,
         };
         let at_edges: Bytes = edges.iter().flatten().map(in_edges).sum();
         let ready = whole.bytes() - (scavenged.bytes() - at_edges);
         // SAFETY: O1: as in `commit`. O2: no span has been made of the run.
         unsafe { self.unuse(os, whole, ready) };
-        inner.pages.free(range.base(), pages_of(range.bytes()));
+        inner.pages.free(range.base(), range.bytes().whole_pages());
         if !whole.is_empty() {
-            inner.pages.set_scavenged(whole.base(), pages_of(whole.bytes()));
+            inner.pages.set_scavenged(whole.base(), whole.bytes().whole_pages());
         }
         for edge in edges.iter().flatten().filter(|edge| edge.was_scavenged) {
-            inner.pages.set_scavenged(edge.page.base(), pages_of(edge.page.bytes()));
+            inner.pages.set_scavenged(edge.page.base(), edge.page.bytes().whole_pages());
         }
     }
 }
@@ -114,7 +112,7 @@ fn widen(pages: &mut PageAlloc, os: &Os, range: AddrRange) -> ([Option<Edge>; 2]
         for part in [(page.base(), range.base()), (range.end(), page.end())] {
             if part.0 < part.1 {
                 let part = AddrRange::new(part.0.max(page.base()), part.1.min(page.end()));
-                pages.clear_scavenged(part.base(), pages_of(part.bytes()));
+                pages.clear_scavenged(part.base(), part.bytes().whole_pages());
             }
         }
         let was_scavenged = pages.scavenged_pages() != so_far;
@@ -123,16 +121,7 @@ fn widen(pages: &mut PageAlloc, os: &Os, range: AddrRange) -> ([Option<Edge>; 2]
     (edges, before - pages.scavenged_pages())
 }
 
-fn overlap(a: AddrRange, b: AddrRange) -> AddrRange {
-    let base = a.base().max(b.base());
-    AddrRange::new(base, a.end().min(b.end()).max(base))
-}
-
-fn pages_of(bytes: Bytes) -> PageCount {
-    PageCount::new(bytes.get() / crate::addr::PAGE_BYTES)
-}
-
 /// Whether pages of this system are small enough for runs to be made ready without regard to neighbours.
 pub(super) fn pages_are_small(os: &Os) -> bool {
-    Addr::new(crate::addr::PAGE_BYTES).is_aligned(os.page_size().get())
+    Addr::new(PAGE_BYTES).is_aligned(os.page_size().get())
 }

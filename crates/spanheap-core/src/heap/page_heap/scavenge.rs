@@ -8,7 +8,7 @@
 //! | the collector's thread, at a steady pace ([`crate::heap::scavenge_pace`]) or in haste | between cycles | down to the goals | no |
 //! | an allocation for which memory was made ready | after it has its pages | as much, but no more than is over the first goal | no |
 //! | an allocation that meets the memory limit | before it is refused | what is missing | yes |
-//! | `release_memory()` | on request | everything | yes |
+//! | `return_memory()` | on request | everything | yes |
 //!
 //! "Forced" takes dense chunks, too, and those that have been busy lately.
 //!
@@ -47,15 +47,15 @@ impl PageHeap {
     /// Returns free pages to the system, at least `bytes` of them or all that there are. The result is how
     /// many bytes: at most the rest of a huge page more than was asked for.
     pub fn scavenge(&self, os: &Os, bytes: Bytes, force: Force) -> Bytes {
-        let mut released = Bytes::ZERO;
-        while released < bytes {
-            let piece = (bytes - released).min(PIECE);
+        let mut returned = Bytes::ZERO;
+        while returned < bytes {
+            let piece = (bytes - returned).min(PIECE);
             match self.scavenge_one(os, piece, force) {
                 Bytes::ZERO => break,
-                some => released += some,
+                some => returned += some,
             }
         }
-        released
+        returned
     }
 
     /// Returns all free pages to the system: those that earlier searches have given up as well.
@@ -94,7 +94,7 @@ impl PageHeap {
         }
         // SAFETY: the caller's promise.
         unsafe { os.unused(range, ready) };
-        let pages = PageCount::new(ready.get() / PAGE_BYTES);
+        let pages = ready.whole_pages();
         self.totals.shift(MemoryState::Free, MemoryState::Returned, pages);
     }
 

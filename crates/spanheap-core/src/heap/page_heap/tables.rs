@@ -59,11 +59,9 @@ pub(super) fn is_returned(view: &ChunkView<'_>, block: AddrRange) -> bool {
 /// mapping and readying; the arena remembers how many have been done, so a refusal leaves everything in
 /// order for the next attempt.
 pub(super) fn ready(os: &Os, part: AddrRange) -> Result<(), OsError> {
-    let mut arena = part.base().align_down(ARENA_BYTES);
-    while arena < part.end() {
-        let end = part.end().min(arena + Bytes::new(ARENA_BYTES));
-        ready_in_arena(os, arena, end.bytes_since(arena))?;
-        arena = arena + Bytes::new(ARENA_BYTES);
+    for part in part.cut_at(ARENA_BYTES) {
+        let arena = part.base().align_down(ARENA_BYTES);
+        ready_in_arena(os, arena, part.end().bytes_since(arena))?;
     }
     Ok(())
 }

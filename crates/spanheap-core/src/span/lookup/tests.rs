@@ -10,13 +10,14 @@ use crate::addr::{ARENA_BYTES, PAGE_BYTES};
 use crate::heap::Central;
 use crate::heap::central::Config;
 use crate::heap::class::{Class, ClassKey};
-use crate::heap::sweep::{How, Swept, sweep};
+use crate::heap::sweep::{How, sweep};
+use crate::heap::swept::Swept;
 use crate::os::{Os, SimOs};
 use crate::span::bits::Run;
 use crate::span::size_class::SizeClass;
 use crate::span::{Counting, DropFn, Layout, OwnedSpan};
 use crate::sync::atomic::AtomicBool;
-use crate::tests::{Random, long};
+use crate::tests::{Random, steps};
 
 unsafe fn drop_nothing(_: *mut u8, _: usize) {}
 
@@ -243,7 +244,7 @@ fn two_heaps_know_their_own_objects_each_others_addresses_and_garbage() {
     // Native, because the simulation gives two systems the same addresses.
     let mut heaps = [0, 1].map(|_| Known { central: central(Os::native()), spans: Vec::new() });
     let mut objects = 0;
-    for _ in 0..long(20_000, 1_000_000) {
+    for _ in 0..steps(20_000, 1_000_000) {
         let mover = random.below(2);
         heaps[mover].step(&mut random);
         for _ in 0..4 {
@@ -336,7 +337,7 @@ fn recycle(central: &Central, seed: u64, stop: &AtomicBool) {
 fn look(central: &Central, held: &[Addr], size: usize, area: AddrRange, seed: u64) -> usize {
     let mut random = Random::new(seed);
     let mut others = 0;
-    for _ in 0..long(60_000, 1_000_000) {
+    for _ in 0..steps(60_000, 1_000_000) {
         let start = held[random.below(held.len())];
         let offset = Bytes::new(random.below(size));
         let object = central.find_object(start + offset).object().expect("it is held");
@@ -421,7 +422,7 @@ fn a_record_that_is_described_anew_is_never_read_half_way() {
         let span = unsafe { at.as_ref() };
         let _stop_at_end = StopAtEnd(stop);
         let mut seen = [0; 3];
-        while seen.into_iter().any(|seen| seen < long(100_000, 10_000_000)) {
+        while seen.into_iter().any(|seen| seen < steps(100_000, 10_000_000)) {
             let Ok((_, reading)) = span.plate.read(span) else { continue };
             let which = infos.iter().position(|info| info.base == reading.pages.base());
             let which = which.expect("one of the three");
@@ -471,7 +472,7 @@ fn a_page_is_never_seen_with_the_slots_of_one_span_and_the_objects_of_another() 
         let _stop_at_end = StopAtEnd(&stop);
         let mut random = Random::new(0xa17e4);
         let mut seen = [0, 0];
-        while seen.into_iter().any(|seen| seen < long(30_000, 3_000_000)) {
+        while seen.into_iter().any(|seen| seen < steps(30_000, 3_000_000)) {
             let at = page + Bytes::new(random.below(PAGE_BYTES));
             let Some(object) = central.find_object(at).object() else { continue };
             match object.size.get() {

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::*;
-use crate::tests::{Random, long};
+use crate::tests::{Random, steps};
 use std::collections::BTreeSet;
 
 const KINDS: [Kind; 4] = [Kind::Finalizer, Kind::Cleanup, Kind::Weak, Kind::Profile];
@@ -95,7 +95,7 @@ fn a_list_is_a_sorted_set_in_which_only_cleanups_repeat() {
     let mut random = Random::new(0x59ec1a1);
     let (mut list, mut twin, mut store) = (SpecialList::new(), BTreeSet::new(), Store::default());
     let (mut given_out, mut revivals) = (0, 0);
-    for _ in 0..long(30_000, 1_000_000) {
+    for _ in 0..steps(30_000, 1_000_000) {
         let object = Addr::new(0x1000 + 48 * random.below(12));
         let kind = KINDS[random.below(4)];
         match random.below(12) {

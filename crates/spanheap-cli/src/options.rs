@@ -1,8 +1,11 @@
-//! Sizes and durations as a user types them: `64MiB`, `1.5GB`, `4096`, seconds.
+//! What options of several subcommands have in common: sizes (`64MiB`, `1.5GB`, `4096`), seconds, and
+//! numbers within bounds.
 //!
 //! Binary and decimal units are both in use, and differ by 7 % at a gigabyte; so both are understood, and
 //! a letter alone (`64M`), which may mean either, is refused.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::failure::{Failure, Result};
@@ -21,7 +24,7 @@ const UNITS: [(&str, f64); 9] = [
 ];
 
 /// The number of bytes that `text` names: a number, which may have a fraction, and a unit or none.
-pub(crate) fn parse(text: &str) -> std::result::Result<u64, String> {
+pub(crate) fn size(text: &str) -> std::result::Result<u64, String> {
     let unit = UNITS.iter().find(|(name, _)| text.ends_with(name));
     let (number, factor) = match unit {
         Some((name, factor)) => (text[..text.len() - name.len()].trim_end(), *factor),
@@ -43,15 +46,34 @@ const MAX_SECONDS: f64 = 366.0 * 86_400.0;
 /// The duration of so many seconds, which the user gave for `option`.
 pub(crate) fn seconds(option: &str, seconds: f64) -> Result<Duration> {
     // A NaN is in no range.
-    if !(0.0..=MAX_SECONDS).contains(&seconds) {
-        return Err(Failure::new(format!("{option} is {seconds}, it must be 0 to {MAX_SECONDS}")));
-    }
+    check_range(option, seconds, 0.0..=MAX_SECONDS)?;
     Ok(Duration::from_secs_f64(seconds))
+}
+
+/// More threads than this are a typing error.
+const MAX_THREADS: usize = 1024;
+
+/// Refuses numbers of threads that make no sense.
+pub(crate) fn check_threads(threads: usize) -> Result<()> {
+    check_range("--threads", threads, 1..=MAX_THREADS)
+}
+
+/// Refuses a value that the user gave for `option` and that is not in `range`.
+pub(crate) fn check_range<T: PartialOrd + Display>(
+    option: &str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (min, max) = (range.start(), range.end());
+    Err(Failure::new(format!("{option} is {value}, it must be {min} to {max}")))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{parse, seconds};
+    use super::{check_threads, seconds, size};
 
     #[test]
     fn sizes_are_numbers_with_units() {
@@ -64,7 +86,7 @@ mod tests {
             ("1.5GB", 1_500_000_000),
             ("3kB", 3000),
         ] {
-            assert_eq!(parse(text), Ok(bytes), "{text}");
+            assert_eq!(size(text), Ok(bytes), "{text}");
         }
     }
 
@@ -72,7 +94,7 @@ mod tests {
     fn what_is_no_size_is_refused() {
         for text in ["", "MiB", "64M", "-1", "-1MiB", "1e3", "inf", "NaN", "1.2.3GB", "9999999TiB"]
         {
-            assert!(parse(text).is_err(), "{text}");
+            assert!(size(text).is_err(), "{text}");
         }
     }
 
@@ -82,6 +104,15 @@ mod tests {
         for bad in [-1.0, f64::NAN, f64::INFINITY, 1e300] {
             let error = seconds("--seconds", bad).expect_err("refused").to_string();
             assert!(error.starts_with("--seconds is "), "{error}");
+        }
+    }
+
+    #[test]
+    fn bounds_belong_to_what_is_allowed() {
+        assert!(check_threads(1).is_ok() && check_threads(1024).is_ok());
+        for (threads, words) in [(0, "--threads is 0, "), (1025, "--threads is 1025, ")] {
+            let error = check_threads(threads).expect_err("refused").to_string();
+            assert_eq!(error, format!("{words}it must be 1 to 1024"));
         }
     }
 }
