@@ -57,7 +57,7 @@ fn manual_spans_live_through_cycles_and_are_no_objects() {
             mutator.leave();
             if index % 5 == 0 {
                 heap.collect();
-                heap.return_free_memory();
+                heap.release_free_memory();
             }
         }
         assert_eq!(Stats::of(&heap).live, Bytes::ZERO);

@@ -155,9 +155,9 @@ impl Heap {
     /// The heap returns memory by itself, some seconds after it has become free, as far as it does not
     /// expect to use it again. This is for programs that know better: after a start-up that needed much, or
     /// before a long rest. Memory that was returned costs a page fault when it is used again.
-    pub fn return_memory(&self) -> usize {
+    pub fn release_memory(&self) -> usize {
         let _ = self.collect();
-        self.core.return_free_memory().get()
+        self.core.release_free_memory().get()
     }
 
     /// What each page of the heap is used for, and how full its classes of spans are. It is taken while the
@@ -280,7 +280,7 @@ impl HeapBuilder {
 
     /// Whether free memory goes back to the system by itself; it does if nothing is said. A program that is
     /// alone on its machine and comes back to its largest size again and again may save the page faults.
-    /// [`Heap::return_memory`] and a memory limit return it in either case.
+    /// [`Heap::release_memory`] and a memory limit return it in either case.
     pub fn return_memory(mut self, on: bool) -> HeapBuilder {
         self.options.return_memory = on;
         self

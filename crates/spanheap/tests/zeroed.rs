@@ -43,7 +43,7 @@ fn zeroed_slices_are_zero_in_fresh_and_in_used_memory() {
                 assert_eq!(heap.collect(), Collected::Complete);
             }
             if round % 3 == 2 {
-                heap.return_memory();
+                heap.release_memory();
             }
         }
         check_all(&heap);
@@ -82,8 +82,8 @@ fn released_memory_leaves_the_account_and_comes_back() {
     let heap = Heap::new();
     soil(&heap);
     let before = heap.stats().ready_bytes;
-    let returned = heap.return_memory();
-    assert!(returned > 8 << 20, "{returned} bytes");
+    let released = heap.release_memory();
+    assert!(released > 8 << 20, "{released} bytes");
     assert!(heap.stats().ready_bytes < before / 2, "{} of {before}", heap.stats().ready_bytes);
     check_all(&heap);
 }

@@ -99,7 +99,7 @@ impl Heap {
 
     /// Returns all free memory to the system: how many bytes. What a cycle would free comes first only if the
     /// caller asks for one; what mutators keep for themselves stays with them.
-    pub fn return_free_memory(&self) -> Bytes {
+    pub fn release_free_memory(&self) -> Bytes {
         let central = self.collector.central();
         central.pages().scavenge_all(central.os())
     }

@@ -8,7 +8,7 @@
 //! | the collector's thread, at a steady pace ([`crate::heap::scavenge_pace`]) or in haste | between cycles | down to the goals | no |
 //! | an allocation for which memory was made ready | after it has its pages | as much, but no more than is over the first goal | no |
 //! | an allocation that meets the memory limit | before it is refused | what is missing | yes |
-//! | `return_memory()` | on request | everything | yes |
+//! | `release_memory()` | on request | everything | yes |
 //!
 //! "Forced" takes dense chunks, too, and those that have been busy lately.
 //!
