@@ -6,11 +6,10 @@
 //! # Safety
 //! Reading the description of a span that the page map names is sound under the lock, although its
 //! owner may be giving the span up at this moment:
-//! - I1. A span leaves the page map before its record goes back to the pool, and that happens under
-//!   the
-//!   lock. A record is taken from the pool under the lock, and written before it enters the page map.
-//!   So what the map names under the lock has been written, and is not written again before the lock
-//!   is free.
+//! - I1. A span leaves the page map before its record goes back to the pool, which happens under the
+//!   lock. A record is written after it was taken from the pool and before it enters the page map,
+//!   though not under the lock. So what the map names has been written, and what it names under the
+//!   lock is not written again before the lock is free.
 #![allow(unsafe_code)]
 
 use super::PageHeap;
@@ -29,13 +28,15 @@ pub enum PageUse<'a> {
     Taken,
     /// It is free and ready.
     Free,
-    /// It is free and has no memory, as far as we know; or it was never made a page of the heap.
+    /// It is free and has no memory, as far as we know.
     Returned,
+    /// It was never made a page of the heap.
+    Reserved,
 }
 
 impl PageHeap {
     /// Calls `visit` with each page of a chunk of `arena` and what it is used for. The lock is held
-    /// meanwhile, so `visit` takes no lock and does not keep spans.
+    /// meanwhile, so `visit` takes no lock, allocates nothing and does not keep spans.
     pub fn for_each_page_of(
         &self,
         arena: &HeapArena,
@@ -47,7 +48,7 @@ impl PageHeap {
         for page in 0..CHUNK_PAGES {
             let addr = chunk.base() + PageCount::new(page);
             let usage = match &view {
-                None => PageUse::Returned,
+                None => PageUse::Reserved,
                 Some(view) if bitmap::test(view.scavenged, page) => PageUse::Returned,
                 Some(view) if !bitmap::test(view.allocated, page) => PageUse::Free,
                 // SAFETY: the page map names span records (P3), and I1.
