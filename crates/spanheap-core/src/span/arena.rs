@@ -13,7 +13,9 @@
 //! The two mark tables swap their roles at the end of each cycle (see [`Generation`]); no bit is moved.
 //!
 //! # Invariants
-//! - A1. The tables are ready memory for every page that the page allocator has been grown by.
+//! - A1. The tables are ready memory for every page that the page allocator has been grown by, unless the
+//!   whole chunk is free and they have gone back to the system with it. They can be read even then, by whoever
+//!   has an outdated idea of a page, and are zero; nobody writes to them before they are ready again.
 //! - A2. The lines of a page that belongs to no span are zero in all tables.
 //! - A3. Between cycles, the lines of a swept span are zero in every table but its allocation table and
 //!   the drops table. So marking starts from clean bits without clearing any.

@@ -19,8 +19,8 @@
 //! Another heap's arena record is never read: that heap may be dropped just now. The map knows its number
 //! (M3). Our own arena records live as long as the heap. Span records are recycled but stay records (P3);
 //! what is read of them is atomic (P4) and is used only if the record's epoch has not moved meanwhile; so
-//! the slot that is computed is one that the span had at some moment of the call. Its side tables have
-//! been there since its pages were grown (A1).
+//! the slot that is computed is one that the span had at some moment of the call. Its side tables can be
+//! read since its pages were grown, even if they have gone back to the system by now (A1).
 //!
 //! # The order
 //! [`Span::init`] makes the epoch odd, writes the plate and the generation, stores the state with release
