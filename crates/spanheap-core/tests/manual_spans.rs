@@ -4,12 +4,13 @@
 //! Spans are written to while the test holds them, and freed once, by the heap that they came from.
 #![allow(unsafe_code)]
 
-use spanheap_core::addr::{AddrRange, Bytes};
+use spanheap_core::addr::{Addr, AddrRange, Bytes};
 use spanheap_core::collect::Options;
 use spanheap_core::heap::ManualSpan;
 use spanheap_core::mutator::Heap;
 use spanheap_core::observe::Stats;
 use spanheap_core::os::{Os, SimOs};
+use spanheap_core::span::lookup::Lookup;
 
 const PAGE: usize = 8 << 10;
 
@@ -68,6 +69,39 @@ fn manual_spans_live_through_cycles_and_are_no_objects() {
         sim.assert_all_released();
         assert!(!held.is_empty());
     }
+}
+
+/// What runs forever here has followed the page map to a span without objects, and again, and again.
+#[test]
+fn no_object_is_found_in_a_manual_span() {
+    let heap = heap_on(Os::native());
+    let mutator = heap.attach();
+    mutator.enter();
+    for pages in [1, 3, 20, 700] {
+        let span = mutator.alloc_manual(Bytes::new(pages * PAGE), PAGE).expect("memory");
+        let (base, end) = (span.range().base(), span.range().end());
+        let addrs = [base, base + Bytes::new(5), base + Bytes::new(pages * PAGE / 2)];
+        for addr in addrs.into_iter().chain([Addr::new(end.get() - 1)]) {
+            assert_eq!(mutator.find_object(addr), Lookup::Free);
+        }
+        // SAFETY: the test holds it and uses it no more.
+        unsafe { mutator.free_manual(span) };
+        assert_eq!(mutator.find_object(base), Lookup::Free);
+    }
+    mutator.leave();
+}
+
+#[test]
+#[should_panic(expected = "freed outside of a closure")]
+fn a_manual_span_of_a_heap_that_is_gone_is_not_freed() {
+    let heap = heap_on(Os::native());
+    let mutator = heap.attach();
+    mutator.enter();
+    let span = mutator.alloc_manual(Bytes::new(PAGE), PAGE).expect("memory");
+    mutator.leave();
+    drop(heap);
+    // SAFETY: it panics before it looks at anything.
+    unsafe { mutator.free_manual(span) };
 }
 
 #[test]

@@ -113,7 +113,9 @@ impl DropQueue {
                 died += (pending & !old_drops).count_ones() as usize;
                 live += (mark & !pending).count_ones() as usize;
                 owed += pending.count_ones() as usize;
-                drops[index].store(pending, Ordering::Relaxed);
+                // Release: the drop thread may be at work on the span, and look without the lock. Whose bit it
+                // finds, it is to find the values of as well.
+                drops[index].store(pending, Ordering::Release);
                 marks[index].store(mark | pending, Ordering::Release);
                 // Release: as in the other sweep, for lookups.
                 old[index].store(0, Ordering::Release);

@@ -60,13 +60,11 @@ pub use scavenge::Force;
 
 use super::class::Class;
 use super::counters::{Counters, MemoryState};
-use crate::addr::{
-    ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, ChunkIndex, PAGE_BYTES, PageCount,
-};
+use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
 use crate::bitmap;
 use crate::offheap::{FixedPool, Persistent};
 use crate::os::{Category, Os, OsError, asan};
-use crate::pages::{ChunkView, PageAlloc, PageRun};
+use crate::pages::{PageAlloc, PageRun};
 use crate::span::arena::ALL_TABLES;
 use crate::span::{Generation, HeapArena, Info, OwnedSpan, Span, bits, map};
 use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -427,19 +425,6 @@ impl PageHeap {
             arena = NonNull::new(record.previous().cast_mut());
         }
         inner.pages.release(os);
-    }
-
-    /// Calls `read` with what is known about a chunk (`None`: it was never grown), under the lock, so it must
-    /// be short and must not allocate.
-    ///
-    /// While `read` runs, a span record that the page map names is not recycled: a span is taken out of the map
-    /// before its record is given up, which takes the lock, and enters it when its record has been written.
-    pub fn with_chunk<R>(
-        &self,
-        chunk: ChunkIndex,
-        read: impl FnOnce(Option<ChunkView<'_>>) -> R,
-    ) -> R {
-        read(self.inner.lock().pages.chunk(chunk))
     }
 }
 

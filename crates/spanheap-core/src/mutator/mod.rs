@@ -253,11 +253,13 @@ impl Mutator {
     /// Frees a manual span.
     ///
     /// # Panics
-    /// When the span belongs to another heap.
+    /// When no closure is open: the heap could be dropped meanwhile, or be gone. When the span belongs to
+    /// another heap.
     ///
     /// # Safety
     /// Nobody uses its memory any more.
     pub unsafe fn free_manual(&self, span: ManualSpan) {
+        assert!(self.is_inside(), "a manual span is freed outside of a closure");
         let central = self.collector.central();
         assert!(span.heap() == central.number(), "{span:?} does not belong to this heap");
         // SAFETY: the caller's promise; the span is this heap's.

@@ -22,20 +22,14 @@
 //! # Locking
 //! [`Rank::PageHeap`](crate::sync::Rank), for one chunk at a time: some microseconds for 4 MiB of heap. Nothing
 //! is allocated and no code of the user's runs under it; what is found goes to a buffer made before.
-//!
-//! # Safety
-//! Span records are read by somebody who does not own the span. They are read under the page heap's lock, and only
-//! those that the page map names then: [`PageHeap::with_chunk`](crate::heap::page_heap::PageHeap) promises that
-//! these keep their description (P1) until the lock is released.
-#![allow(unsafe_code)]
 
 use crate::addr::{
     ARENA_BYTES, ARENA_PAGES, Addr, Bytes, CHUNK_BYTES, CHUNK_PAGES, PAGE_BYTES, PageCount,
 };
-use crate::bitmap;
+use crate::heap::page_heap::PageUse;
 use crate::mutator::Heap;
-use crate::pages::ChunkView;
-use crate::span::{HeapArena, Info, Span, bits};
+use crate::span::{Info, Span, bits};
+use core::ptr;
 use std::collections::BTreeMap;
 
 /// What a page is used for.
@@ -146,14 +140,31 @@ impl Picture {
         let pages = heap.collector().central().pages();
         let mut picture = Picture::default();
         let mut classes = BTreeMap::new();
-        let mut chunk = Chunk::new();
+        // No more spans than pages begin in a chunk, so neither buffer grows under the lock.
+        let mut begun = Vec::with_capacity(CHUNK_PAGES);
         for arena in pages.arenas() {
             let mut states = Vec::with_capacity(ARENA_PAGES);
             for index in 0..ARENA_BYTES / CHUNK_BYTES {
-                let base = arena.base() + Bytes::new(index * CHUNK_BYTES);
-                pages.with_chunk(base.chunk(), |view| chunk.read(arena, base, view));
-                states.extend_from_slice(&chunk.states);
-                chunk.begun.drain(..).for_each(|seen| seen.add_to(&mut classes));
+                let chunk = (arena.base() + Bytes::new(index * CHUNK_BYTES)).chunk();
+                let mut last = (ptr::null(), PageState::Held);
+                pages.for_each_page_of(arena, chunk, |page, usage| {
+                    let state = match usage {
+                        PageUse::Reserved => PageState::Reserved,
+                        PageUse::Returned => PageState::Returned,
+                        PageUse::Free => PageState::Free,
+                        PageUse::Manual | PageUse::Taken => PageState::Held,
+                        // The slots of a span are counted once.
+                        PageUse::Span(span) if ptr::eq(span, last.0) => last.1,
+                        PageUse::Span(span) => {
+                            let seen = Seen::of(span);
+                            last = (ptr::from_ref(span), seen.state());
+                            begun.extend((seen.info.base == page).then_some(seen));
+                            last.1
+                        }
+                    };
+                    states.push(state);
+                });
+                begun.drain(..).for_each(|seen: Seen| seen.add_to(&mut classes));
             }
             picture.arenas.push(ArenaPicture { base: arena.base(), pages: states });
         }
@@ -188,13 +199,35 @@ impl Picture {
     }
 }
 
-/// A span that begins in the chunk being read.
+/// A span that was looked at, under the lock.
 struct Seen {
     info: Info,
     objects: usize,
 }
 
 impl Seen {
+    fn of(span: &Span) -> Seen {
+        let info = *span.info();
+        let table = span.generation().table();
+        let objects = match info.size_class {
+            Some(_) => bits::count(&info, table).min(info.slots),
+            // One bit tells; a large object may have millions of others, all clear.
+            None => usize::from(bits::is_set(table, info.base)),
+        };
+        Seen { info, objects }
+    }
+
+    /// The state of its pages.
+    fn state(&self) -> PageState {
+        let Seen { info, objects } = self;
+        match info.size_class {
+            Some(_) => {
+                PageState::Small { class: info.class, live: (objects * 100 / info.slots) as u8 }
+            }
+            None => PageState::Large { class: info.class },
+        }
+    }
+
     fn add_to(self, classes: &mut BTreeMap<u32, ClassPicture>) {
         let Seen { info, objects } = self;
         let class = classes.entry(info.class).or_insert_with(|| ClassPicture {
@@ -212,72 +245,6 @@ impl Seen {
         class.slots += info.slots;
         class.objects += objects;
         class.object_bytes += Bytes::new(objects * info.slot);
-    }
-}
-
-/// What one chunk looks like. Made once and filled again for each.
-struct Chunk {
-    states: [PageState; CHUNK_PAGES],
-    begun: Vec<Seen>,
-}
-
-impl Chunk {
-    fn new() -> Chunk {
-        // No more spans than pages begin in a chunk, so the buffer never grows under the lock.
-        let begun = Vec::with_capacity(CHUNK_PAGES);
-        Chunk { states: [PageState::Reserved; CHUNK_PAGES], begun }
-    }
-
-    /// Reads the chunk at `base`, which lies in `arena`. The page heap's lock is held.
-    fn read(&mut self, arena: &HeapArena, base: Addr, view: Option<ChunkView<'_>>) {
-        let Some(view) = view else {
-            self.states.fill(PageState::Reserved);
-            return;
-        };
-        let first = base.page_in_arena();
-        let mut page = 0;
-        while page < CHUNK_PAGES {
-            if !bitmap::test(view.allocated, page) {
-                let returned = bitmap::test(view.scavenged, page);
-                self.states[page] = if returned { PageState::Returned } else { PageState::Free };
-                page += 1;
-                continue;
-            }
-            // SAFETY: the lock is held, so a record that the page map names is in use, and keeps its
-            // description until the lock is released.
-            let span = unsafe { arena.span(first + page).as_ref() };
-            let Some(span) = span.filter(|span| span.is_in_use()) else {
-                self.states[page] = PageState::Held;
-                page += 1;
-                continue;
-            };
-            page = self.read_span(span, base, page);
-        }
-    }
-
-    /// Reads the part of a span that begins at `page` of the chunk at `base`; returns the page behind it.
-    fn read_span(&mut self, span: &Span, base: Addr, page: usize) -> usize {
-        let info = *span.info();
-        let table = span.generation().table();
-        let objects = match info.size_class {
-            Some(_) => bits::count(&info, table).min(info.slots),
-            // One bit tells; a large object may have millions of others, all clear.
-            None => usize::from(bits::is_set(table, info.base)),
-        };
-        let at = base + PageCount::new(page);
-        if info.base == at {
-            self.begun.push(Seen { info, objects });
-        }
-        let state = match info.size_class {
-            Some(_) => {
-                PageState::Small { class: info.class, live: (objects * 100 / info.slots) as u8 }
-            }
-            None => PageState::Large { class: info.class },
-        };
-        let end = info.range().end().bytes_since(base).get() / PAGE_BYTES;
-        let end = end.min(CHUNK_PAGES);
-        self.states[page..end].fill(state);
-        end
     }
 }
 

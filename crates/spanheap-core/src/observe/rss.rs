@@ -193,7 +193,7 @@ impl Rss {
                     PageUse::Manual => self.manual += part.bytes(),
                     PageUse::Taken => self.taken_pages += part.bytes(),
                     PageUse::Free => self.free_pages += part.bytes(),
-                    PageUse::Returned => self.huge_pages += part.bytes(),
+                    PageUse::Returned | PageUse::Reserved => self.huge_pages += part.bytes(),
                 });
             });
         }

@@ -14,8 +14,9 @@
 //!
 //! # Invariants
 //! - A1. The tables are mapped for every page that the page allocator has been grown by. They are ready for
-//!   every page of a span, and for every page that a mutator has for itself. The tables of a chunk that was
-//!   returned to the system as a whole may be *away*: prepared, as the chunk is.
+//!   every page of a span, and for every page that a mutator has for itself. The tables of a block that was
+//!   returned to the system as a whole may be *away*: prepared, as the block is. They can be read even then, by
+//!   whoever has an outdated idea of a page, and are zero; nobody writes to them before they are ready again.
 //! - A2. The lines of a page that belongs to no span are zero in all tables, or away.
 //! - A3. Between cycles, the lines of a swept span are zero in every table but its allocation table and
 //!   the drops table. So marking starts from clean bits without clearing any.

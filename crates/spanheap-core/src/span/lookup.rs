@@ -239,8 +239,9 @@ impl Plate {
     /// The epoch, and what the plate says in it.
     fn read(&self, span: &Span) -> Result<(u64, Reading), Changed> {
         let epoch = self.epoch.load(Ordering::Acquire);
-        // A dead span has left the page map before it died, so a second look will not lead here.
-        if epoch % 2 != 0 || !span.is_in_use() {
+        // A dead span has left the page map before it died, so a second look will not lead here. A manual
+        // span stays where it is, and has no slots.
+        if epoch % 2 != 0 || span.is_dead() {
             return Err(Changed);
         }
         let base = Addr::new(self.base.load(Ordering::Relaxed));

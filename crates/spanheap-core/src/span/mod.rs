@@ -303,6 +303,12 @@ impl Span {
         Addr::new(self.dirty_to.load(Ordering::Relaxed))
     }
 
+    /// Whether the record describes nothing.
+    #[inline]
+    fn is_dead(&self) -> bool {
+        self.state.load(Ordering::Acquire) == State::Dead as u8
+    }
+
     /// Whether the record describes a span in use.
     #[inline]
     pub fn is_in_use(&self) -> bool {

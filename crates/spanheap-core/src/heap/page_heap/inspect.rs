@@ -28,13 +28,15 @@ pub enum PageUse<'a> {
     Taken,
     /// It is free and ready.
     Free,
-    /// It is free and has no memory, as far as we know; or it was never made a page of the heap.
+    /// It is free and has no memory, as far as we know.
     Returned,
+    /// It was never made a page of the heap.
+    Reserved,
 }
 
 impl PageHeap {
     /// Calls `visit` with each page of a chunk of `arena` and what it is used for. The lock is held
-    /// meanwhile, so `visit` takes no lock and does not keep spans.
+    /// meanwhile, so `visit` takes no lock, allocates nothing and does not keep spans.
     pub fn for_each_page_of(
         &self,
         arena: &HeapArena,
@@ -46,7 +48,7 @@ impl PageHeap {
         for page in 0..CHUNK_PAGES {
             let addr = chunk.base() + PageCount::new(page);
             let usage = match &view {
-                None => PageUse::Returned,
+                None => PageUse::Reserved,
                 Some(view) if bitmap::test(view.scavenged, page) => PageUse::Returned,
                 Some(view) if !bitmap::test(view.allocated, page) => PageUse::Free,
                 // SAFETY: the page map names span records (P3), and I1.

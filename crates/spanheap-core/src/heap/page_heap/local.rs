@@ -117,14 +117,14 @@ impl PageHeap {
             return;
         }
         let (writer, ready) = (self.writer(os, memory, local), ready_pages(&pages));
+        // Before they are free: who takes one of them then counts that, and there are never less than none.
+        self.totals.change(writer, MemoryState::Cached, MemoryState::Free, ready);
         let mut inner = self.inner.lock();
         pages.flush(&mut inner.pages);
         while let Some(record) = local.take_record() {
             // SAFETY: the record came from this pool, and describes nothing that anybody has.
             unsafe { inner.spans.free(record) };
         }
-        drop(inner);
-        self.totals.change(writer, MemoryState::Cached, MemoryState::Free, ready);
     }
 
     /// The right to count for the mutator that `local` belongs to.

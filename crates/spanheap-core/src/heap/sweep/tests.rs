@@ -291,3 +291,33 @@ fn the_same_on_a_simulated_system() {
         sim.assert_all_released();
     }
 }
+
+/// Whoever takes a slot of a dead object for zeros has to clear it, however new the span is.
+#[test]
+fn slots_of_the_dead_are_not_taken_for_zeros() {
+    unsafe fn drop_nothing(_: *mut u8, _: usize) {}
+    for drop in [None, Some(drop_nothing as crate::span::DropFn)] {
+        let central = Central::new(Os::native(), Config::default()).expect("memory");
+        let size_class = SizeClass::for_size(Bytes::new(64));
+        let (layout, counting) = (Layout::NoScan, Counting::One);
+        let key = ClassKey { size_class, layout, counting, drop };
+        let class = central.class(&key, || "test").expect("memory");
+        let span = central.acquire_alone(class);
+        let info = *span.info();
+        assert_eq!(span.span().dirty_to(), info.base, "fresh from the system");
+        let generation = central.generation();
+        let slot = |n: usize| info.base + Bytes::new(n * info.slot);
+        (0..10).for_each(|n| bits::set(generation.table(), slot(n)));
+        bits::set(generation.next().table(), slot(3));
+        let next = generation.next();
+        central.begin_generation(next, Bytes::ZERO, 0, false);
+        let how = How { generation: next, retain: false, poison: false };
+        let swept = sweep(span, central.drops(), how, central.counters().shared());
+        while central.run_drops() {}
+        let Swept::Partial(span) = swept else { panic!("one of ten lives") };
+        assert_eq!(span.span().dirty_to(), info.range().end());
+        central.pages().free_span(span);
+        // SAFETY: nobody uses the heap any more.
+        unsafe { central.release() };
+    }
+}

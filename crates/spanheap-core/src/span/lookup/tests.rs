@@ -435,6 +435,23 @@ fn a_record_that_is_described_anew_is_never_read_half_way() {
     });
 }
 
+/// Not only when the change is complete: what was read of both descriptions has to be noticed, too.
+#[test]
+fn a_change_of_a_record_is_seen_from_its_beginning() {
+    let central = central(Os::native());
+    let class = class(&central, SizeClass::from_index(5), None);
+    let span = central.acquire_alone(class);
+    let (record, plate) = (span.span(), &span.span().plate);
+    let read = || plate.read(record).ok().map(|(epoch, _)| epoch);
+    let before = read().expect("nobody changes it");
+    let change = plate.begin_change();
+    assert!(plate.has_moved(before) && read().is_none());
+    plate.end_change(change);
+    assert!(plate.has_moved(before) && read().is_some_and(|epoch| epoch != before));
+    central.pages().free_span(span);
+    release(central);
+}
+
 /// Makes one page belong to two classes in turn, each time with another record: slots of 48 bytes, of
 /// which the odd ones hold objects, and of 64, of which every third does, where a slot of 48 with an even
 /// number would begin.
