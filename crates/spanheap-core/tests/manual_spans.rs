@@ -10,6 +10,7 @@ use spanheap_core::heap::ManualSpan;
 use spanheap_core::mutator::Heap;
 use spanheap_core::observe::Stats;
 use spanheap_core::os::{Os, SimOs};
+use spanheap_core::span::lookup::Lookup;
 
 const PAGE: usize = 8 << 10;
 
@@ -92,4 +93,21 @@ fn another_heaps_span_is_not_taken() {
     us.enter();
     // SAFETY: it panics before it frees anything.
     unsafe { us.free_manual(span) };
+}
+
+#[test]
+fn an_address_in_a_manual_span_is_free_to_a_lookup() {
+    let heap = heap_on(Os::native());
+    let mutator = heap.attach();
+    mutator.enter();
+    let span = mutator.alloc_manual(Bytes::new(3 * PAGE), PAGE).expect("memory");
+    for offset in [0, 1, PAGE, 3 * PAGE - 1] {
+        let at = span.range().base() + Bytes::new(offset);
+        assert_eq!(mutator.find_object(at), Lookup::Free, "{at}");
+    }
+    let at = span.range().base();
+    // SAFETY: the test holds it and uses it no more.
+    unsafe { mutator.free_manual(span) };
+    assert_eq!(mutator.find_object(at), Lookup::Free);
+    mutator.leave();
 }
