@@ -372,6 +372,16 @@ impl Central {
         self.in_need(attempt).map_err(refused)
     }
 
+    /// Frees a manual span.
+    ///
+    /// # Safety
+    /// Nobody uses the memory any more. The span came from this heap.
+    pub unsafe fn free_manual(&self, span: ManualSpan) {
+        // SAFETY: the same contract.
+        unsafe { self.pages.free_manual(span) };
+        self.note_free_pages();
+    }
+
     /// Returns free pages to the system, at least `bytes` of them or all that there are.
     pub fn scavenge(&self, bytes: Bytes, force: Force) -> Bytes {
         self.pages.scavenge(&self.os, bytes, force)
@@ -514,6 +524,7 @@ impl Central {
             Swept::Empty(span) => {
                 let pages = span.info().pages;
                 self.pages.free_span(span);
+                self.note_free_pages();
                 return pages;
             }
             Swept::Partial(span) => set.put(span, generation, true, &self.backlog),
@@ -548,9 +559,19 @@ impl Central {
         match batch {
             Batch::Idle => return false,
             Batch::Done => {}
-            Batch::Emptied(span) => self.pages.free_span(span),
+            Batch::Emptied(span) => {
+                self.pages.free_span(span);
+                self.note_free_pages();
+            }
         }
         true
+    }
+
+    /// Wakes the scavenger if it has nothing to do but wait for pages that have just become free.
+    fn note_free_pages(&self) {
+        if self.pages.ends_watch(&self.os) {
+            self.alarm.ring();
+        }
     }
 
     /// Puts a span that a mutator held back into its class.

@@ -69,7 +69,7 @@ use crate::os::{Category, Os, OsError, asan};
 use crate::pages::{ChunkView, PageAlloc, PageRun};
 use crate::span::arena::ALL_TABLES;
 use crate::span::{Generation, HeapArena, Info, OwnedSpan, Span, bits, map};
-use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use crate::sync::{Lock, Rank};
 use core::ptr::NonNull;
 use local::LOCAL_PAGES;
@@ -122,6 +122,8 @@ pub struct PageHeap {
     newest: AtomicPtr<HeapArena>,
     totals: Totals,
     /// Retained bytes above which the scavenger has work.
+    /// Whether the scavenger wants to hear of the next pages that become free.
+    watched: AtomicBool,
     retain_goal: AtomicUsize,
     /// Whether mutators may have pages of their own.
     has_local_pages: bool,
@@ -169,6 +171,7 @@ impl PageHeap {
             inner: Lock::new(Rank::PageHeap, inner),
             newest: AtomicPtr::new(core::ptr::null_mut()),
             totals: Totals::default(),
+            watched: AtomicBool::new(false),
             retain_goal: AtomicUsize::new(usize::MAX),
             has_local_pages: ready::pages_are_small(os),
         })

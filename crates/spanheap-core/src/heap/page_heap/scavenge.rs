@@ -120,6 +120,23 @@ impl PageHeap {
         let retained = self.totals.retained().saturating_sub(goal);
         let limit = self.limit.map_or(Bytes::ZERO, |limit| {
             let goal = crate::heap::scavenge_pace::limit_goal(limit);
+    /// From here on somebody waits for pages that become free.
+    pub fn watch(&self) {
+        self.watched.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no page has become free since [`PageHeap::watch`] while there was an excess.
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    /// Pages have just become free; true if somebody has to hear of it who can do something about it.
+    pub fn ends_watch(&self, os: &Os) -> bool {
+        self.is_watched()
+            && self.excess(os) >= os.page_size()
+            && self.watched.swap(false, Ordering::Relaxed)
+    }
+
             os.accounting().ready().saturating_sub(goal)
         });
         retained.max(limit)
