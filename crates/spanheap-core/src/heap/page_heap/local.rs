@@ -123,7 +123,7 @@ impl PageHeap {
             // SAFETY: the record came from this pool, and describes nothing that anybody has.
             unsafe { inner.spans.free(record) };
         }
-        drop(inner);
+        // Under the lock: whoever takes these pages next finds them counted as free.
         self.totals.change(writer, MemoryState::Cached, MemoryState::Free, ready);
     }
 
