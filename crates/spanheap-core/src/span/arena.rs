@@ -13,7 +13,8 @@
 //! The two mark tables swap their roles at the end of each cycle (see [`Generation`]); no bit is moved.
 //!
 //! # Invariants
-//! - A1. The tables are ready memory for every page that the page allocator has been grown by.
+//! - A1. The tables are ready memory for every page that the page allocator has been grown by, but for
+//!   chunks that have been returned to the system as a whole: theirs may be away, and read as zeros.
 //! - A2. The lines of a page that belongs to no span are zero in all tables.
 //! - A3. Between cycles, the lines of a swept span are zero in every table but its allocation table and
 //!   the drops table. So marking starts from clean bits without clearing any.

@@ -18,7 +18,8 @@
 //!
 //! # Locking
 //! Pages are taken under the page heap's lock, returned to the system without it, and given back under it:
-//! meanwhile they are allocated, as far as everybody else can see.
+//! meanwhile they are allocated, as far as everybody else can see. Only the side tables of a chunk that has
+//! been returned whole, 128 KiB, go under the lock.
 //!
 //! # Safety
 //! Free pages that were taken belong to the scavenger alone.

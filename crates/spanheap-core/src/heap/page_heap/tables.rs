@@ -12,13 +12,16 @@
 //! # Locking
 //! All of this happens under the page heap's lock.
 //!
+//! Walks that take no lock (a lookup, the marker's rescan, the reclaimer) may still read the line of a page
+//! that has just left its span. It reads as zeros while it is away, too, since prepared memory can be read.
+//!
 //! # Safety
-//! Nobody uses the lines of a page that belongs to no span (A1, A2).
+//! Nobody writes to the lines of a page that belongs to no span (A1, A2).
 #![allow(unsafe_code)]
 
 use super::{Inner, PageHeap};
 use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, GRANULE_BYTES};
-use crate::os::{Category, Os, OsError};
+use crate::os::{Category, Os, OsError, asan};
 use crate::span::arena::{ALL_TABLES, TABLES, table_bytes_for};
 use crate::span::{HeapArena, map};
 
@@ -116,8 +119,10 @@ pub(super) fn put_away(inner: &mut Inner, os: &Os, page: Addr) {
     for table in ALL_TABLES {
         let range = arena.table_range(table, chunk);
         // SAFETY: O1: tables of this heap, changed under its lock. O2: all pages of the chunk are free, so
-        // nobody uses their lines, which are zero, and will be (H2).
+        // nobody writes to their lines; and who reads them finds zeros before and after (H2).
         unsafe { os.unused(range, range.bytes()) };
+        // So reading them is no mistake.
+        asan::permit_range(range);
         arena.set_table_away(number(chunk), table, true);
     }
     inner.chunks_away += 1;
