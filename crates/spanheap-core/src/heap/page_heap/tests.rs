@@ -543,3 +543,5 @@ fn the_limit_is_kept_and_what_fits_below_it_is_given() {
     assert!(sim.ready() > limit - Bytes::new(8 << 20));
     bench.end();
 }
+
+mod systems;
