@@ -2,7 +2,7 @@
 //!
 //! Where a physical page is larger than one of ours, a run may begin or end inside one, and memory comes
 //! and goes by whole physical pages. So a run is widened to them. This works because the pages of one
-//! physical page are all scavenged or none is: new chunks are made ready whole there, the scavenger
+//! physical page are all scavenged or none is (H3): new chunks are scavenged as a whole, the scavenger
 //! takes aligned groups, and this file widens.
 //!
 //! # Safety

@@ -81,3 +81,95 @@ fn whatever_call_is_refused_when_memory_is_taken_again_nothing_is_lost() {
         }
     }
 }
+
+#[test]
+fn a_limit_is_kept_on_systems_of_every_kind() {
+    let mut random = Random::new(0x11317);
+    let limit = Bytes::new(24 << 20);
+    let mut all_refused = 0;
+    for page_size in PAGE_SIZES {
+        for zero in [true, false] {
+            let sim = system(page_size, zero).build();
+            let mut bench = Bench::simulated(sim.clone(), Some(limit)).unwrap();
+            let mut refused = 0;
+            for _ in 0..300 {
+                match bench.step(&mut random) {
+                    Ok(()) => {}
+                    Err(Refused::Limit) => refused += 1,
+                    Err(other) => panic!("{other:?}"),
+                }
+                assert!(sim.ready() <= limit, "{} of {limit} with {page_size}", sim.ready());
+            }
+            bench.check();
+            bench.check_pages();
+            all_refused += refused;
+            bench.end();
+        }
+    }
+    assert!(all_refused > 100, "{all_refused} refusals");
+}
+
+#[test]
+fn a_limit_is_kept_near_its_end_however_the_heap_grows() {
+    for page_size in PAGE_SIZES {
+        for limit in (20..28).map(|mib| Bytes::new(mib << 20)) {
+            for align in [PAGE_BYTES, 64 << 20] {
+                let sim = system(page_size, true).build();
+                let mut bench = Bench::simulated(sim.clone(), Some(limit)).unwrap();
+                while bench.alloc(None, 128, align).is_ok() || bench.alloc(None, 8, align).is_ok() {
+                    assert!(sim.ready() <= limit, "{} of {limit} by {page_size}", sim.ready());
+                }
+                assert!(sim.ready() <= limit, "{} of {limit} by {page_size}", sim.ready());
+                bench.check_pages();
+                bench.end();
+            }
+        }
+    }
+}
+
+#[test]
+fn nobody_is_refused_for_what_is_just_being_returned() {
+    let sim = SimOs::builder().build();
+    let mut bench = Bench::simulated(sim, Some(Bytes::new(24 << 20))).unwrap();
+    bench.alloc(None, 2000, PAGE_BYTES).unwrap();
+    bench.alloc(None, 500, PAGE_BYTES).unwrap();
+    bench.free(0);
+    bench.heap.take_back(&bench.os, &bench.memory, &bench.local[0]);
+    bench.heap.take_back(&bench.os, &bench.memory, &bench.local[1]);
+    // What the first half of `scavenge_one` does, until nothing is left: everything is on its way.
+    let mut taken = Vec::new();
+    let mut inner = bench.heap.inner.lock();
+    let (one, all) = (PageCount::new(1), PageCount::new(512));
+    while let Some(range) = inner.pages.take_for_scavenging(true, one, all, 0) {
+        inner.returns[0] += 1;
+        taken.push(range);
+    }
+    drop(inner);
+    let Bench { os, memory, heap, .. } = &bench;
+    let asked = std::sync::Barrier::new(2);
+    let span = std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let local = LocalPages::default();
+            asked.wait();
+            let (pages, align) = (PageCount::new(1800), Bytes::new(PAGE_BYTES));
+            let span = heap.alloc_manual(os, memory, &local, pages, align);
+            heap.take_back(os, memory, &local);
+            span
+        });
+        asked.wait();
+        // The other one looks for room in this time, and finds none. (If it comes later, it finds some.)
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        for range in taken {
+            // SAFETY: O1, O2: free pages that were taken above.
+            unsafe { heap.unuse(os, range, range.bytes()) };
+            let mut inner = heap.inner.lock();
+            inner.pages.finish_scavenging(range);
+            inner.returns[1] += 1;
+        }
+        other.join().expect("no panic")
+    });
+    bench.manual.push(span.expect("there is room when everything has been returned"));
+    bench.check();
+    bench.check_pages();
+    bench.end();
+}
