@@ -26,11 +26,13 @@
 //! Releasing everything at the end of a heap is the caller's promise passed on.
 #![allow(unsafe_code)]
 
+mod manual;
+
 use super::class::{Class, ClassKey, ClassTable};
 use super::counters::{Counters, Writer};
 use super::drops::{Batch, DropQueue};
 use super::error::OutOfMemory;
-use super::page_heap::{Force, LocalPages, ManualSpan, PageHeap, Refused, Request};
+use super::page_heap::{Force, LocalPages, PageHeap, Refused, Request};
 use super::reclaim::Reclaimer;
 use super::stall::Stalls;
 use super::sweep::{How, Swept, sweep};
@@ -356,32 +358,6 @@ impl Central {
         self.in_need(|| self.new_span(class, local, &request)).map_err(refused)
     }
 
-    /// Pages for memory that is not objects: at least one, at a multiple of `align`.
-    pub fn alloc_manual(
-        &self,
-        bytes: Bytes,
-        align: usize,
-        local: &LocalPages,
-    ) -> Result<ManualSpan, OutOfMemory> {
-        let refused = |refused| self.out_of_memory(bytes, refused);
-        let pages = bytes.max(Bytes::new(1)).checked_pages();
-        let pages = pages.ok_or(Refused::TooLarge).map_err(refused)?;
-        let align = Bytes::new(align);
-        self.keep_pace(pages.bytes(), PageCount::ZERO);
-        let attempt = || self.pages.alloc_manual(&self.os, &self.memory, local, pages, align);
-        self.in_need(attempt).map_err(refused)
-    }
-
-    /// Frees a manual span.
-    ///
-    /// # Safety
-    /// Nobody uses the memory any more. The span came from this heap.
-    pub unsafe fn free_manual(&self, span: ManualSpan) {
-        // SAFETY: the same contract.
-        unsafe { self.pages.free_manual(span) };
-        self.note_free_pages();
-    }
-
     /// Returns free pages to the system, at least `bytes` of them or all that there are.
     pub fn scavenge(&self, bytes: Bytes, force: Force) -> Bytes {
         self.pages.scavenge(&self.os, bytes, force)
@@ -565,13 +541,6 @@ impl Central {
             }
         }
         true
-    }
-
-    /// Wakes the scavenger if it has nothing to do but wait for pages that have just become free.
-    fn note_free_pages(&self) {
-        if self.pages.ends_watch(&self.os) {
-            self.alarm.ring();
-        }
     }
 
     /// Puts a span that a mutator held back into its class.

@@ -1,5 +1,9 @@
 //! The page heap on systems of many kinds: physical pages from half of ours to a block of a mutator's own
 //! pages, memory that comes back as zeros and memory that does not, and every call refused once.
+//!
+//! # Safety
+//! Pages are returned to the system that the test has taken from the page allocator for that, as the
+//! scavenger does.
 #![allow(unsafe_code)]
 
 use super::*;
