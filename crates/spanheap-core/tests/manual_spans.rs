@@ -11,6 +11,7 @@ use spanheap_core::mutator::Heap;
 use spanheap_core::observe::Stats;
 use spanheap_core::os::{Os, SimOs};
 use spanheap_core::span::lookup::Lookup;
+use std::time::{Duration, Instant};
 
 const PAGE: usize = 8 << 10;
 
@@ -126,4 +127,45 @@ fn another_heaps_span_is_not_taken() {
     us.enter();
     // SAFETY: it panics before it frees anything.
     unsafe { us.free_manual(span) };
+}
+
+#[test]
+fn an_address_in_a_manual_span_is_free_to_a_lookup() {
+    let heap = heap_on(Os::native());
+    let mutator = heap.attach();
+    mutator.enter();
+    let span = mutator.alloc_manual(Bytes::new(3 * PAGE), PAGE).expect("memory");
+    for offset in [0, 1, PAGE, 3 * PAGE - 1] {
+        let at = span.range().base() + Bytes::new(offset);
+        assert_eq!(mutator.find_object(at), Lookup::Free, "{at}");
+    }
+    let at = span.range().base();
+    // SAFETY: the test holds it and uses it no more.
+    unsafe { mutator.free_manual(span) };
+    assert_eq!(mutator.find_object(at), Lookup::Free);
+    mutator.leave();
+}
+
+#[test]
+fn an_idle_heap_returns_what_is_freed_long_after_the_last_cycle() {
+    let heap = heap_on(Os::native());
+    let mutator = heap.attach();
+    mutator.enter();
+    let span = mutator.alloc_manual(Bytes::new(64 << 20), PAGE).expect("memory");
+    fill(span.range(), 1);
+    mutator.leave();
+    heap.collect();
+    let ready = || Stats::of(&heap).ready;
+    let before = ready();
+    assert!(before >= Bytes::new(64 << 20));
+    // By now the scavenger has seen that there is too much, and nothing of it free. (If it has not, the test
+    // is easier to pass.)
+    std::thread::sleep(Duration::from_millis(1200));
+    // SAFETY: the test holds it and uses it no more.
+    unsafe { mutator.free_manual(span) };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while ready() > Bytes::new(32 << 20) {
+        assert!(Instant::now() < deadline, "{} of {before} are left", ready());
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -12,6 +12,10 @@
 //! Pages that were freed since the last cycle are busy pages to the steady scavenger: they may be wanted
 //! again at once. After that half second they are not busy any more, and an idle program's memory goes, too.
 //!
+//! Pages also become free between cycles, long after the last one: destructors take their time, and manual
+//! spans are freed at any time. When the half second is over, the scavenger has itself woken by whoever frees
+//! pages next ([`crate::heap::page_heap::PageHeap::watch`]), and waits for half a second again.
+//!
 //! It shares the thread because neither can use what the other has not finished: a cycle sets the goals,
 //! and its sweep frees the pages. A cycle waits for one piece at most.
 
@@ -81,6 +85,7 @@ impl Scavenger {
         if excess < central.os().page_size() {
             (self.asleep, self.seen, self.large_since) = (None, None, None);
             (self.is_over, self.hasty) = (false, false);
+            central.pages().watch();
             return None;
         }
         let now = Instant::now();
@@ -113,16 +118,19 @@ impl Scavenger {
     /// Decides whether the patience is over, and whether to make haste.
     fn look_at(&mut self, collector: &Collector, excess: Bytes, now: Instant) {
         let cycle = collector.word().cycle();
+        let pages = collector.central().pages();
+        let is_news = self.is_over && !pages.is_watched();
         let since = match self.seen {
-            Some((since, seen)) if seen == cycle => since,
+            Some((since, seen)) if seen == cycle && !is_news => since,
             _ => {
                 (self.seen, self.is_over) = (Some((now, cycle)), false);
                 now
             }
         };
-        let pages = collector.central().pages();
         if !self.is_over && now >= since + PATIENCE {
             self.is_over = true;
+            // In this order: what is freed now belongs to the generation that ends, or ends the watch.
+            pages.watch();
             pages.next_scavenge_generation();
         }
         let is_large = excess > SMALL_EXCESS.max(Bytes::new(pages.retained().get() / 8));

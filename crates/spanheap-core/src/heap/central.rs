@@ -26,11 +26,13 @@
 //! Releasing everything at the end of a heap is the caller's promise passed on.
 #![allow(unsafe_code)]
 
+mod manual;
+
 use super::class::{Class, ClassKey, ClassTable};
 use super::counters::{Counters, Writer};
 use super::drops::{Batch, DropQueue};
 use super::error::OutOfMemory;
-use super::page_heap::{Force, LocalPages, ManualSpan, PageHeap, Refused, Request};
+use super::page_heap::{Force, LocalPages, PageHeap, Refused, Request};
 use super::reclaim::Reclaimer;
 use super::stall::Stalls;
 use super::sweep::{How, sweep};
@@ -357,25 +359,6 @@ impl Central {
         self.in_need(|| self.new_span(class, local, &request)).map_err(refused)
     }
 
-    /// Pages for memory that is not objects: at least one, at a multiple of `align`.
-    pub fn alloc_manual(
-        &self,
-        bytes: Bytes,
-        align: usize,
-        local: &LocalPages,
-    ) -> Result<ManualSpan, OutOfMemory> {
-        let refused = |refused| self.out_of_memory(bytes, refused);
-        let pages = bytes.max(Bytes::new(1)).checked_pages();
-        let pages = pages.ok_or(Refused::TooLarge).map_err(refused)?;
-        let align = Bytes::new(align);
-        self.keep_pace(pages.bytes(), pages);
-        let attempt = || {
-            self.reclaim(pages, align);
-            self.pages.alloc_manual(&self.os, &self.memory, local, pages, align)
-        };
-        self.in_need(attempt).map_err(refused)
-    }
-
     /// Returns free pages to the system, at least `bytes` of them or all that there are.
     pub fn scavenge(&self, bytes: Bytes, force: Force) -> Bytes {
         self.pages.scavenge(&self.os, bytes, force)
@@ -523,6 +506,7 @@ impl Central {
             Swept::Empty(span) => {
                 let pages = span.info().pages;
                 self.pages.free_span(span);
+                self.note_free_pages();
                 return pages;
             }
             Swept::Partial(span) => {
@@ -561,7 +545,10 @@ impl Central {
         match batch {
             Batch::Idle => return false,
             Batch::Done => {}
-            Batch::Emptied(span) => self.pages.free_span(span),
+            Batch::Emptied(span) => {
+                self.pages.free_span(span);
+                self.note_free_pages();
+            }
         }
         true
     }

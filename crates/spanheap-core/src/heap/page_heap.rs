@@ -19,9 +19,8 @@
 //! | `walk`, `inspect` | walks over arenas, pages and spans; over pages under the lock |
 //!
 //! **Readiness.** New pages are *prepared*, and the page allocator calls them scavenged; pages become
-//! ready, and count toward the limit, when a span takes them. (Where physical pages are larger than ours,
-//! whole chunks become ready when the heap grows.) They are prepared again when the scavenger has returned
-//! them. The limit is compared when pages become ready, and nowhere else.
+//! ready, and count toward the limit, when a span takes them. They are prepared again when the scavenger has
+//! returned them. The limit is compared when pages become ready, and nowhere else.
 //!
 //! **Zeros.** Pages come from the system as zeros, and come back as zeros when they were returned. Each arena
 //! remembers below which address it has been used, and a span remembers below which address it may be
@@ -67,7 +66,7 @@ use crate::os::{Category, Os, OsError, asan};
 use crate::pages::{PageAlloc, PageRun};
 use crate::span::arena::ALL_TABLES;
 use crate::span::{Generation, HeapArena, Info, OwnedSpan, Span, bits, map};
-use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use crate::sync::{Lock, Rank};
 use core::ptr::NonNull;
 use local::LOCAL_PAGES;
@@ -121,6 +120,8 @@ pub struct PageHeap {
     totals: Totals,
     /// Retained bytes above which the scavenger has work.
     retain_goal: AtomicUsize,
+    /// Whether the scavenger wants to hear of the next pages that become free.
+    watched: AtomicBool,
     /// Whether mutators may have pages of their own.
     has_local_pages: bool,
 }
@@ -132,10 +133,10 @@ struct Inner {
     growth: AddrRange,
     /// Below this the growth range is mapped.
     mapped_to: Addr,
-    /// Below this the growth range is ready.
-    ready_to: Addr,
     /// How many blocks have returned their side tables, or some of them.
     blocks_away: usize,
+    /// How often pages have been taken to be returned to the system, and how often that was finished.
+    returns: [u64; 2],
 }
 
 /// Pages that nobody else has, with a record for their span.
@@ -158,8 +159,8 @@ impl PageHeap {
             spans: FixedPool::new(Category::Metadata),
             growth: AddrRange::new(none, none),
             mapped_to: none,
-            ready_to: none,
             blocks_away: 0,
+            returns: [0; 2],
         };
         Ok(PageHeap {
             number,
@@ -168,6 +169,7 @@ impl PageHeap {
             newest: AtomicPtr::new(core::ptr::null_mut()),
             totals: Totals::default(),
             retain_goal: AtomicUsize::new(usize::MAX),
+            watched: AtomicBool::new(false),
             has_local_pages: ready::pages_are_small(os),
         })
     }
@@ -320,8 +322,11 @@ impl PageHeap {
                     return Ok((record, run));
                 }
                 Err(Refused::Limit) if attempts < ATTEMPTS => {
+                    let tables = grow::tables_beside(&inner, n, beyond_a_page(align));
                     drop(inner);
-                    self.make_room(os, n.bytes());
+                    if self.make_room(os, n.bytes(), tables) == Bytes::ZERO {
+                        self.wait_for_returns();
+                    }
                     attempts += 1;
                 }
                 Err(refused) => return Err(refused),
@@ -358,8 +363,7 @@ impl PageHeap {
         let run = match inner.pages.alloc_aligned(n, align) {
             Some(run) => run,
             None => {
-                let extra = Bytes::new(align.get().saturating_sub(PAGE_BYTES));
-                self.grow(inner, os, memory, n, extra)?;
+                self.grow(inner, os, memory, n, beyond_a_page(align))?;
                 inner.pages.alloc_aligned(n, align).ok_or(Refused::TooLarge)?
             }
         };
@@ -442,19 +446,19 @@ impl Inner {
                     ready += Bytes::new(CHUNK_BYTES) - scavenged.bytes();
                 }
                 // A growth may have stopped before the page allocator knew of the chunk.
-                None if self.growth.contains(chunk) => {
-                    let upto = |cursor: Addr| match chunk < cursor {
-                        true => Bytes::new(CHUNK_BYTES),
-                        false => Bytes::ZERO,
-                    };
-                    mapped += upto(self.mapped_to);
-                    ready += upto(self.ready_to);
+                None if self.growth.contains(chunk) && chunk < self.mapped_to => {
+                    mapped += Bytes::new(CHUNK_BYTES);
                 }
                 None => {}
             }
         }
         (mapped, ready)
     }
+}
+
+/// How much longer a run has to be to have an aligned one in it for certain.
+fn beyond_a_page(align: Bytes) -> Bytes {
+    align.saturating_sub(Bytes::new(PAGE_BYTES))
 }
 
 /// Notes that pages will be written to; returns the address below which they may have been before.

@@ -263,7 +263,7 @@ impl Mutator {
         let central = self.collector.central();
         assert!(span.heap() == central.number(), "{span:?} does not belong to this heap");
         // SAFETY: the caller's promise; the span is this heap's.
-        unsafe { central.pages().free_manual(span) };
+        unsafe { central.free_manual(span) };
     }
 
     /// A slot for a slice of `len` values of `ty`. Words behind the last element that the collector

@@ -10,6 +10,7 @@
 //!     the arena map says: which heap?                not ours: foreign, or nowhere. Stop.
 //!     the arena's page map says: which span record?  none: free
 //!     the record's plate says: where, which slots?   (a seqlock: taken again if it has changed)
+//!     a span of objects?                             no, a manual one: free
 //!     addr inside a slot?  by one multiplication     no: free
 //!     side tables: does the slot hold an object?     no: free
 //!     has the record or its generation changed?      yes: all over again
@@ -74,7 +75,7 @@ pub enum Lookup {
     /// It lies in an object of the heap.
     Object(Object),
     /// It lies in an arena of the heap, but in no object: on a free page, in a free slot, behind the last
-    /// slot of a span.
+    /// slot of a span, in a manual span.
     Free,
     /// It lies in an arena of the heap with this number.
     Foreign(u64),
@@ -123,6 +124,11 @@ pub(crate) fn find(asked: Asked, addr: Addr) -> Lookup {
         let span = unsafe { at.as_ref() };
         if let Ok(found) = find_in(asked, span, addr) {
             return found.map_or(Lookup::Free, Lookup::Object);
+        }
+        // A manual span has no objects. If the record describes another one by now than the page map has
+        // named, it has left the page meanwhile, and the page was free then.
+        if span.is_manual() {
+            return Lookup::Free;
         }
         core::hint::spin_loop();
     }

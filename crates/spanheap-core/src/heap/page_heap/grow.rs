@@ -14,11 +14,10 @@
 
 use super::{Inner, PageHeap, Refused, tables};
 use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
-use crate::heap::counters::MemoryState;
 use crate::offheap::Persistent;
 use crate::os::{Category, Os, OsError, asan};
 use crate::pages::MAX_GROWN_CHUNKS;
-use crate::span::arena::{TABLE_BYTES, TABLES};
+use crate::span::arena::{TABLE_BYTES, TABLES, table_bytes_for};
 use crate::span::{HeapArena, map};
 use crate::sync::atomic::Ordering;
 
@@ -41,7 +40,7 @@ impl PageHeap {
             Some(b) if b.get() <= MAX_GROWN_CHUNKS * CHUNK_BYTES => {}
             _ => return Err(Refused::TooLarge),
         }
-        if self.is_over_limit(os, n.bytes()) {
+        if self.is_over_limit(os, n.bytes() + tables_beside(inner, n, extra)) {
             return Err(Refused::Limit);
         }
         let ask = (n.bytes() + extra).checked_align_up(CHUNK_BYTES).ok_or(Refused::TooLarge)?;
@@ -99,7 +98,6 @@ impl PageHeap {
         let mut first = inner.growth.base();
         if !adjoins {
             first = base;
-            inner.ready_to = base;
         }
         inner.growth = AddrRange::new(first, range.end());
         inner.mapped_to = base + needed;
@@ -112,24 +110,9 @@ impl PageHeap {
         debug_assert!(part.end() <= inner.growth.end() && part.base().is_aligned(CHUNK_BYTES));
         map_up_to(inner, os, part.end())?;
         tables::ready(os, part)?;
-        // Where a physical page is larger than one of ours, new memory is made ready by whole chunks: what is
-        // prepared then are only whole physical pages that the scavenger has returned.
-        let whole_chunks = os.page_size().get() > PAGE_BYTES;
-        let from = inner.ready_to.max(part.base());
-        if whole_chunks && from < part.end() {
-            let new = AddrRange::new(from, part.end());
-            // SAFETY: O1: the growth range is a reservation of this heap, changed under its lock.
-            unsafe { os.used(new, new.bytes()) }?;
-            inner.ready_to = part.end();
-        }
         asan::forbid_range(part);
         inner.pages.grow(os, part)?;
-        let pages = PageCount::new(part.bytes().get() / PAGE_BYTES);
-        if whole_chunks {
-            inner.pages.clear_scavenged(part.base(), pages);
-        }
-        let state = if whole_chunks { MemoryState::Free } else { MemoryState::Returned };
-        self.totals.grow(pages, state);
+        self.totals.grow(PageCount::new(part.bytes().get() / PAGE_BYTES));
         inner.growth = AddrRange::new(part.end(), inner.growth.end());
         Ok(())
     }
@@ -160,6 +143,15 @@ impl PageHeap {
         }
         Ok(())
     }
+}
+
+/// Bytes of side tables that growing by `n` pages, and `extra` bytes to align them, takes besides the tables
+/// of these pages, which the room that is kept for records has in it.
+pub(super) fn tables_beside(inner: &Inner, n: PageCount, extra: Bytes) -> Bytes {
+    // What is left of the reservation becomes pages, too, if the next one does not adjoin it.
+    let rest = inner.growth.bytes();
+    let rest = if rest < n.bytes() + extra { rest } else { Bytes::ZERO };
+    Bytes::new(TABLES * table_bytes_for(extra + rest).get())
 }
 
 /// A reservation of `bytes`, behind `last` if that is an address and nothing else lies there. A place that

@@ -2,7 +2,7 @@
 //!
 //! Where a physical page is larger than one of ours, a run may begin or end inside one, and memory comes
 //! and goes by whole physical pages. So a run is widened to them. This works because the pages of one
-//! physical page are all scavenged or none is: new chunks are made ready whole there, the scavenger
+//! physical page are all scavenged or none is (H3): new chunks are scavenged as a whole, the scavenger
 //! takes aligned groups, and this file widens.
 //!
 //! # Safety
@@ -35,10 +35,7 @@ impl PageHeap {
             return Ok(());
         }
         let range = AddrRange::at(run.base, n.bytes());
-        if let Err(error) = tables::fetch(inner, os, range) {
-            self.undo(inner, os, range, run.scavenged, &[None, None]);
-            return Err(error.into());
-        }
+        // First of all: whatever is refused below, what lies beside the run has to be as it was.
         let (edges, beside) = widen(&mut inner.pages, os, range);
         let prepared = (run.scavenged + beside).bytes();
         let wide = |range: AddrRange| {
@@ -51,7 +48,8 @@ impl PageHeap {
         } else {
             // SAFETY: O1: grown pages are this heap's, and the page allocator has given this run to nobody
             // else; the pages beside it in its physical pages are free, and change under the lock.
-            unsafe { os.used(wide(range), prepared) }.map_err(Refused::from)
+            let used = || unsafe { os.used(wide(range), prepared) };
+            tables::fetch(inner, os, range).and_then(|()| used()).map_err(Refused::from)
         };
         match done {
             Ok(()) => {

@@ -18,7 +18,8 @@
 //!
 //! # Locking
 //! Pages are taken under the page heap's lock, returned to the system without it, and given back under it:
-//! meanwhile they are allocated, as far as everybody else can see.
+//! meanwhile they are allocated, as far as everybody else can see. Only the side tables of a chunk that has
+//! been returned whole, 128 KiB, go under the lock.
 //!
 //! # Safety
 //! Free pages that were taken belong to the scavenger alone.
@@ -61,7 +62,8 @@ impl PageHeap {
     /// Returns all free pages to the system: those that earlier searches have given up as well.
     pub fn scavenge_all(&self, os: &Os) -> Bytes {
         self.inner.lock().pages.reset_scavenge_search();
-        self.scavenge(os, Bytes::new(usize::MAX), Force::Yes)
+        // No more than there is now: others may free pages for as long as they like.
+        self.scavenge(os, self.retained(), Force::Yes)
     }
 
     fn scavenge_one(&self, os: &Os, bytes: Bytes, force: Force) -> Bytes {
@@ -73,12 +75,16 @@ impl PageHeap {
             _ => 0,
         };
         let forced = force == Force::Yes;
-        let taken = self.inner.lock().pages.take_for_scavenging(forced, min, max, huge);
+        let mut inner = self.inner.lock();
+        let taken = inner.pages.take_for_scavenging(forced, min, max, huge);
         let Some(range) = taken else { return Bytes::ZERO };
+        inner.returns[0] += 1;
+        drop(inner);
         // SAFETY: O1, O2: free pages of this heap, and nobody else can take them.
         unsafe { self.unuse(os, range, range.bytes()) };
         let mut inner = self.inner.lock();
         inner.pages.finish_scavenging(range);
+        inner.returns[1] += 1;
         tables::put_away(&mut inner, os, range);
         range.bytes()
     }
@@ -114,6 +120,23 @@ impl PageHeap {
         self.inner.lock().pages.next_scavenge_generation();
     }
 
+    /// From here on somebody waits for pages that become free.
+    pub fn watch(&self) {
+        self.watched.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no page has become free since [`PageHeap::watch`] while there was an excess.
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    /// Pages have just become free; true if somebody has to hear of it who can do something about it.
+    pub fn ends_watch(&self, os: &Os) -> bool {
+        self.is_watched()
+            && self.excess(os) >= os.page_size()
+            && self.watched.swap(false, Ordering::Relaxed)
+    }
+
     /// Bytes that are retained, or ready, beyond the goals.
     pub fn excess(&self, os: &Os) -> Bytes {
         let goal = Bytes::new(self.retain_goal.load(Ordering::Relaxed));
@@ -135,12 +158,23 @@ impl PageHeap {
     }
 
     /// Tries to make room below the limit for pages of `more` bytes, and for the tables and records that
-    /// growing by them would take.
-    pub(super) fn make_room(&self, os: &Os, more: Bytes) {
+    /// growing by them would take; `beside`: for that many bytes of other tables, too. The result is how much
+    /// was returned.
+    pub(super) fn make_room(&self, os: &Os, more: Bytes, beside: Bytes) -> Bytes {
         let chunks = more.get().div_ceil(CHUNK_BYTES) + 1;
-        let tables = table_bytes_for(Bytes::new(chunks * CHUNK_BYTES * TABLES));
+        let tables = table_bytes_for(Bytes::new(chunks * CHUNK_BYTES * TABLES)) + beside;
         let wanted = os.accounting().ready() + more + tables + Bytes::new(RECORDS_BYTES);
         let missing = wanted.saturating_sub(self.allowed());
-        self.scavenge(os, missing, Force::Yes);
+        self.scavenge(os, missing, Force::Yes)
+    }
+
+    /// Waits until somebody has finished to return what was on its way when this was called, if anything
+    /// was: whoever finds no page to return, because others have just taken them all, has room after that.
+    pub(super) fn wait_for_returns(&self) {
+        let [begun, _] = self.inner.lock().returns;
+        // He is in a system call for 4 MiB at most, holds no lock and waits for nobody.
+        while self.inner.lock().returns[1] < begun {
+            std::thread::yield_now();
+        }
     }
 }

@@ -16,6 +16,9 @@
 //! # Locking
 //! All of this happens under the page heap's lock.
 //!
+//! Walks that take no lock (a lookup, the marker's rescan, the reclaimer) may still read the line of a page
+//! that has just left its span. It reads as zeros while it is away, too, since prepared memory can be read.
+//!
 //! # Safety
 //! Nobody relies on the lines of a page that belongs to no span, and they stay mapped (A1, A2).
 #![allow(unsafe_code)]

@@ -592,3 +592,5 @@ fn own_pages_are_counted_as_free_before_anybody_can_take_them() {
     // SAFETY: as above.
     unsafe { memory.release(&os) };
 }
+
+mod systems;

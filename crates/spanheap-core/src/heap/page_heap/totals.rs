@@ -40,13 +40,11 @@ impl Totals {
         bytes(&self.grown).saturating_sub(bytes(&self.returned))
     }
 
-    /// The heap has grown by `pages`, which are free or returned.
-    pub(super) fn grow(&self, pages: PageCount, state: MemoryState) {
-        if state == MemoryState::Returned {
-            self.returned.fetch_add(pages.get(), Relaxed);
-        }
+    /// The heap has grown by `pages`, which have no memory yet.
+    pub(super) fn grow(&self, pages: PageCount) {
+        self.returned.fetch_add(pages.get(), Relaxed);
         self.grown.fetch_add(pages.get(), Relaxed);
-        self.counters.pages().update().mapped(state, pages.bytes());
+        self.counters.pages().update().mapped(MemoryState::Returned, pages.bytes());
     }
 
     /// Pages change from one state to another.
