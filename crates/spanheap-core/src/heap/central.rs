@@ -511,7 +511,8 @@ impl Central {
             }
             Swept::Partial(span) => {
                 let taken = bits::count(span.info(), generation.table());
-                let room = Room::beside(taken, span.info().slots);
+                let is_astray = self.pages.is_above_line(span.info().base);
+                let room = Room::beside(taken, span.info().slots, is_astray);
                 set.put(span, generation, room, &self.backlog);
             }
             Swept::Full(span) => set.put(span, generation, Room::None, &self.backlog),
@@ -555,7 +556,11 @@ impl Central {
 
     /// Puts a span that a mutator held back into its class.
     pub fn put_back(&self, class: &'static Class, span: OwnedSpan, has_room: bool) {
-        class.spans().put(span, self.generation(), has_room.into(), &self.backlog);
+        let room = match has_room {
+            true if self.pages.is_above_line(span.info().base) => Room::Last,
+            has_room => has_room.into(),
+        };
+        class.spans().put(span, self.generation(), room, &self.backlog);
     }
 
     /// The error for a request that was refused.

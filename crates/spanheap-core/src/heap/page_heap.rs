@@ -120,6 +120,8 @@ pub struct PageHeap {
     totals: Totals,
     /// Retained bytes above which the scavenger has work.
     retain_goal: AtomicUsize,
+    /// The address below which there are so many pages.
+    line: AtomicUsize,
     /// Whether the scavenger wants to hear of the next pages that become free.
     watched: AtomicBool,
     /// Whether mutators may have pages of their own.
@@ -169,6 +171,7 @@ impl PageHeap {
             newest: AtomicPtr::new(core::ptr::null_mut()),
             totals: Totals::default(),
             retain_goal: AtomicUsize::new(usize::MAX),
+            line: AtomicUsize::new(usize::MAX),
             watched: AtomicBool::new(false),
             has_local_pages: ready::pages_are_small(os),
         })

@@ -1,17 +1,17 @@
 //! The spans of one class that nobody is at work on, and how many pages of a heap wait to be swept.
 //!
-//! Every span of a class is in one of three lists, unless a mutator has it, somebody sweeps it just now, or
+//! Every span of a class is in one of four lists, unless a mutator has it, somebody sweeps it just now, or
 //! the drop queue owns it:
 //!
 //! | list | holds |
 //! |---|---|
-//! | partial | swept spans with a free slot, at least half full |
-//! | sparse | swept spans with more free slots than objects |
+//! | partial | swept spans with a free slot |
+//! | last | such spans with more free slots than objects, or far up in a heap that has shrunk |
 //! | full | swept spans without a free slot |
 //! | unswept | spans of an older generation than the set's |
 //!
-//! Partial spans are allocated from before sparse ones: after a heap has shrunk, what is left of it lies
-//! scattered, and a sparse span that gets no new objects soon has none at all, and gives its pages back.
+//! The last ones are allocated from last: when a heap has shrunk, what is left of it lies scattered, and a
+//! span that gets no new objects soon has none at all, and gives its pages back.
 //!
 //! When the heap's generation moves on, *every* span becomes unswept at once. Nobody walks the lists for
 //! that: each set compares its own generation at the next access, and joins two lists in constant
@@ -110,24 +110,25 @@ pub(crate) enum Taken {
     Unswept(OwnedSpan, Generation),
 }
 
-/// How many slots of a swept span are free.
+/// Whether slots of a swept span are free, and how much they are wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Room {
     /// None.
     None,
-    /// Some.
+    /// Some, to be filled.
     Some,
-    /// More than are taken.
-    Most,
+    /// Some, to be filled last.
+    Last,
 }
 
 impl Room {
-    /// The room in a swept span, of which `taken` slots hold objects.
-    pub(crate) fn beside(taken: usize, slots: usize) -> Room {
+    /// The room in a swept span, of which `taken` slots hold objects. It is filled last if more are free, or
+    /// if the span lies where it had better not be.
+    pub(crate) fn beside(taken: usize, slots: usize, is_astray: bool) -> Room {
         match taken {
             n if n >= slots => Room::None,
-            n if 2 * n >= slots => Room::Some,
-            _ => Room::Most,
+            n if 2 * n >= slots && !is_astray => Room::Some,
+            _ => Room::Last,
         }
     }
 }
@@ -148,10 +149,10 @@ pub(crate) struct SpanSet {
 struct Lists {
     generation: Generation,
     partial: SpanList,
-    sparse: SpanList,
+    last: SpanList,
     full: SpanList,
     unswept: SpanList,
-    /// Pages of the spans in `partial`, `sparse` and `full`.
+    /// Pages of the spans in `partial`, `last` and `full`.
     swept_pages: usize,
 }
 
@@ -161,7 +162,7 @@ impl Lists {
         if generation.is_after(self.generation) {
             self.generation = generation;
             self.unswept.append(&mut self.partial);
-            self.unswept.append(&mut self.sparse);
+            self.unswept.append(&mut self.last);
             self.unswept.append(&mut self.full);
             backlog.add(core::mem::take(&mut self.swept_pages));
         }
@@ -194,7 +195,7 @@ impl SpanSet {
     pub(crate) fn take(&self, generation: Generation, backlog: &Backlog) -> Option<Taken> {
         let mut lists = self.lists.lock();
         lists.catch_up(generation, backlog);
-        if let Some(span) = lists.partial.pop().or_else(|| lists.sparse.pop()) {
+        if let Some(span) = lists.partial.pop().or_else(|| lists.last.pop()) {
             span.span().home.store(ptr::null_mut(), Ordering::Relaxed);
             lists.swept_pages -= span.info().pages.get();
             return Some(Taken::Ready(span));
@@ -253,7 +254,7 @@ impl SpanSet {
         lists.swept_pages += pages;
         match room {
             Room::Some => lists.partial.push(span),
-            Room::Most => lists.sparse.push(span),
+            Room::Last => lists.last.push(span),
             Room::None => lists.full.push(span),
         }
     }

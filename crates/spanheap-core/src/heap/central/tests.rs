@@ -424,3 +424,28 @@ fn sweep_somehow(central: &Central, seed: u64) -> Vec<Addr> {
     cache.give_back_all(central, tint);
     fresh
 }
+
+#[test]
+fn a_heap_that_has_shrunk_fills_the_spans_that_lie_low_and_are_fuller_first() {
+    let world = World::new(None);
+    // Spans of eight slots. Of every second one a single object survives, of the others seven do.
+    let slots = PAGE_BYTES / 1024;
+    let objects: Vec<_> = (0..400 * slots).map(|_| world.alloc(1024).expect("memory")).collect();
+    let is_low = |object: Addr| object.page().get() % 2 == 0;
+    let survives = |object: Addr| {
+        let slot = object.bytes_since(object.align_down(PAGE_BYTES)).get() / 1024;
+        if is_low(object) { slot < 1 } else { slot < 7 }
+    };
+    objects.iter().filter(|&&object| survives(object)).for_each(|&object| world.mark(object));
+    world.begin_generation(false);
+    // From here on 200 pages are enough.
+    world.central.pages().set_retain_goal(Some(Bytes::new(200 * PAGE_BYTES)));
+    while world.central.sweep_one() {}
+    let (base, line) = (objects[0].align_down(PAGE_BYTES), PageCount::new(200));
+    let wanted = |object: &Addr| !is_low(*object) && *object < base + line;
+    let first: Vec<_> = (0..100).map(|_| world.alloc(1024).expect("memory")).collect();
+    assert!(first.iter().all(wanted), "one slot in each of a hundred fuller spans below the line");
+    let next: Vec<_> = (0..400).map(|_| world.alloc(1024).expect("memory")).collect();
+    assert!(!next.iter().any(wanted), "and no more of them");
+    world.release();
+}

@@ -26,7 +26,7 @@
 #![allow(unsafe_code)]
 
 use super::{PageHeap, RECORDS_BYTES, tables};
-use crate::addr::{AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
+use crate::addr::{Addr, AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
 use crate::heap::counters::MemoryState;
 use crate::os::Os;
 use crate::span::arena::{TABLES, table_bytes_for};
@@ -105,9 +105,26 @@ impl PageHeap {
     }
 
     /// Sets the retained bytes above which pages are returned; `None`: no amount is too much.
+    ///
+    /// Below the *line* lie so many bytes of pages. A heap that has shrunk has spans above it, scattered over
+    /// what it once was; they are filled last, so that they drain.
     pub fn set_retain_goal(&self, goal: Option<Bytes>) {
-        let goal = goal.map_or(usize::MAX, Bytes::get);
-        self.retain_goal.store(goal, Ordering::Relaxed);
+        let mut left = goal.unwrap_or(Bytes::new(usize::MAX));
+        self.retain_goal.store(left.get(), Ordering::Relaxed);
+        let mut line = Addr::new(usize::MAX);
+        for range in self.inner.lock().pages.in_use() {
+            if left < range.bytes() {
+                line = range.base() + left;
+                break;
+            }
+            left -= range.bytes();
+        }
+        self.line.store(line.get(), Ordering::Relaxed);
+    }
+
+    /// Whether a span at `base` lies where the heap should not need any.
+    pub fn is_above_line(&self, base: Addr) -> bool {
+        base.get() >= self.line.load(Ordering::Relaxed)
     }
 
     /// Bytes that are ready: of spans, or free and not returned.

@@ -75,7 +75,7 @@ impl Bench {
     }
 
     fn is_ready_in(&self, place: Place, set: usize) -> bool {
-        matches!(place, Place::In { set: s, generation, room: Room::Some | Room::Most }
+        matches!(place, Place::In { set: s, generation, room: Room::Some | Room::Last }
             if s == set && generation == self.newest[set])
     }
 
@@ -124,7 +124,7 @@ impl Bench {
             Some(Taken::Ready(span)) => {
                 let place = self.leave(span);
                 assert!(self.is_ready_in(place, set), "given for allocation: {place:?}");
-                if matches!(place, Place::In { room: Room::Most, .. }) {
+                if matches!(place, Place::In { room: Room::Last, .. }) {
                     let fuller = |&place: &Place| {
                         matches!(place, Place::In { room: Room::Some, .. })
                             && self.is_ready_in(place, set)
@@ -222,7 +222,7 @@ fn run_sets(seed: u64, first: Generation) {
             _ if bench.out.is_empty() => bench.take(set, heap),
             _ => {
                 let span = bench.out.swap_remove(random.below(bench.out.len()));
-                let room = [Room::None, Room::Some, Room::Most][random.below(3)];
+                let room = [Room::None, Room::Some, Room::Last][random.below(3)];
                 let sweep = random.one_in(2);
                 bench.put(set, span, caller, room, sweep);
             }
