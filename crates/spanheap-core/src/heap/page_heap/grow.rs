@@ -86,7 +86,7 @@ impl PageHeap {
         };
         let records = match map::can_hold(range.end().arena()) {
             true if rest == Bytes::ZERO => Ok(()),
-            true => self.extend(inner, os, rest).map_err(Refused::from),
+            true => self.extend(inner, os, rest),
             false => Err(Refused::TooLarge),
         };
         let records =
@@ -107,7 +107,7 @@ impl PageHeap {
     }
 
     /// Moves `bytes` of the growth range into the page allocator.
-    fn extend(&self, inner: &mut Inner, os: &Os, bytes: Bytes) -> Result<(), OsError> {
+    fn extend(&self, inner: &mut Inner, os: &Os, bytes: Bytes) -> Result<(), Refused> {
         let part = AddrRange::at(inner.growth.base(), bytes);
         debug_assert!(part.end() <= inner.growth.end() && part.base().is_aligned(CHUNK_BYTES));
         map_up_to(inner, os, part.end())?;
@@ -118,6 +118,10 @@ impl PageHeap {
         let from = inner.ready_to.max(part.base());
         if whole_chunks && from < part.end() {
             let new = AddrRange::new(from, part.end());
+            // That is more than was asked for, so the limit is compared once more.
+            if self.is_over_limit(os, new.bytes()) {
+                return Err(Refused::Limit);
+            }
             // SAFETY: O1: the growth range is a reservation of this heap, changed under its lock.
             unsafe { os.used(new, new.bytes()) }?;
             inner.ready_to = part.end();

@@ -98,6 +98,12 @@ impl LocalPages {
         self.pages.set(pages);
     }
 
+    /// The pages that are here.
+    #[cfg(test)]
+    pub(super) fn pages_now(&self) -> PageCache {
+        self.pages.get()
+    }
+
     /// The mutator's place among those who count.
     pub(in crate::heap) fn seat(&self) -> &Seat {
         &self.seat
@@ -118,13 +124,13 @@ impl PageHeap {
         }
         let (writer, ready) = (self.writer(os, memory, local), ready_pages(&pages));
         let mut inner = self.inner.lock();
+        // First the count: once the lock is free, others count what they do with these pages.
+        self.totals.change(writer, MemoryState::Cached, MemoryState::Free, ready);
         pages.flush(&mut inner.pages);
         while let Some(record) = local.take_record() {
             // SAFETY: the record came from this pool, and describes nothing that anybody has.
             unsafe { inner.spans.free(record) };
         }
-        drop(inner);
-        self.totals.change(writer, MemoryState::Cached, MemoryState::Free, ready);
     }
 
     /// The right to count for the mutator that `local` belongs to.

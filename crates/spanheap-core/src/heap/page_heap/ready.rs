@@ -35,11 +35,11 @@ impl PageHeap {
             return Ok(());
         }
         let range = AddrRange::at(run.base, n.bytes());
+        let (edges, beside) = widen(&mut inner.pages, os, range);
         if let Err(error) = tables::fetch(inner, os, range) {
-            self.undo(inner, os, range, run.scavenged, &[None, None]);
+            self.undo(inner, os, range, run.scavenged, &edges);
             return Err(error.into());
         }
-        let (edges, beside) = widen(&mut inner.pages, os, range);
         let prepared = (run.scavenged + beside).bytes();
         let wide = |range: AddrRange| {
             let unit = os.page_size().get();

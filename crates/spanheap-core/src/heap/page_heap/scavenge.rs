@@ -139,6 +139,11 @@ impl PageHeap {
     pub(super) fn make_room(&self, os: &Os, more: Bytes) {
         let chunks = more.get().div_ceil(CHUNK_BYTES) + 1;
         let tables = table_bytes_for(Bytes::new(chunks * CHUNK_BYTES * TABLES));
+        // Large physical pages become ready by whole chunks when the heap grows.
+        let more = match super::ready::pages_are_small(os) {
+            true => more,
+            false => Bytes::new(chunks * CHUNK_BYTES),
+        };
         let wanted = os.accounting().ready() + more + tables + Bytes::new(RECORDS_BYTES);
         let missing = wanted.saturating_sub(self.allowed());
         self.scavenge(os, missing, Force::Yes);
