@@ -1,11 +1,12 @@
 //! The simulated address space: blocks of backing memory and the shadow state of each of their
 //! pages.
 //!
-//! A [`Block`] is one allocation of the Rust allocator, aligned by hand, cut into pages. A
+//! A [`Block`] is one allocation of the Rust allocator, or a mapping if it is large, aligned by hand, cut into
+//! pages. A
 //! reservation gets a block of its own, which goes back to the allocator once all its pages are
 //! released; or a part of the one *standing* block, if there is one, which stays. A range that a
-//! caller names lies in one block, because two blocks never touch: between them is at least the
-//! allocator's own header.
+//! caller names lies in one block, because two blocks never touch: each allocation is longer than
+//! its block, by the alignment.
 //!
 //! **Invariants.** (1) `owned` is the number of pages of a block that are neither None nor Leaked.
 //! (2) A page that is not `soiled` reads as zeros. (3) `Shadow::ready` is the number of Ready
@@ -48,8 +49,8 @@ struct Page {
     soiled: bool,
 }
 
-/// The C library returns an allocation of this size to the kernel when it is freed.
-const SURELY_UNMAPPED: usize = 32 << 20;
+/// Blocks of so many bytes are mappings and no allocations.
+const MAPPED: usize = 256 << 10;
 
 const FREE_PAGE: Page = Page { state: PageState::None, category: Category::Heap, soiled: false };
 
@@ -61,6 +62,8 @@ struct Block {
     /// The allocation behind it.
     memory: Addr,
     layout: Layout,
+    /// Whether it is a mapping.
+    is_mapping: bool,
 }
 
 /// The states that an operation accepts.
@@ -226,8 +229,8 @@ impl Shadow {
         let page_size = self.page_size;
         let block = self.block_of(range.base());
         let is_whole = range.bytes().get() / page_size == block.pages.len() && !block.standing;
-        // Large allocations go back to the kernel, so who still looks faults; junk says no more than that.
-        if kept || !is_whole || range.bytes().get() < SURELY_UNMAPPED {
+        // Who still looks at a mapping that is gone faults; junk would say less than that.
+        if kept || !is_whole || !block.is_mapping {
             self.fill(range, FAULT_JUNK, |page| page.soiled);
         }
         self.set_ready_count(range, Bytes::ZERO);
@@ -323,16 +326,19 @@ impl Shadow {
         let align = align.max(self.page_size);
         let size = bytes.get().checked_add(align)?;
         let layout = Layout::from_size_align(size, 16).ok()?;
-        // SAFETY: the layout's size is at least `align`, so it is not zero.
-        let memory = unsafe { alloc::alloc_zeroed(layout) };
+        let is_mapping = size >= MAPPED && !cfg!(miri);
+        let memory = match is_mapping {
+            true => map_zeroed(size)?,
+            // SAFETY: the layout's size is at least `align`, so it is not zero.
+            false => Addr::of(unsafe { alloc::alloc_zeroed(layout) }.cast_const()),
+        };
         if memory.is_null() {
             return None;
         }
-        let memory = Addr::of(memory.cast_const());
         let base =
             memory.checked_align_up(align).expect("an allocation ends below the last address");
         let pages = Runs::new(FREE_PAGE, bytes.get() / self.page_size);
-        let block = Block { base, pages, owned: 0, standing, memory, layout };
+        let block = Block { base, pages, owned: 0, standing, memory, layout, is_mapping };
         self.blocks.insert(base, block);
         Some(base)
     }
@@ -386,6 +392,15 @@ impl Shadow {
     }
 }
 
+/// A mapping of zeros of so many bytes.
+fn map_zeroed(size: usize) -> Option<Addr> {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping at a place of the kernel's choice.
+    let memory = unsafe { libc::mmap(core::ptr::null_mut(), size, access, flags, -1, 0) };
+    (memory != libc::MAP_FAILED).then(|| Addr::of(memory.cast_const().cast::<u8>()))
+}
+
 impl Block {
     fn end(&self, shadow: &Shadow) -> Addr {
         self.base + Bytes::new(self.pages.len() * shadow.page_size)
@@ -408,6 +423,13 @@ impl Drop for Block {
     fn drop(&mut self) {
         if self.owned != 0 {
             KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(self.memory);
+            return;
+        }
+        if self.is_mapping {
+            // SAFETY: `memory` is a mapping of this size, and no page of it is owned (1): whoever
+            // released them has promised not to use them (O2).
+            let status = unsafe { libc::munmap(self.memory.as_ptr(), self.layout.size()) };
+            debug_assert!(status == 0, "the whole of a mapping is unmapped");
             return;
         }
         // SAFETY: `memory` came from the same allocator with the same layout, and no page of it is
