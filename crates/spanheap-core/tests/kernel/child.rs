@@ -19,6 +19,16 @@ pub struct Outcome {
 /// it ended. `test` is the path of the calling test, as the test program prints it; `variant` tells the
 /// children of one test apart.
 pub fn outcome(test: &str, variant: &str, body: impl FnOnce()) -> Option<Outcome> {
+    outcome_with(test, variant, &[], body)
+}
+
+/// The same, with variables in the child's environment.
+pub fn outcome_with(
+    test: &str,
+    variant: &str,
+    environment: &[(&str, &str)],
+    body: impl FnOnce(),
+) -> Option<Outcome> {
     let id = format!("{test}/{variant}");
     if let Ok(wanted) = std::env::var(VARIABLE) {
         if wanted == id {
@@ -30,6 +40,7 @@ pub fn outcome(test: &str, variant: &str, body: impl FnOnce()) -> Option<Outcome
     }
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(VARIABLE, &id);
+    child.envs(environment.iter().copied());
     let output = child.output().unwrap();
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
@@ -40,7 +51,18 @@ pub fn outcome(test: &str, variant: &str, body: impl FnOnce()) -> Option<Outcome
 /// The same, for a child that is to end well.
 #[track_caller]
 pub fn run_variant(test: &str, variant: &str, body: impl FnOnce()) {
-    if let Some(outcome) = outcome(test, variant, body) {
+    run_variant_with(test, variant, &[], body);
+}
+
+/// The same, with variables in the child's environment.
+#[track_caller]
+pub fn run_variant_with(
+    test: &str,
+    variant: &str,
+    environment: &[(&str, &str)],
+    body: impl FnOnce(),
+) {
+    if let Some(outcome) = outcome_with(test, variant, environment, body) {
         let end = (outcome.signal, outcome.code);
         assert_eq!(end, (None, Some(0)), "the child of {test}/{variant}");
         let ran = format!("the child has run {test}/{variant}");

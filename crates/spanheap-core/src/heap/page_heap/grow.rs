@@ -85,7 +85,7 @@ impl PageHeap {
         };
         let records = match map::can_hold(range.end().arena()) {
             true if rest == Bytes::ZERO => Ok(()),
-            true => self.extend(inner, os, rest).map_err(Refused::from),
+            true => self.extend(inner, os, rest),
             false => Err(Refused::TooLarge),
         };
         let records =
@@ -105,7 +105,7 @@ impl PageHeap {
     }
 
     /// Moves `bytes` of the growth range into the page allocator.
-    fn extend(&self, inner: &mut Inner, os: &Os, bytes: Bytes) -> Result<(), OsError> {
+    fn extend(&self, inner: &mut Inner, os: &Os, bytes: Bytes) -> Result<(), Refused> {
         let part = AddrRange::at(inner.growth.base(), bytes);
         debug_assert!(part.end() <= inner.growth.end() && part.base().is_aligned(CHUNK_BYTES));
         map_up_to(inner, os, part.end())?;

@@ -98,6 +98,12 @@ impl LocalPages {
         self.pages.set(pages);
     }
 
+    /// The pages that are here.
+    #[cfg(test)]
+    pub(super) fn pages_now(&self) -> PageCache {
+        self.pages.get()
+    }
+
     /// The mutator's place among those who count.
     pub(in crate::heap) fn seat(&self) -> &Seat {
         &self.seat

@@ -6,6 +6,9 @@
 //! released when the last span has been forgotten.
 #![allow(unsafe_code)]
 
+mod lives;
+mod twin;
+
 use super::*;
 use crate::addr::ARENA_PAGES;
 use crate::heap::class::{ClassKey, ClassTable};
@@ -57,6 +60,26 @@ impl Bench {
         pages: usize,
         align: usize,
     ) -> Result<(), Refused> {
+        let span = self.request(self.stamp % 2, size_class, pages, align)?;
+        let info = span.info();
+        check_clean(span.span().dirty_to(), info.range());
+        for at in ends(info) {
+            // SAFETY: the word is in the span, which is ready and ours.
+            unsafe { at.as_ptr::<usize>().write(self.stamp) };
+        }
+        self.spans.push((span, self.stamp));
+        self.stamp += 1;
+        Ok(())
+    }
+
+    /// A span for one of the mutators, the description of which is as it should be.
+    fn request(
+        &self,
+        mutator: usize,
+        size_class: Option<SizeClass>,
+        pages: usize,
+        align: usize,
+    ) -> Result<OwnedSpan, Refused> {
         let (layout, counting, drop) = (Layout::NoScan, Counting::One, None);
         let key = ClassKey { size_class, layout, counting, drop };
         let class = self.classes.find_or_make(&key, || "test", &self.os, &self.memory)?;
@@ -68,7 +91,7 @@ impl Bench {
             slots: size_class.map_or(1, SizeClass::objects),
             generation: Generation::new(self.stamp as u32),
         };
-        let local = &self.local[self.stamp % 2];
+        let local = &self.local[mutator];
         let span = self.heap.alloc_span(&self.os, &self.memory, local, class, &request)?;
         let info = span.info();
         assert!(info.base.is_aligned(align) && info.base.is_aligned(PAGE_BYTES));
@@ -76,14 +99,7 @@ impl Bench {
         assert_eq!((info.size_class, info.class), (size_class, class.index()));
         assert_eq!(span.span().generation(), request.generation);
         asan::permit_range(info.range());
-        check_clean(span.span().dirty_to(), info.range());
-        for at in ends(info) {
-            // SAFETY: the word is in the span, which is ready and ours.
-            unsafe { at.as_ptr::<usize>().write(self.stamp) };
-        }
-        self.spans.push((span, self.stamp));
-        self.stamp += 1;
-        Ok(())
+        Ok(span)
     }
 
     /// Asks for a manual span, and writes to it.
@@ -138,8 +154,7 @@ impl Bench {
     }
 
     /// Sets some bits in the span's lines, as a life of objects would.
-    fn soil(&self, index: usize, random: &mut Random) {
-        let info = self.spans[index].0.info();
+    fn soil(info: &Info, random: &mut Random) {
         let first = info.base;
         let last = info.limit() - Bytes::new(info.slot);
         for table in ALL_TABLES {
@@ -162,7 +177,7 @@ impl Bench {
     fn step(&mut self, random: &mut Random) -> Result<(), Refused> {
         if !self.spans.is_empty() && (self.spans.len() > 60 || random.one_in(3)) {
             let index = random.below(self.spans.len());
-            self.soil(index, random);
+            Bench::soil(self.spans[index].0.info(), random);
             self.free(index);
             return Ok(());
         }
@@ -363,7 +378,7 @@ fn run_random(mut bench: Bench, steps: usize, random: &mut Random) {
     }
     while !bench.spans.is_empty() {
         let index = random.below(bench.spans.len());
-        bench.soil(index, random);
+        Bench::soil(bench.spans[index].0.info(), random);
         bench.free(index);
     }
     bench.check();
@@ -435,7 +450,7 @@ fn program(bench: &mut Bench, widest: usize, random: &mut Random) -> usize {
         }
         if !bench.spans.is_empty() {
             let index = random.below(bench.spans.len());
-            bench.soil(index, random);
+            Bench::soil(bench.spans[index].0.info(), random);
             bench.free(index);
         }
         bench.check();

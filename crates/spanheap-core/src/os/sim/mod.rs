@@ -30,6 +30,7 @@
 //! is checked here; of O2 the contents are taken at the caller's word.
 #![allow(unsafe_code)]
 
+mod runs;
 mod shadow;
 
 use core::fmt;

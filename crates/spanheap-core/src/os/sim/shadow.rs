@@ -1,11 +1,12 @@
 //! The simulated address space: blocks of backing memory and the shadow state of each of their
 //! pages.
 //!
-//! A [`Block`] is one allocation of the Rust allocator, aligned by hand, cut into pages. A
+//! A [`Block`] is one allocation of the Rust allocator, or a mapping if it is large, aligned by hand, cut into
+//! pages. A
 //! reservation gets a block of its own, which goes back to the allocator once all its pages are
 //! released; or a part of the one *standing* block, if there is one, which stays. A range that a
-//! caller names lies in one block, because two blocks never touch: between them is at least the
-//! allocator's own header.
+//! caller names lies in one block, because two blocks never touch: each allocation is longer than
+//! its block, by the alignment.
 //!
 //! **Invariants.** (1) `owned` is the number of pages of a block that are neither None nor Leaked.
 //! (2) A page that is not `soiled` reads as zeros. (3) `Shadow::ready` is the number of Ready
@@ -24,6 +25,7 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use super::FAULT_JUNK;
+use super::runs::Runs;
 use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes};
 use crate::os::Category;
 
@@ -38,7 +40,7 @@ enum PageState {
     Leaked,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Page {
     state: PageState,
     /// What a Prepared, Ready or Guarded page was mapped for.
@@ -47,16 +49,21 @@ struct Page {
     soiled: bool,
 }
 
+/// Blocks of so many bytes are mappings and no allocations.
+const MAPPED: usize = 256 << 10;
+
 const FREE_PAGE: Page = Page { state: PageState::None, category: Category::Heap, soiled: false };
 
 struct Block {
     base: Addr,
-    pages: Vec<Page>,
+    pages: Runs<Page>,
     owned: usize,
     standing: bool,
     /// The allocation behind it.
     memory: Addr,
     layout: Layout,
+    /// Whether it is a mapping.
+    is_mapping: bool,
 }
 
 /// The states that an operation accepts.
@@ -159,22 +166,22 @@ impl Shadow {
             panic!("simulated os: {op} {range:?}: state None, expected {expect:?}")
         });
         let mut tally = Tally::default();
-        let page_size = Bytes::new(self.page_size);
-        let first = block.index(self, range.base());
-        for (i, page) in block.pages[first..block.index(self, range.end())].iter().enumerate() {
-            let admitted = expect.admits(*page);
-            let at = range.base() + Bytes::new(i * self.page_size);
+        let pages = block.index(self, range.base())..block.index(self, range.end());
+        for (run, page) in block.pages.iter(pages) {
+            let admitted = expect.admits(page);
+            let at = block.base + Bytes::new(run.start * self.page_size);
             let (state, category) = (page.state, page.category);
             assert!(
                 admitted,
                 "simulated os: {op} {range:?}: page {at} is {state:?} ({category}), \
                  expected {expect:?}"
             );
+            let bytes = Bytes::new(run.len() * self.page_size);
             if matches!(state, PageState::Prepared | PageState::Ready) {
-                tally.mapped += page_size;
+                tally.mapped += bytes;
             }
             if state == PageState::Ready {
-                tally.ready += page_size;
+                tally.ready += bytes;
             }
         }
         tally
@@ -219,16 +226,21 @@ impl Shadow {
 
     /// Any state to None, or to Leaked when the range is kept.
     pub(super) fn release(&mut self, range: AddrRange, kept: bool) {
-        self.fill(range, FAULT_JUNK, |page| page.soiled);
+        let page_size = self.page_size;
+        let block = self.block_of(range.base());
+        let is_whole = range.bytes().get() / page_size == block.pages.len() && !block.standing;
+        // Who still looks at a mapping that is gone faults; junk would say less than that.
+        if kept || !is_whole || !block.is_mapping {
+            self.fill(range, FAULT_JUNK, |page| page.soiled);
+        }
         self.set_ready_count(range, Bytes::ZERO);
         let state = if kept { PageState::Leaked } else { PageState::None };
         self.set(range, |page| page.state = state);
-        let pages = range.bytes().get() / self.page_size;
+        let pages = range.bytes().get() / page_size;
         let block = self.block_of(range.base());
         block.owned -= pages;
-        let unused = block.owned == 0
-            && !block.standing
-            && block.pages.iter().all(|page| page.state == PageState::None);
+        let unused =
+            block.owned == 0 && !block.standing && block.all(|page| page.state == PageState::None);
         let base = block.base;
         if unused {
             self.blocks.remove(&base);
@@ -238,16 +250,21 @@ impl Shadow {
     /// The runs of Ready pages in a range.
     pub(super) fn ready_runs(&self, range: AddrRange) -> Vec<AddrRange> {
         let mut runs: Vec<AddrRange> = Vec::new();
-        for block in self.blocks.values() {
-            for (index, page) in block.pages.iter().enumerate() {
-                let base = block.base + Bytes::new(index * self.page_size);
-                if page.state != PageState::Ready || !range.contains(base) {
+        for block in self.blocks.range(..range.end()).map(|(_, block)| block) {
+            let (from, to) = (range.base().max(block.base), range.end().min(block.end(self)));
+            if from >= to {
+                continue;
+            }
+            let pages = block.index(self, from)..block.index(self, to);
+            for (run, page) in block.pages.iter(pages) {
+                if page.state != PageState::Ready {
                     continue;
                 }
-                let page = AddrRange::at(base, Bytes::new(self.page_size));
+                let base = block.base + Bytes::new(run.start * self.page_size);
+                let found = AddrRange::at(base, Bytes::new(run.len() * self.page_size));
                 match runs.last_mut().filter(|run| run.end() == base) {
-                    Some(run) => *run = AddrRange::new(run.base(), page.end()),
-                    None => runs.push(page),
+                    Some(run) => *run = AddrRange::new(run.base(), found.end()),
+                    None => runs.push(found),
                 }
             }
         }
@@ -258,11 +275,14 @@ impl Shadow {
     pub(super) fn describe_owned(&self) -> String {
         let mut text = String::new();
         for block in self.blocks.values() {
+            let runs: Vec<_> = block.pages.iter(0..block.pages.len()).collect();
             let mut at = block.base;
-            for run in block.pages.chunk_by(|a, b| (a.state, a.category) == (b.state, b.category)) {
-                let range = AddrRange::at(at, Bytes::new(run.len() * self.page_size));
+            let alike = |a: &Page, b: &Page| (a.state, a.category) == (b.state, b.category);
+            for run in runs.chunk_by(|(_, a), (_, b)| alike(a, b)) {
+                let pages = run[run.len() - 1].0.end - run[0].0.start;
+                let range = AddrRange::at(at, Bytes::new(pages * self.page_size));
                 at = range.end();
-                let (state, category) = (run[0].state, run[0].category);
+                let (state, category) = (run[0].1.state, run[0].1.category);
                 if !matches!(state, PageState::None | PageState::Leaked) {
                     // Writing to a String cannot fail.
                     let _ = write!(text, "\n  {range:?} {}: {state:?}", range.bytes());
@@ -279,19 +299,26 @@ impl Shadow {
     fn find_standing(&self, hint: Option<Addr>, bytes: Bytes) -> Option<Addr> {
         let block = self.blocks.values().find(|block| block.standing)?;
         let count = bytes.get() / self.page_size;
-        let free = |pages: &[Page]| pages.iter().all(|page| page.state == PageState::None);
+        let is_free = |page: Page| page.state == PageState::None;
         if let Some(hint) = hint.filter(|&hint| hint >= block.base && hint < block.end(self)) {
             let first = block.index(self, hint);
-            if block.pages[first..].get(..count).is_some_and(free) {
+            let wanted = first..first + count;
+            if wanted.end <= block.pages.len()
+                && block.pages.iter(wanted).all(|(_, page)| is_free(page))
+            {
                 return Some(hint);
             }
         }
-        let mut run = 0;
-        let last = block.pages.iter().position(|page| {
-            run = if page.state == PageState::None { run + 1 } else { 0 };
-            run == count
+        // Free runs that follow each other differ in what they were.
+        let mut first = 0;
+        let (run, _) = block.pages.iter(0..block.pages.len()).find(|(run, page)| {
+            if !is_free(*page) {
+                first = run.end;
+            }
+            run.end - first >= count
         })?;
-        Some(block.base + Bytes::new((last + 1 - count) * self.page_size))
+        debug_assert!(first + count <= run.end);
+        Some(block.base + Bytes::new(first * self.page_size))
     }
 
     /// Allocates a block of free pages and returns its base.
@@ -299,16 +326,19 @@ impl Shadow {
         let align = align.max(self.page_size);
         let size = bytes.get().checked_add(align)?;
         let layout = Layout::from_size_align(size, 16).ok()?;
-        // SAFETY: the layout's size is at least `align`, so it is not zero.
-        let memory = unsafe { alloc::alloc_zeroed(layout) };
+        let is_mapping = size >= MAPPED && !cfg!(miri);
+        let memory = match is_mapping {
+            true => map_zeroed(size)?,
+            // SAFETY: the layout's size is at least `align`, so it is not zero.
+            false => Addr::of(unsafe { alloc::alloc_zeroed(layout) }.cast_const()),
+        };
         if memory.is_null() {
             return None;
         }
-        let memory = Addr::of(memory.cast_const());
         let base =
             memory.checked_align_up(align).expect("an allocation ends below the last address");
-        let pages = vec![FREE_PAGE; bytes.get() / self.page_size];
-        let block = Block { base, pages, owned: 0, standing, memory, layout };
+        let pages = Runs::new(FREE_PAGE, bytes.get() / self.page_size);
+        let block = Block { base, pages, owned: 0, standing, memory, layout, is_mapping };
         self.blocks.insert(base, block);
         Some(base)
     }
@@ -319,46 +349,65 @@ impl Shadow {
     }
 
     /// Changes the pages of a range.
-    fn set(&mut self, range: AddrRange, change: impl FnMut(&mut Page)) {
+    fn set(&mut self, range: AddrRange, mut change: impl FnMut(&mut Page)) {
+        self.set_runs(range, |_, page| change(page));
+    }
+
+    /// The same, knowing where they are.
+    fn set_runs(&mut self, range: AddrRange, mut change: impl FnMut(AddrRange, &mut Page)) {
         let page_size = self.page_size;
         let block = self.block_of(range.base());
         let first = range.base().bytes_since(block.base).get() / page_size;
         let end = range.end().bytes_since(block.base).get() / page_size;
-        block.pages[first..end].iter_mut().for_each(change);
+        let base = block.base;
+        block.pages.change(first..end, |run, page| {
+            let at = base + Bytes::new(run.start * page_size);
+            change(AddrRange::at(at, Bytes::new(run.len() * page_size)), page);
+        });
     }
 
     /// Fills those pages of a range that `which` selects, and remembers what they hold.
     fn fill(&mut self, range: AddrRange, contents: u8, which: impl Fn(&Page) -> bool) {
-        let page_size = self.page_size;
-        let mut at = range.base();
-        self.set(range, |page| {
+        self.set_runs(range, |run, page| {
             if which(page) {
-                // SAFETY: the page is in one of our blocks (4), and its contents are forfeit in
+                let bytes = run.bytes().get();
+                // SAFETY: the pages are in one of our blocks (4), and their contents are forfeit in
                 // every transition that fills.
-                unsafe { at.as_ptr::<u8>().write_bytes(contents, page_size) };
+                unsafe { run.base().as_ptr::<u8>().write_bytes(contents, bytes) };
                 page.soiled = contents != 0;
             }
-            at = at + Bytes::new(page_size);
         });
     }
 
     /// Corrects the count of Ready bytes before the pages of a range change state, so that `after`
     /// of them are Ready.
     fn set_ready_count(&mut self, range: AddrRange, after: Bytes) {
-        let page_size = self.page_size;
         let mut before = 0;
-        self.set(range, |page| {
+        self.set_runs(range, |run, page| {
             if page.state == PageState::Ready {
-                before += page_size;
+                before += run.bytes().get();
             }
         });
         self.ready = self.ready - before + after.get();
     }
 }
 
+/// A mapping of zeros of so many bytes.
+fn map_zeroed(size: usize) -> Option<Addr> {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping at a place of the kernel's choice.
+    let memory = unsafe { libc::mmap(core::ptr::null_mut(), size, access, flags, -1, 0) };
+    (memory != libc::MAP_FAILED).then(|| Addr::of(memory.cast_const().cast::<u8>()))
+}
+
 impl Block {
     fn end(&self, shadow: &Shadow) -> Addr {
         self.base + Bytes::new(self.pages.len() * shadow.page_size)
+    }
+
+    fn all(&self, which: impl Fn(&Page) -> bool) -> bool {
+        self.pages.iter(0..self.pages.len()).all(|(_, page)| which(&page))
     }
 
     fn index(&self, shadow: &Shadow, addr: Addr) -> usize {
@@ -374,6 +423,13 @@ impl Drop for Block {
     fn drop(&mut self) {
         if self.owned != 0 {
             KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(self.memory);
+            return;
+        }
+        if self.is_mapping {
+            // SAFETY: `memory` is a mapping of this size, and no page of it is owned (1): whoever
+            // released them has promised not to use them (O2).
+            let status = unsafe { libc::munmap(self.memory.as_ptr(), self.layout.size()) };
+            debug_assert!(status == 0, "the whole of a mapping is unmapped");
             return;
         }
         // SAFETY: `memory` came from the same allocator with the same layout, and no page of it is

@@ -45,7 +45,7 @@ fn returning(bench: &mut Bench, random: &mut Random) -> usize {
         let keep = usize::from(round != 1);
         while bench.spans.len() > keep {
             let index = random.below(bench.spans.len());
-            bench.soil(index, random);
+            Bench::soil(bench.spans[index].0.info(), random);
             bench.free(index);
         }
         while bench.manual.len() > keep {
