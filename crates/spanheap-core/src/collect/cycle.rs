@@ -1,7 +1,9 @@
 //! One collection cycle, from the first phase to the last span swept.
 //!
 //! ```text
-//!   trim roots; publish ARMING A ------ grace period: everybody has the deletion barrier
+//!   trim roots; retire span records
+//!   publish ARMING A ------------------ grace period: everybody has the deletion barrier, and
+//!                                       nobody has a pointer to a retired record: they go back
 //!   publish ARMING B; sweep leftovers - grace period: whoever holds an object has loaded it with it
 //!   publish MARKING ------------------- mark roots; drain
 //!   repeat: steal buffers; drain; note who is inside; wait until each has left; drain
@@ -13,6 +15,11 @@
 //!
 //! The argument for it is in the essay of [`super`]. Nobody but this thread waits for a grace period; the
 //! end of a heap cuts short only the waiting for locks of containers, since no closure is open then.
+//!
+//! # Safety
+//! The memory of retired records is returned when the first grace period is over, which began after they
+//! were retired.
+#![allow(unsafe_code)]
 
 use super::checkmark;
 use super::collector::{Collector, CycleReport};
@@ -42,8 +49,13 @@ impl Collector {
 
         self.roots.trim();
         self.grey.begin(cycle);
+        if self.options.return_memory {
+            self.central.pages().retire_records();
+        }
         self.publish(PhaseWord::new(Phase::ArmingA, cycle));
         self.grace_period(|| {});
+        // SAFETY: the grace period began after the retiring, which this thread alone does, and is over.
+        unsafe { self.central.pages().return_records(self.central.os()) };
 
         self.publish(PhaseWord::new(Phase::ArmingB, cycle));
         self.registry.release_stale(&self.central, self.word());

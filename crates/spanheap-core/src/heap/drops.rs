@@ -184,7 +184,7 @@ impl DropQueue {
     /// Takes the first span out of the queue.
     fn take_first(&self, state: &mut State) -> Option<NonNull<Span>> {
         let first = state.first?;
-        // SAFETY: span records outlive the queue (P3).
+        // SAFETY: the record of a span in the queue is in use (P3).
         let span = unsafe { first.as_ref() };
         state.first = span.next_drop.take();
         if state.first.is_none() {
