@@ -17,8 +17,8 @@
 //! end of a heap cuts short only the waiting for locks of containers, since no closure is open then.
 //!
 //! # Safety
-//! The memory of retired records is returned when the first grace period is over, which began after they
-//! were retired.
+//! The memory of retired records is returned when a grace period is over that began after they were retired:
+//! the first one of a cycle, or one between two cycles.
 #![allow(unsafe_code)]
 
 use super::checkmark;
@@ -163,6 +163,25 @@ impl Collector {
             self.control.set_awaiting_leave(false);
             meanwhile();
         }
+    }
+
+    /// Retires what span records do not need, between two cycles, and begins a grace period. Nobody waits for it:
+    /// [`Collector::return_records`] looks whether it is over, unless a cycle begins first.
+    pub(super) fn retire_records(&self) {
+        self.central.pages().retire_records();
+        self.registry.begin_grace(&self.fence);
+    }
+
+    /// Returns what [`Collector::retire_records`] has retired, if the grace period is over; false if it is not.
+    /// A cycle that has begun meanwhile has returned it.
+    pub(super) fn return_records(&self) -> bool {
+        let is_over = self.registry.is_grace_over();
+        if is_over {
+            // SAFETY: the latest grace period is over. This thread alone begins them, and retires nothing
+            // without beginning one.
+            unsafe { self.central.pages().return_records(self.central.os()) };
+        }
+        is_over
     }
 
     /// Checkmark mode: see [`checkmark`]. Leaves the gate closed; the publication of the next phase word

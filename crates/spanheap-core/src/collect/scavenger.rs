@@ -12,6 +12,9 @@
 //! Pages that were freed since the last cycle are busy pages to the steady scavenger: they may be wanted
 //! again at once. After that half second they are not busy any more, and an idle program's memory goes, too.
 //!
+//! Then the memory of span records that nobody needs goes, too, as soon as every closure that is open at that
+//! moment has been left.
+//!
 //! It shares the thread because neither can use what the other has not finished: a cycle sets the goals,
 //! and its sweep frees the pages. A cycle waits for one piece at most.
 
@@ -47,6 +50,8 @@ pub(super) struct Scavenger {
     /// Whether that is long ago.
     is_over: bool,
     hasty: bool,
+    /// After which cycle span records were retired that have not been returned.
+    retired: Option<u32>,
 }
 
 /// A sleep between two runs.
@@ -61,12 +66,25 @@ impl Scavenger {
     pub(super) fn new() -> Scavenger {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let pace = ScavengePace::new(processors);
-        Scavenger { pace, asleep: None, seen: None, is_over: false, hasty: false }
+        Scavenger { pace, asleep: None, seen: None, is_over: false, hasty: false, retired: None }
     }
 
     /// Works for a while, if it is time to. The result is how long the thread may sleep; `None`: until
     /// somebody rings.
     pub(super) fn work(&mut self, collector: &Collector) -> Option<Duration> {
+        let sleep = self.scavenge(collector);
+        match self.retired {
+            // A cycle does the same at its beginning.
+            Some(cycle) if cycle != collector.word().cycle() => self.retired = None,
+            Some(_) if collector.return_records() => self.retired = None,
+            Some(_) => return Some(sleep.unwrap_or(PATIENCE).min(PATIENCE)),
+            None => {}
+        }
+        sleep
+    }
+
+    /// The same for pages alone.
+    fn scavenge(&mut self, collector: &Collector) -> Option<Duration> {
         let central = collector.central();
         let excess = central.pages().excess(central.os());
         if excess < central.os().page_size() {
@@ -114,6 +132,8 @@ impl Scavenger {
         if !self.is_over && now >= since + PATIENCE {
             self.is_over = true;
             pages.next_scavenge_generation();
+            collector.retire_records();
+            self.retired = Some(cycle);
             self.hasty |= excess > SMALL_EXCESS.max(Bytes::new(pages.retained().get() / 8));
         }
         self.hasty &= excess > SMALL_EXCESS;

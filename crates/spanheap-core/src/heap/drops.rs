@@ -195,7 +195,7 @@ impl DropQueue {
 
     /// Runs destructors of values in a span that was taken out of the queue. A sweep may add some meanwhile.
     fn run_batch_in(&self, first: NonNull<Span>, writer: Writer<'_>) -> Batch {
-        // SAFETY: P3.
+        // SAFETY: P3: the record is in use until the batch says that the span is empty.
         let span = unsafe { first.as_ref() };
         let info = *span.info();
         let mut batch = [Addr::NULL; BATCH];

@@ -42,7 +42,8 @@
 //!   comes after the retiring; so it finds the map as it was then or later, and R1 says what is in it.
 //!
 //! A retired leaf that is allocated from after all is in use or empty again, and is not returned: only what is
-//! retired is, and the retiring comes once a cycle, before the grace period.
+//! retired is, and leaves are retired only by the thread that begins the grace period, just before. A heap
+//! that has come to rest does not wait for a next cycle: between two of them, the scavenger has the same done.
 //!
 //! What comes back from the system is zeroed, here if need be, as P4 wants it.
 //!
@@ -90,6 +91,8 @@ pub(super) struct SpanRecords {
     leaves_in_use: usize,
     /// Leaves that are empty, and not retired.
     leaves_empty: usize,
+    /// Leaves without memory.
+    leaves_cold: usize,
 }
 
 impl SpanRecords {
@@ -103,6 +106,7 @@ impl SpanRecords {
             in_use: 0,
             leaves_in_use: 0,
             leaves_empty: 0,
+            leaves_cold: 0,
         }
     }
 
@@ -195,7 +199,7 @@ impl SpanRecords {
     pub(super) unsafe fn return_retired(&mut self, os: &Os) -> bool {
         let Some(block) = self.index.find(LeafState::Retired, End::Highest) else { return false };
         let shape = self.shape;
-        self.change(block, |block| {
+        self.leaves_cold += self.change(block, |block| {
             let leaves = block.leaves_in(LeafState::Retired);
             for run in bitmap::runs(&[leaves]) {
                 let range = block.leaf_range(&shape, run.start, run.len);
@@ -204,6 +208,7 @@ impl SpanRecords {
                 unsafe { os.unused(range, range.bytes()) };
             }
             block.change(leaves, LeafState::Retired, LeafState::Cold);
+            leaves.count_ones() as usize
         });
         true
     }
@@ -214,10 +219,8 @@ impl SpanRecords {
     }
 
     /// Bytes of the blocks that have no memory.
-    #[cfg(test)]
     pub(super) fn cold(&self) -> Bytes {
-        let cold = |block: &Block| block.leaves_in(LeafState::Cold).count_ones() as usize;
-        Bytes::new(self.blocks().map(cold).sum::<usize>() * self.shape.leaf.get())
+        Bytes::new(self.leaves_cold * self.shape.leaf.get())
     }
 
     /// Returns everything to the system.
@@ -277,6 +280,7 @@ impl SpanRecords {
             block.change(1 << leaf, LeafState::Cold, LeafState::Empty);
             Ok(())
         })?;
+        self.leaves_cold -= 1;
         self.leaves_empty += 1;
         Ok(block)
     }
@@ -305,6 +309,7 @@ impl SpanRecords {
         // SAFETY: the description is new, and in nobody's hands yet.
         unsafe { block.as_mut() }.init(base, self.index.len(), &self.shape);
         self.index.push(block);
+        self.leaves_cold += self.shape.leaves;
         Ok(block)
     }
 }
@@ -323,6 +328,11 @@ impl PageHeap {
     pub unsafe fn return_records(&self, os: &Os) {
         // SAFETY: the caller's promise.
         while unsafe { self.inner.lock().spans.return_retired(os) } {}
+    }
+
+    /// Bytes that are mapped for span records and have no memory.
+    pub fn cold_records(&self) -> Bytes {
+        self.inner.lock().spans.cold()
     }
 }
 

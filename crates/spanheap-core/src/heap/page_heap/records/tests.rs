@@ -103,6 +103,7 @@ impl Bench {
             pool.blocks().map(count).sum::<usize>()
         };
         assert_eq!(in_state(LeafState::Empty), pool.leaves_empty);
+        assert_eq!(in_state(LeafState::Cold), pool.leaves_cold);
         let retired = in_state(LeafState::Retired);
         let with_memory = (pool.leaves_in_use + pool.leaves_empty + retired) * shape.leaf.get();
         assert_eq!(with_memory, self.ready().get());
@@ -248,9 +249,9 @@ fn after_most_records_have_gone_the_rest_comes_together() {
         }
         let peak = bench.ready();
         assert!(peak.get() >= most * size_of::<Span>());
-        while bench.taken.len() > few {
-            let at = random.below(bench.taken.len());
-            bench.free(bench.nth(at));
+        let mut all: Vec<Addr> = bench.taken.keys().copied().collect();
+        while all.len() > few {
+            bench.free(all.swap_remove(random.below(all.len())));
         }
         // What is left is scattered at first; as it is replaced, it gathers at the bottom.
         for _ in 0..few * 20 {
