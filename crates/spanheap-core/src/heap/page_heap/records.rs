@@ -115,11 +115,7 @@ impl SpanRecords {
     ///
     /// # Errors
     /// When the system has no memory; nothing has changed but what is ready to be tried again.
-    pub(super) fn alloc(
-        &mut self,
-        os: &Os,
-        memory: &Persistent,
-    ) -> Result<NonNull<Span>, OsError> {
+    pub(super) fn alloc(&mut self, os: &Os, memory: &Persistent) -> Result<NonNull<Span>, OsError> {
         let lowest = |state| self.index.find(state, End::Lowest).map(|block| (block, state));
         let found = lowest(LeafState::Partial)
             .or_else(|| lowest(LeafState::Empty))

@@ -121,10 +121,6 @@ impl Block {
         self.leaves[LeafState::Cold as usize] = (1 << shape.leaves) - 1;
     }
 
-    pub(super) fn base(&self) -> Addr {
-        self.base
-    }
-
     pub(super) fn number(&self) -> usize {
         self.number
     }

@@ -109,12 +109,12 @@ impl Bench {
         assert_eq!(with_memory, self.ready().get());
         for state in [LeafState::Partial, LeafState::Empty, LeafState::Retired, LeafState::Cold] {
             let has = |block: &&Block| block.leaves_in(state) != 0;
-            let lowest = pool.blocks().find(has).map(Block::base);
-            let highest = pool.blocks().filter(has).last().map(Block::base);
+            let lowest = pool.blocks().find(has).map(Block::number);
+            let highest = pool.blocks().filter(has).last().map(Block::number);
             // SAFETY: blocks live as long as the pool.
-            let base = |block: NonNull<Block>| unsafe { block.as_ref() }.base();
-            assert_eq!(pool.index.find(state, End::Lowest).map(base), lowest, "{state:?}");
-            assert_eq!(pool.index.find(state, End::Highest).map(base), highest, "{state:?}");
+            let number = |block: NonNull<Block>| unsafe { block.as_ref() }.number();
+            assert_eq!(pool.index.find(state, End::Lowest).map(number), lowest, "{state:?}");
+            assert_eq!(pool.index.find(state, End::Highest).map(number), highest, "{state:?}");
         }
         for record in self.taken.keys() {
             let offset = record.bytes_since(self.leaf(*record)).get();
