@@ -50,8 +50,8 @@
 //! # How much
 //! A quarter as many empty leaves as are in use stay, so that a heap that breathes does not pay for
 //! faults; the peak of a breath is when a cycle begins, and that is when leaves are retired, so what
-//! is empty then was not needed. The address space of blocks stays until the end, and eight words for each
-//! leaf's block in the heap's other records.
+//! is empty then was not needed. The address space of blocks stays until the end, and so does what is known of
+//! a block: some 200 bytes.
 //!
 //! # Locking
 //! None here: the page heap's lock surrounds it.
@@ -111,7 +111,8 @@ impl SpanRecords {
     }
 
     /// A record: zeroed memory, or what a former span has left (P4). It is valid until it is freed or the
-    /// pool is released. `os` and `memory` are the same ones in every call.
+    /// pool is released. `os` and `memory` are the same ones in every call. No retired leaf goes back from which
+    /// a record was taken.
     ///
     /// # Errors
     /// When the system has no memory; nothing has changed but what is ready to be tried again.
