@@ -126,7 +126,8 @@ fn check_quiet(stats: &Stats) {
     assert_eq!(counted.pages(MemoryState::InUse), stats.spans);
     let heap = stats.by_category.iter().find(|(name, _)| *name == "heap").expect("a category").1;
     assert_eq!(counted.mapped(), heap, "the system layer's account");
-    let returned = counted.pages(MemoryState::Returned) + stats.returned_tables;
+    let returned =
+        counted.pages(MemoryState::Returned) + stats.returned_tables + stats.cold_records;
     assert_eq!(stats.ready, stats.mapped - returned);
     assert_eq!(counted.bytes().allocated, stats.allocated);
     let small: u64 = SizeClass::all().map(|class| counted.small(class).allocated).sum();

@@ -12,16 +12,16 @@
 mod random;
 
 use random::Random;
-use spanheap_core::addr::{Addr, Bytes};
+use spanheap_core::addr::{ARENA_BYTES, Addr, Bytes};
 use spanheap_core::collect::Options;
 use spanheap_core::collect::roots::RootRecord;
 use spanheap_core::mutator::{Heap, Mutator};
 use spanheap_core::observe::Stats;
-use spanheap_core::os::Os;
+use spanheap_core::os::{Os, SimOs};
 use spanheap_core::span::lookup::Lookup;
 use spanheap_core::span::{Shape, Tracer, TypeInfo};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 unsafe fn trace_nothing(_: *const u8, _: usize, _: &mut Tracer<'_>) {}
 
@@ -132,6 +132,56 @@ fn what_a_closure_holds_is_found_while_the_heap_is_collected() {
         assert_eq!(mutator.find_object(Addr::new(at)), Lookup::Nowhere, "{at:#x}");
     }
     mutator.leave();
+}
+
+/// The simulated system writes over memory that is returned to it, so a record that somebody still reads is a
+/// race, for a sanitizer, and junk for everybody.
+#[test]
+fn lookups_go_on_while_the_memory_of_records_comes_and_goes() {
+    let options = Options { continuously: true, ..Options::default() };
+    let sim = SimOs::builder().seed(11).build();
+    let heap = Heap::new(Os::simulated(sim.clone()), options).expect("memory");
+    let (near, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let look = || {
+        let (mut random, mutator) = (Random(0x100c), heap.attach());
+        mutator.enter();
+        let own = make(&mutator, &TYPES[2]);
+        mutator.leave();
+        while !is_over.load(Ordering::Acquire) {
+            mutator.enter();
+            let arena = Addr::new(near.load(Ordering::Relaxed)).align_down(ARENA_BYTES);
+            for _ in 0..100 {
+                let at = arena + Bytes::new(random.below(8 << 20));
+                if let Lookup::Object(object) = mutator.find_object(at) {
+                    assert!(object.start <= at && at < object.start + object.size);
+                }
+            }
+            ask(&mutator, &own, 200, &mut random);
+            mutator.leave();
+        }
+    };
+    let mut least = Bytes::new(usize::MAX);
+    std::thread::scope(|scope| {
+        let looking = scope.spawn(look);
+        let mutator = heap.attach();
+        for _ in 0..20 {
+            mutator.enter();
+            let many: Vec<_> = (0..4000).map(|_| make(&mutator, &TYPES[3])).collect();
+            near.store(many[0].object().get(), Ordering::Relaxed);
+            let full = Stats::of(&heap).cold_records;
+            mutator.leave();
+            drop(many);
+            // The first sweep gives the records up; another cycle returns their memory.
+            (0..2).for_each(|_| heap.collect());
+            least = least.min(Stats::of(&heap).cold_records.saturating_sub(full));
+        }
+        is_over.store(true, Ordering::Release);
+        looking.join().expect("no panic");
+    });
+    // Each time some 360 spans have gone, whose records fill at least fifteen leaves.
+    assert!(least >= Bytes::new(8 * 4096), "{least} came back");
+    drop(heap);
+    sim.assert_all_released();
 }
 
 #[test]

@@ -74,3 +74,32 @@ fn on_a_simulated_system_the_table_is_exact() {
         assert!(text.contains("free pages") && !text.contains("objects retained"), "{text}");
     }
 }
+
+#[test]
+fn the_memory_of_records_goes_back_with_the_spans() {
+    for page in [4096, 16384, 65536] {
+        let sim = SimOs::builder().page_size(Bytes::new(page)).build();
+        let heap = heap_on(Os::simulated(sim.clone()));
+        let few = fill(&heap, &BLOCK, 100);
+        heap.collect();
+        let base = Rss::of(&heap).records;
+        let many = fill(&heap, &BLOCK, 40_000);
+        let large = Rss::of(&heap).records;
+        // A span of 8 KiB holds eight of these objects, and a record has more than 160 bytes.
+        assert!(large >= base + Bytes::new(40_000 / 8 * 160), "{base} and {large}");
+        drop(many);
+        // The sweep of the first cycle gives the records up, and the second one returns their memory.
+        heap.collect();
+        heap.collect();
+        let small = Rss::of(&heap).records;
+        // What describes the pool stays, and a leaf or two.
+        let grown = small.saturating_sub(base);
+        assert!(grown.get() <= large.get() / 8 + 2 * page, "{base}, {large}, {small}");
+        let stats = Stats::of(&heap);
+        assert!(stats.cold_records >= Bytes::new(40_000 / 8 * 160 / 2), "{stats:?}");
+        let again = fill(&heap, &BLOCK, 40_000);
+        assert!(Rss::of(&heap).records <= large + Bytes::new(2 * page));
+        drop((few, again, heap));
+        sim.assert_all_released();
+    }
+}

@@ -101,7 +101,7 @@ impl Check<'_> {
     fn walk(&mut self, object: Addr) {
         // SAFETY: `edge` has found the object in this heap.
         let arena = unsafe { &*map::find(object) };
-        // SAFETY: P3.
+        // SAFETY: P3: this is the collector's thread, or a test's that is alone.
         let Some(span) = (unsafe { arena.span(object.page_in_arena()).as_ref() }) else { return };
         let info = *span.info();
         self.parent = object;
@@ -149,7 +149,7 @@ impl EdgeSink for Check<'_> {
             return;
         }
         *word |= bit;
-        // SAFETY: P3.
+        // SAFETY: as in `walk`.
         let span = unsafe { arena.span(target.page_in_arena()).as_ref() };
         let Some(span) = span.filter(|span| span.is_in_use()) else {
             fatal(format_args!(

@@ -1,7 +1,9 @@
 //! One collection cycle, from the first phase to the last span swept.
 //!
 //! ```text
-//!   trim roots; publish ARMING A ------ grace period: everybody has the deletion barrier
+//!   trim roots; retire span records
+//!   publish ARMING A ------------------ grace period: everybody has the deletion barrier, and
+//!                                       nobody has a pointer to a retired record: they go back
 //!   publish ARMING B; sweep leftovers - grace period: whoever holds an object has loaded it with it
 //!   publish MARKING ------------------- mark roots; drain
 //!   repeat: steal buffers; drain; note who is inside; wait until each has left; drain
@@ -13,6 +15,11 @@
 //!
 //! The argument for it is in the essay of [`super`]. Nobody but this thread waits for a grace period; the
 //! end of a heap cuts short only the waiting for locks of containers, since no closure is open then.
+//!
+//! # Safety
+//! The memory of retired records is returned when a grace period is over that began after they were retired:
+//! the first one of a cycle, or one between two cycles.
+#![allow(unsafe_code)]
 
 use super::checkmark;
 use super::collector::{Collector, CycleReport};
@@ -42,8 +49,13 @@ impl Collector {
 
         self.roots.trim();
         self.grey.begin(cycle);
+        if self.options.return_memory {
+            self.central.pages().retire_records();
+        }
         self.publish(PhaseWord::new(Phase::ArmingA, cycle));
         self.grace_period(|| {});
+        // SAFETY: the grace period began after the retiring, which this thread alone does, and is over.
+        unsafe { self.central.pages().return_records(self.central.os()) };
 
         self.publish(PhaseWord::new(Phase::ArmingB, cycle));
         self.registry.release_stale(&self.central, self.word());
@@ -151,6 +163,25 @@ impl Collector {
             self.control.set_awaiting_leave(false);
             meanwhile();
         }
+    }
+
+    /// Retires what span records do not need, between two cycles, and begins a grace period. Nobody waits for it:
+    /// [`Collector::return_records`] looks whether it is over, unless a cycle begins first.
+    pub(super) fn retire_records(&self) {
+        self.central.pages().retire_records();
+        self.registry.begin_grace(&self.fence);
+    }
+
+    /// Returns what [`Collector::retire_records`] has retired, if the grace period is over; false if it is not.
+    /// A cycle that has begun meanwhile has returned it.
+    pub(super) fn return_records(&self) -> bool {
+        let is_over = self.registry.is_grace_over();
+        if is_over {
+            // SAFETY: the latest grace period is over. This thread alone begins them, and retires nothing
+            // without beginning one.
+            unsafe { self.central.pages().return_records(self.central.os()) };
+        }
+        is_over
     }
 
     /// Checkmark mode: see [`checkmark`]. Leaves the gate closed; the publication of the next phase word

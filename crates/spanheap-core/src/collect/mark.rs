@@ -243,7 +243,7 @@ impl<'a> Marker<'a> {
         if objects == 0 {
             return;
         }
-        // SAFETY: a page with a marked object belongs to a span, whose record is never unmapped (P3).
+        // SAFETY: a page with a marked object belongs to a span, which stays, and so does its record (P3).
         let span = unsafe { arena.span(index).as_ref() };
         let Some(span) = span else { return };
         let info = span.info();

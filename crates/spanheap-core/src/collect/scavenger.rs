@@ -12,6 +12,8 @@
 //! Pages that were freed since the last cycle are busy pages to the steady scavenger: they may be wanted
 //! again at once. After that half second they are not busy any more, and an idle program's memory goes, too.
 //!
+//! Then the memory of span records that nobody needs goes, too, as soon as every closure that is open at that
+//! moment has been left.
 //! Pages also become free between cycles, long after the last one: destructors take their time, and manual
 //! spans are freed at any time. When the half second is over, the scavenger has itself woken by whoever frees
 //! pages next ([`crate::heap::page_heap::PageHeap::watch`]), and waits for half a second again.
@@ -53,6 +55,8 @@ pub(super) struct Scavenger {
     /// Since when the excess has been large, over however many cycles.
     large_since: Option<Instant>,
     hasty: bool,
+    /// After which cycle span records were retired that have not been returned.
+    retired: Option<u32>,
 }
 
 /// A sleep between two runs.
@@ -74,12 +78,26 @@ impl Scavenger {
             is_over: false,
             large_since: None,
             hasty: false,
+            retired: None,
         }
     }
 
     /// Works for a while, if it is time to. The result is how long the thread may sleep; `None`: until
     /// somebody rings.
     pub(super) fn work(&mut self, collector: &Collector) -> Option<Duration> {
+        let sleep = self.scavenge(collector);
+        match self.retired {
+            // A cycle does the same at its beginning.
+            Some(cycle) if cycle != collector.word().cycle() => self.retired = None,
+            Some(_) if collector.return_records() => self.retired = None,
+            Some(_) => return Some(sleep.unwrap_or(PATIENCE).min(PATIENCE)),
+            None => {}
+        }
+        sleep
+    }
+
+    /// The same for pages alone.
+    fn scavenge(&mut self, collector: &Collector) -> Option<Duration> {
         let central = collector.central();
         let excess = central.pages().excess(central.os());
         if excess < central.os().page_size() {
@@ -132,6 +150,8 @@ impl Scavenger {
             // In this order: what is freed now belongs to the generation that ends, or ends the watch.
             pages.watch();
             pages.next_scavenge_generation();
+            collector.retire_records();
+            self.retired = Some(cycle);
         }
         let is_large = excess > SMALL_EXCESS.max(Bytes::new(pages.retained().get() / 8));
         self.large_since = is_large.then(|| self.large_since.unwrap_or(now));

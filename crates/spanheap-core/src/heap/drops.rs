@@ -186,7 +186,7 @@ impl DropQueue {
     /// Takes the first span out of the queue.
     fn take_first(&self, state: &mut State) -> Option<NonNull<Span>> {
         let first = state.first?;
-        // SAFETY: span records outlive the queue (P3).
+        // SAFETY: the record of a span in the queue is in use (P3).
         let span = unsafe { first.as_ref() };
         state.first = span.next_drop.take();
         if state.first.is_none() {
@@ -197,7 +197,7 @@ impl DropQueue {
 
     /// Runs destructors of values in a span that was taken out of the queue. A sweep may add some meanwhile.
     fn run_batch_in(&self, first: NonNull<Span>, writer: Writer<'_>) -> Batch {
-        // SAFETY: P3.
+        // SAFETY: P3: the record is in use until the batch says that the span is empty.
         let span = unsafe { first.as_ref() };
         let info = *span.info();
         let mut batch = [Addr::NULL; BATCH];

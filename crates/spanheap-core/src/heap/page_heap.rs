@@ -13,6 +13,7 @@
 //! | `local` | what a mutator keeps for itself, without a lock |
 //! | `manual` | spans that hold no objects |
 //! | `ready` | making pages ready for use |
+//! | `records` | the memory of span records |
 //! | `grow`, `tables` | new arenas and chunks; the memory of their side tables |
 //! | `scavenge` | returning memory to the system |
 //! | `totals` | how many pages are in which state |
@@ -33,8 +34,8 @@
 //! - H3. Pages of one physical page are all scavenged, or none is.
 //!
 //! # Locking
-//! [`Rank::PageHeap`] around the page allocator, the pool of span records and growth; arena records and span
-//! records come from the persistent memory, whose lock is further down in the table. The page map and
+//! [`Rank::PageHeap`] around the page allocator, the pool of span records and growth; arena records and what
+//! describes the pool come from the persistent memory, whose lock is further down in the table. The page map and
 //! the bits of a span are written by its owner, without it. Arenas and pages are walked without it, too:
 //! arenas only come, until the heap is released.
 //!
@@ -47,6 +48,7 @@ mod inspect;
 mod local;
 mod manual;
 mod ready;
+mod records;
 mod scavenge;
 mod tables;
 mod totals;
@@ -61,7 +63,7 @@ use super::class::Class;
 use super::counters::{Counters, MemoryState};
 use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
 use crate::bitmap;
-use crate::offheap::{FixedPool, Persistent};
+use crate::offheap::Persistent;
 use crate::os::{Category, Os, OsError, asan};
 use crate::pages::{PageAlloc, PageRun};
 use crate::span::arena::ALL_TABLES;
@@ -70,6 +72,7 @@ use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use crate::sync::{Lock, Rank};
 use core::ptr::NonNull;
 use local::LOCAL_PAGES;
+use records::SpanRecords;
 use totals::Totals;
 
 /// What is kept below a limit for records, besides a part of the limit: two blocks of persistent memory.
@@ -130,7 +133,7 @@ pub struct PageHeap {
 
 struct Inner {
     pages: PageAlloc,
-    spans: FixedPool<Span>,
+    spans: SpanRecords,
     /// Reserved address space that the page allocator does not know yet.
     growth: AddrRange,
     /// Below this the growth range is mapped.
@@ -158,7 +161,7 @@ impl PageHeap {
         let none = Addr::NULL;
         let inner = Inner {
             pages: PageAlloc::new(os)?,
-            spans: FixedPool::new(Category::Metadata),
+            spans: SpanRecords::new(os),
             growth: AddrRange::new(none, none),
             mapped_to: none,
             blocks_away: 0,
@@ -432,6 +435,8 @@ impl PageHeap {
             arena = NonNull::new(record.previous().cast_mut());
         }
         inner.pages.release(os);
+        // SAFETY: the caller's promise.
+        unsafe { inner.spans.release(os) };
     }
 }
 

@@ -25,7 +25,7 @@
 //!
 //! # Safety
 //! Arenas are reached by pointers that came from the heap's chain, whose records live as long as the heap;
-//! span records by P3.
+//! span records by P3: reclaiming is done inside closures.
 #![allow(unsafe_code)]
 
 use crate::addr::{ARENA_PAGES, CHUNK_PAGES, PageCount};
@@ -83,7 +83,7 @@ impl Reclaimer {
     }
 
     /// Looks for dead spans until `pages` pages are free; false when nothing is left to look at before
-    /// that. `sweep` is called with candidates and returns how many pages it has freed.
+    /// that. `sweep` is called with candidates and returns how many pages it has freed. A closure is open.
     pub fn reclaim(&self, pages: PageCount, mut sweep: impl FnMut(&Span) -> PageCount) -> bool {
         let mut wanted = pages.get();
         loop {
@@ -167,7 +167,7 @@ impl Claim<'_> {
             if marks.iter().any(|word| word.load(Ordering::Acquire) != 0) {
                 continue;
             }
-            // SAFETY: P3.
+            // SAFETY: P3: the caller's closure is open.
             let span = unsafe { &*record };
             // Marks of a swept span are its allocation bits, so these may be clear, too.
             if span.generation() != self.generation {

@@ -254,7 +254,7 @@ fn whole(found: Lookup) -> Result<Object, NotAnObject> {
 
 /// The span of an object that is held: it stays for as long.
 fn span_of(object: &Object) -> &Span {
-    // SAFETY: lookups name span records, which live as long as the heap (P3).
+    // SAFETY: lookups name span records (P3), and a span that holds an object in use stays.
     unsafe { object.span.as_ref() }
 }
 

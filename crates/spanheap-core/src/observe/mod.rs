@@ -59,8 +59,10 @@ pub struct Stats {
     /// Bytes that are ready for use, all categories.
     pub ready: Bytes,
     /// Bytes of side tables that went back to the system together with the pages they describe. So ready bytes
-    /// are the mapped ones less these and less the pages that were returned.
+    /// are the mapped ones less these, less `cold_records` and less the pages that were returned.
     pub returned_tables: Bytes,
+    /// Bytes that are mapped for records of spans and have no memory: not yet, or not any more.
+    pub cold_records: Bytes,
     /// Bytes that are mapped, by category.
     pub by_category: Vec<(&'static str, Bytes)>,
     /// Termination rounds that the last cycle took.
@@ -113,6 +115,7 @@ impl Stats {
             mapped: accounting.mapped_total(),
             ready: accounting.ready(),
             returned_tables: central.pages().returned_tables(central.os()),
+            cold_records: central.pages().cold_records(),
             by_category: Category::ALL.iter().map(|&c| (c.name(), accounting.mapped(c))).collect(),
             rounds: last.report.rounds,
             retained_everything: last.report.retained_everything,

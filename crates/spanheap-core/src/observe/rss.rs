@@ -210,6 +210,8 @@ impl Rss {
         let mut ranges = Vec::new();
         central.memory().for_each_block(|range, category| ranges.push((range, category)));
         central.pages().for_each_table(&mut |range| ranges.push((range, Category::PageTables)));
+        let mut add = |range| ranges.push((range, Category::Metadata));
+        central.pages().for_each_record_block(&mut add);
         for (range, category) in ranges {
             let bytes = resident_bytes(central.os(), range);
             match category {

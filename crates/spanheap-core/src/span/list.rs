@@ -6,7 +6,7 @@
 //! generation.
 //!
 //! # Safety
-//! A list owns its spans, and by P3 their records outlive it. Blocks that follow a link rely on both.
+//! A list owns its spans, and by P3 their records stay for as long. Blocks that follow a link rely on both.
 #![allow(unsafe_code)]
 
 use super::{OwnedSpan, Span};

@@ -18,8 +18,8 @@
 //!
 //! # Why it is safe
 //! Another heap's arena record is never read: that heap may be dropped just now. The map knows its number
-//! (M3). Our own arena records live as long as the heap. Span records are recycled but stay records (P3);
-//! what is read of them is atomic (P4) and is used only if the record's epoch has not moved meanwhile; so
+//! (M3). Our own arena records live as long as the heap. Span records are recycled but stay records until the
+//! closure is left that the lookup is made in (P3); what is read of them is atomic (P4) and is used only if the record's epoch has not moved meanwhile; so
 //! the slot that is computed is one that the span had at some moment of the call. Its side tables have
 //! been mapped since its pages were grown (A1); if they have gone away meanwhile, the span has gone before,
 //! and its record says so.
@@ -109,7 +109,7 @@ pub(crate) struct Asked {
     pub retain: bool,
 }
 
-/// What `addr` is to the heap that is asked, which lives while it is.
+/// What `addr` is to the heap that is asked, which lives while it is. A closure of that heap is open.
 pub(crate) fn find(asked: Asked, addr: Addr) -> Lookup {
     match map::owner(addr) {
         None => return Lookup::Nowhere,
@@ -120,7 +120,7 @@ pub(crate) fn find(asked: Asked, addr: Addr) -> Lookup {
     let arena = unsafe { &*map::find(addr) };
     loop {
         let Some(at) = NonNull::new(arena.span(addr.page_in_arena())) else { return Lookup::Free };
-        // SAFETY: P3, P4: the page map names records, which stay records.
+        // SAFETY: P3, P4: the page map names records, which stay records while the caller's closure is open.
         let span = unsafe { at.as_ref() };
         if let Ok(found) = find_in(asked, span, addr) {
             return found.map_or(Lookup::Free, Lookup::Object);
@@ -178,7 +178,7 @@ fn holds_object(asked: Asked, generation: Generation, start: Addr) -> bool {
 /// What lookups read of a span: a copy of a part of its description, in atomics under a seqlock.
 /// Zeroed memory is the plate of a record that was never used.
 pub(super) struct Plate {
-    /// Odd while the record is being described. Never goes back.
+    /// Odd while the record is being described. Never goes back as long as anybody reads the record (P3).
     epoch: AtomicU64,
     base: AtomicUsize,
     pages: AtomicUsize,

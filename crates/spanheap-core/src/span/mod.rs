@@ -31,8 +31,11 @@
 //! - P1. The description ([`Span::info`]) is written only by the owner and before the span is published in
 //!   the page map, and is constant until the span's pages are freed.
 //! - P2. Bits of the span in the side tables stand at slot starts only.
-//! - P3. Records are recycled but never unmapped while the heap lives, so a stale pointer to one is a
-//!   pointer to some span record.
+//! - P3. Records are recycled, and their memory is returned only after a grace period in which nobody could
+//!   get a pointer to them, and at the end of which nobody has one (R1 to R3 in the page heap's `records`).
+//!   So a stale pointer that was read from the page map in a closure, or under the page heap's lock, or by
+//!   the collector's thread, is a pointer to some span record until the closure is left, the lock is
+//!   released, the cycle is over.
 //! - P4. A record is zeroed memory or has been written by [`Span::init`]. What others than the owner read at
 //!   any time ([`lookup`], [`set`]) is atomic, and is never written otherwise. Everything else is read by the
 //!   owner, or under the lock of the set that owns the span.
@@ -342,7 +345,7 @@ impl OwnedSpan {
     /// The record.
     #[inline]
     pub fn span(&self) -> &Span {
-        // SAFETY: P3: records live as long as the heap, and an owner is attached to its heap.
+        // SAFETY: P3: a record stays one while its span has an owner, and the owner is attached to the heap.
         unsafe { self.span.as_ref() }
     }
 

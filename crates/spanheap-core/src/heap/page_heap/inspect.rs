@@ -66,4 +66,9 @@ impl PageHeap {
     pub fn for_each_table(&self, visit: &mut dyn FnMut(AddrRange)) {
         self.inner.lock().pages.for_each_table(visit);
     }
+
+    /// Calls `visit` with the blocks of span records, which have memory in part. The lock is held meanwhile.
+    pub fn for_each_record_block(&self, visit: &mut dyn FnMut(AddrRange)) {
+        self.inner.lock().spans.for_each_block(visit);
+    }
 }

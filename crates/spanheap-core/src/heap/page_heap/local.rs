@@ -79,7 +79,7 @@ impl LocalPages {
     ) -> Result<(), OsError> {
         while self.count.get() < RECORDS / 2 {
             match inner.spans.alloc(os, memory) {
-                Ok((record, _)) => self.put_record(record),
+                Ok(record) => self.put_record(record),
                 Err(error) if self.count.get() == 0 => return Err(error),
                 Err(_) => break,
             }

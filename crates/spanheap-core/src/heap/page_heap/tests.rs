@@ -286,10 +286,11 @@ impl Bench {
             }
         }
         assert_eq!(self.heap.retained(), ready);
-        // Every other category is ready as far as it is mapped, unless the system has refused something, or
-        // a table is away.
+        // Every other category is ready as far as it is mapped, unless the system has refused something, a
+        // table is away, or span records are.
         let accounts = self.os.accounting();
         let away = self.heap.returned_tables(&self.os);
+        let away = away + inner.spans.cold();
         let others = accounts.mapped_total() - accounts.mapped(Category::Heap) - away;
         assert_eq!(accounts.ready(), others + ready, "H1");
         if let Some(sim) = &self.sim {

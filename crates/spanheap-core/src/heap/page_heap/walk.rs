@@ -41,7 +41,7 @@ impl PageHeap {
         for arena in self.arenas() {
             let mut page = 0;
             while page < ARENA_PAGES {
-                // SAFETY: the page map names span records, which are never unmapped (P3).
+                // SAFETY: the page map names records of spans, which stay: the caller's promise.
                 let span = unsafe { arena.span(page).as_ref() };
                 match span.filter(|span| span.is_in_use()) {
                     Some(span) => {
