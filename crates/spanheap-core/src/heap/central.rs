@@ -312,7 +312,12 @@ impl Central {
         let writer = self.writer(local);
         let span = self.in_need(|| match self.take_swept(class, writer) {
             Some(span) => Ok(span),
-            None => self.new_span(class, local, &request),
+            None => match self.take_astray(class, true) {
+                Some(span) => Ok(span),
+                None => self
+                    .new_span(class, local, &request)
+                    .or_else(|refused| self.take_astray(class, false).ok_or(refused)),
+            },
         });
         span.map_err(|refused| self.out_of_memory(size_class.size(), refused))
     }
@@ -393,6 +398,18 @@ impl Central {
     /// Whether the sweeps for this generation free nothing.
     pub fn retains_everything(&self) -> bool {
         self.retain.load(Ordering::Relaxed)
+    }
+
+    /// A span of `class` that lies where the heap should not need any; unless it has better pages, if
+    /// `is_choosy`.
+    fn take_astray(&self, class: &'static Class, is_choosy: bool) -> Option<OwnedSpan> {
+        let (set, generation) = (class.spans(), self.generation());
+        let span = set.take_astray(generation, &self.backlog)?;
+        if is_choosy && self.pages.has_room_below_line() {
+            set.put(span, generation, Room::Astray, &self.backlog);
+            return None;
+        }
+        Some(span)
     }
 
     /// A span of new pages, for which dead spans have been swept as long as there are any.
@@ -557,7 +574,7 @@ impl Central {
     /// Puts a span that a mutator held back into its class.
     pub fn put_back(&self, class: &'static Class, span: OwnedSpan, has_room: bool) {
         let room = match has_room {
-            true if self.pages.is_above_line(span.info().base) => Room::Last,
+            true if self.pages.is_above_line(span.info().base) => Room::Astray,
             has_room => has_room.into(),
         };
         class.spans().put(span, self.generation(), room, &self.backlog);

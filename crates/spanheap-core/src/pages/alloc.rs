@@ -296,6 +296,11 @@ impl PageAlloc {
         self.occupy_free(base, n)
     }
 
+    /// An address below which no page is free, and not far above which one is. `None`: no page is free.
+    pub fn lowest_free(&self) -> Option<Addr> {
+        self.hint
+    }
+
     /// Number of free pages, scavenged or not. Pages in a [`PageCache`](super::PageCache) are not
     /// among them, nor are those that are taken for scavenging.
     pub fn free_pages(&self) -> PageCount {

@@ -1,17 +1,19 @@
 //! The spans of one class that nobody is at work on, and how many pages of a heap wait to be swept.
 //!
-//! Every span of a class is in one of four lists, unless a mutator has it, somebody sweeps it just now, or
+//! Every span of a class is in one of five lists, unless a mutator has it, somebody sweeps it just now, or
 //! the drop queue owns it:
 //!
 //! | list | holds |
 //! |---|---|
 //! | partial | swept spans with a free slot |
-//! | last | such spans with more free slots than objects, or far up in a heap that has shrunk |
+//! | sparse | such spans with more free slots than objects |
+//! | astray | such spans that lie far up in a heap that has shrunk |
 //! | full | swept spans without a free slot |
 //! | unswept | spans of an older generation than the set's |
 //!
-//! The last ones are allocated from last: when a heap has shrunk, what is left of it lies scattered, and a
-//! span that gets no new objects soon has none at all, and gives its pages back.
+//! They are allocated from in this order: when a heap has shrunk, what is left of it lies scattered, and a
+//! span that gets no new objects soon has none at all, and gives its pages back. Those that are astray are
+//! asked for by themselves, when there are no better pages either.
 //!
 //! When the heap's generation moves on, *every* span becomes unswept at once. Nobody walks the lists for
 //! that: each set compares its own generation at the next access, and joins two lists in constant
@@ -115,20 +117,22 @@ pub(crate) enum Taken {
 pub(crate) enum Room {
     /// None.
     None,
-    /// Some, to be filled.
+    /// Some.
     Some,
-    /// Some, to be filled last.
-    Last,
+    /// More than is taken.
+    Most,
+    /// Some, in a place that had better not be used.
+    Astray,
 }
 
 impl Room {
-    /// The room in a swept span, of which `taken` slots hold objects. It is filled last if more are free, or
-    /// if the span lies where it had better not be.
+    /// The room in a swept span, of which `taken` slots hold objects.
     pub(crate) fn beside(taken: usize, slots: usize, is_astray: bool) -> Room {
         match taken {
             n if n >= slots => Room::None,
-            n if 2 * n >= slots && !is_astray => Room::Some,
-            _ => Room::Last,
+            _ if is_astray => Room::Astray,
+            n if 2 * n >= slots => Room::Some,
+            _ => Room::Most,
         }
     }
 }
@@ -149,10 +153,11 @@ pub(crate) struct SpanSet {
 struct Lists {
     generation: Generation,
     partial: SpanList,
-    last: SpanList,
+    sparse: SpanList,
+    astray: SpanList,
     full: SpanList,
     unswept: SpanList,
-    /// Pages of the spans in `partial`, `last` and `full`.
+    /// Pages of the spans in `partial`, `sparse`, `astray` and `full`.
     swept_pages: usize,
 }
 
@@ -162,7 +167,8 @@ impl Lists {
         if generation.is_after(self.generation) {
             self.generation = generation;
             self.unswept.append(&mut self.partial);
-            self.unswept.append(&mut self.last);
+            self.unswept.append(&mut self.sparse);
+            self.unswept.append(&mut self.astray);
             self.unswept.append(&mut self.full);
             backlog.add(core::mem::take(&mut self.swept_pages));
         }
@@ -171,6 +177,12 @@ impl Lists {
     fn pop_unswept(&mut self, backlog: &Backlog) -> Option<(OwnedSpan, Generation)> {
         let span = self.unswept.pop()?;
         Some(self.give_out_unswept(span, backlog))
+    }
+
+    fn give_out_swept(&mut self, span: OwnedSpan) -> OwnedSpan {
+        span.span().home.store(ptr::null_mut(), Ordering::Relaxed);
+        self.swept_pages -= span.info().pages.get();
+        span
     }
 
     fn give_out_unswept(&mut self, span: OwnedSpan, backlog: &Backlog) -> (OwnedSpan, Generation) {
@@ -191,16 +203,26 @@ impl SpanSet {
         self.lists.lock().catch_up(generation, backlog);
     }
 
-    /// A span to allocate from, or one to sweep; `None` when there is neither.
+    /// A span to allocate from, or one to sweep; `None` when there is neither, but for what lies astray.
     pub(crate) fn take(&self, generation: Generation, backlog: &Backlog) -> Option<Taken> {
         let mut lists = self.lists.lock();
         lists.catch_up(generation, backlog);
-        if let Some(span) = lists.partial.pop().or_else(|| lists.last.pop()) {
-            span.span().home.store(ptr::null_mut(), Ordering::Relaxed);
-            lists.swept_pages -= span.info().pages.get();
-            return Some(Taken::Ready(span));
+        if let Some(span) = lists.partial.pop().or_else(|| lists.sparse.pop()) {
+            return Some(Taken::Ready(lists.give_out_swept(span)));
         }
         lists.pop_unswept(backlog).map(|(span, target)| Taken::Unswept(span, target))
+    }
+
+    /// A span to allocate from that lies astray.
+    pub(crate) fn take_astray(
+        &self,
+        generation: Generation,
+        backlog: &Backlog,
+    ) -> Option<OwnedSpan> {
+        let mut lists = self.lists.lock();
+        lists.catch_up(generation, backlog);
+        let span = lists.astray.pop()?;
+        Some(lists.give_out_swept(span))
     }
 
     /// A span to sweep, and the generation to sweep it for; [`Backlog::finish`] is owed.
@@ -254,7 +276,8 @@ impl SpanSet {
         lists.swept_pages += pages;
         match room {
             Room::Some => lists.partial.push(span),
-            Room::Last => lists.last.push(span),
+            Room::Most => lists.sparse.push(span),
+            Room::Astray => lists.astray.push(span),
             Room::None => lists.full.push(span),
         }
     }

@@ -449,3 +449,24 @@ fn a_heap_that_has_shrunk_fills_the_spans_that_lie_low_and_are_fuller_first() {
     assert!(!next.iter().any(wanted), "and no more of them");
     world.release();
 }
+
+#[test]
+fn spans_that_lie_astray_are_used_when_there_is_nothing_better() {
+    let world = World::new(Some(24 << 20));
+    let slots = PAGE_BYTES / 1024;
+    let objects: Vec<_> = std::iter::from_fn(|| world.alloc(1024).ok()).collect();
+    // Of each span half survives, and all of them lie above the line: no page is better.
+    let half =
+        |object: Addr| object.bytes_since(object.align_down(PAGE_BYTES)).get() / 1024 < slots / 2;
+    objects.iter().filter(|&&object| half(object)).for_each(|&object| world.mark(object));
+    world.begin_generation(false);
+    world.central.pages().set_retain_goal(Some(Bytes::ZERO));
+    while world.central.sweep_one() {}
+    let before = world.mapped();
+    let survivors = objects.iter().filter(|&&object| half(object)).count();
+    for _ in 0..objects.len() - survivors {
+        world.alloc(1024).expect("there is a slot");
+    }
+    assert_eq!(world.mapped(), before);
+    world.release();
+}

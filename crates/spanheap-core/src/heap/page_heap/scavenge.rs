@@ -122,6 +122,12 @@ impl PageHeap {
         self.line.store(line.get(), Ordering::Relaxed);
     }
 
+    /// Whether a page below the line is free.
+    pub fn has_room_below_line(&self) -> bool {
+        let lowest = self.inner.lock().pages.lowest_free();
+        lowest.is_some_and(|lowest| !self.is_above_line(lowest))
+    }
+
     /// Whether a span at `base` lies where the heap should not need any.
     pub fn is_above_line(&self, base: Addr) -> bool {
         base.get() >= self.line.load(Ordering::Relaxed)

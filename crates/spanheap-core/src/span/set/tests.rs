@@ -75,7 +75,7 @@ impl Bench {
     }
 
     fn is_ready_in(&self, place: Place, set: usize) -> bool {
-        matches!(place, Place::In { set: s, generation, room: Room::Some | Room::Last }
+        matches!(place, Place::In { set: s, generation, room: Room::Some | Room::Most }
             if s == set && generation == self.newest[set])
     }
 
@@ -118,13 +118,26 @@ impl Bench {
         self.sets[set].put(span, caller, room, &self.backlog);
     }
 
+    fn take_astray(&mut self, set: usize, caller: Generation) {
+        self.hear(set, caller);
+        let newest = self.newest[set];
+        let is_astray = |place: &Place| {
+            matches!(place, Place::In { set: s, generation, room: Room::Astray }
+                if *s == set && *generation == newest)
+        };
+        match self.sets[set].take_astray(caller, &self.backlog) {
+            Some(span) => assert!(is_astray(&self.leave(span))),
+            None => assert!(!self.places.iter().any(is_astray)),
+        }
+    }
+
     fn take(&mut self, set: usize, caller: Generation) {
         self.hear(set, caller);
         match self.sets[set].take(caller, &self.backlog) {
             Some(Taken::Ready(span)) => {
                 let place = self.leave(span);
                 assert!(self.is_ready_in(place, set), "given for allocation: {place:?}");
-                if matches!(place, Place::In { room: Room::Last, .. }) {
+                if matches!(place, Place::In { room: Room::Most, .. }) {
                     let fuller = |&place: &Place| {
                         matches!(place, Place::In { room: Room::Some, .. })
                             && self.is_ready_in(place, set)
@@ -206,7 +219,8 @@ fn run_sets(seed: u64, first: Generation) {
         let behind = if random.one_in(3) { random.below(3) as u32 } else { 0 };
         let caller = Generation::new(heap.get().wrapping_sub(behind));
         let (set, index) = (random.below(SETS), random.below(SPANS));
-        match random.below(10) {
+        match random.below(11) {
+            10 => bench.take_astray(set, caller),
             0 | 1 => bench.take(set, caller),
             2 => bench.take_unswept(set, caller),
             3 | 4 => bench.steal(set, index, caller),
@@ -222,7 +236,7 @@ fn run_sets(seed: u64, first: Generation) {
             _ if bench.out.is_empty() => bench.take(set, heap),
             _ => {
                 let span = bench.out.swap_remove(random.below(bench.out.len()));
-                let room = [Room::None, Room::Some, Room::Last][random.below(3)];
+                let room = [Room::None, Room::Some, Room::Most, Room::Astray][random.below(4)];
                 let sweep = random.one_in(2);
                 bench.put(set, span, caller, room, sweep);
             }
