@@ -18,6 +18,9 @@ use crate::os::{Category, Os};
 /// The ring that a queue begins with, in entries.
 const SMALLEST: usize = 2048;
 
+/// A ring that is so many times as large as it needs to be is exchanged.
+const LAVISH: usize = 8;
+
 /// A bounded queue of page addresses.
 pub struct PageQueue {
     ring: Addr,
@@ -42,11 +45,12 @@ impl PageQueue {
         PageQueue { ring, capacity: entries, head: 0, tail: 0 }
     }
 
-    /// Makes room for `pages` entries if the system allows it. The queue is empty.
+    /// Makes room for `pages` entries if the system allows it, and gives room back that a heap needed that was
+    /// much larger. The queue is empty.
     pub fn prepare(&mut self, os: &Os, pages: PageCount) {
         debug_assert!(self.is_empty());
         let wanted = pages.get().max(SMALLEST).next_power_of_two();
-        if wanted <= self.capacity {
+        if wanted <= self.capacity && self.capacity < LAVISH * wanted {
             return;
         }
         let bytes = Self::bytes(wanted).checked_align_up(os.page_size().get());
@@ -118,6 +122,7 @@ impl Default for PageQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addr::PAGE_BYTES;
     use std::collections::VecDeque;
 
     #[test]
@@ -140,6 +145,22 @@ mod tests {
         }
         queue.release(&os);
         assert_eq!(os.accounting().ready(), Bytes::ZERO);
+    }
+
+    #[test]
+    fn the_ring_follows_the_heap_both_ways() {
+        let os = Os::native();
+        let held = || os.accounting().mapped(Category::MarkQueue);
+        let mut queue = PageQueue::new();
+        queue.prepare(&os, PageCount::new(1 << 20));
+        assert_eq!(held(), Bytes::new(8 << 20));
+        queue.prepare(&os, PageCount::new(1 << 18));
+        assert_eq!(held(), Bytes::new(8 << 20), "a heap that breathes keeps its queue");
+        queue.prepare(&os, PageCount::new(1 << 15));
+        assert_eq!(held(), Bytes::new(256 << 10));
+        assert!(queue.push(Addr::new(PAGE_BYTES)) && queue.pop() == Some(Addr::new(PAGE_BYTES)));
+        queue.release(&os);
+        assert_eq!(held(), Bytes::ZERO);
     }
 
     #[test]

@@ -44,6 +44,9 @@ const HASTY_REST: u32 = 3;
 /// Less than this is never worth haste.
 const SMALL_EXCESS: Bytes = Bytes::new(16 << 20);
 
+/// Haste that has begun goes on until no more than this is left.
+const END_OF_HASTE: Bytes = Bytes::new(1 << 20);
+
 /// The background scavenger of a heap.
 pub(super) struct Scavenger {
     pace: ScavengePace,
@@ -156,7 +159,7 @@ impl Scavenger {
         let is_large = excess > SMALL_EXCESS.max(Bytes::new(pages.retained().get() / 8));
         self.large_since = is_large.then(|| self.large_since.unwrap_or(now));
         self.hasty |= self.large_since.is_some_and(|since| now >= since + PATIENCE);
-        self.hasty &= excess > SMALL_EXCESS;
+        self.hasty &= excess > END_OF_HASTE;
     }
 
     /// One run at the steady pace; `None`: there was nothing that could be returned.

@@ -177,3 +177,53 @@ fn nobody_is_refused_for_what_is_just_being_returned() {
     bench.check_pages();
     bench.end();
 }
+
+/// While somebody else counts in a mutator's shard, the mutator cannot count that its pages are free. So they
+/// are not: whoever took one of them would count that, and there would be less than no free pages.
+#[test]
+fn own_pages_are_counted_as_free_before_anybody_can_take_them() {
+    let (os, memory, page) = (Os::native(), Persistent::new(), PageCount::new(1));
+    let heap = PageHeap::new(&os, map::new_heap_number(), None).unwrap();
+    let local = LocalPages::default();
+    let alloc = |pages: usize| {
+        let (pages, align) = (PageCount::new(pages), Bytes::new(PAGE_BYTES));
+        heap.alloc_manual(&os, &memory, &local, pages, align).expect("memory")
+    };
+    let ready = alloc(32);
+    let base = ready.range().base();
+    // SAFETY: the span came from this heap, and nobody else knows it.
+    unsafe { heap.free_manual(ready) };
+    let first = alloc(1);
+    assert!(first.range().base() == base && !local.is_without_pages());
+    let block = crate::pages::CACHE_PAGES.bytes();
+    let own = AddrRange::at(base, block);
+    let open = heap.writer(&os, &memory, &local).update();
+    std::thread::scope(|scope| {
+        let (heap, os, memory) = (&heap, &os, &memory);
+        scope.spawn(move || {
+            let other = LocalPages::default();
+            for _ in 0..5000 {
+                let alloc = heap.alloc_manual(os, memory, &other, page, Bytes::new(PAGE_BYTES));
+                let span = alloc.expect("memory");
+                let taken = span.range().base();
+                // SAFETY: the span came from this heap, and nobody else knows it.
+                unsafe { heap.free_manual(span) };
+                heap.take_back(os, memory, &other);
+                if own.contains(taken) {
+                    drop(open);
+                    panic!("{taken} was free before it was counted");
+                }
+                std::thread::yield_now();
+            }
+            drop(open);
+        });
+        heap.take_back(os, memory, &local);
+    });
+    // SAFETY: as above.
+    unsafe { heap.free_manual(first) };
+    heap.counters().snapshot().check().unwrap();
+    // SAFETY: nobody uses the heap any more.
+    unsafe { heap.release(&os) };
+    // SAFETY: as above.
+    unsafe { memory.release(&os) };
+}
