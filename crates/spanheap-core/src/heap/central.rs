@@ -322,24 +322,6 @@ impl Central {
         span.map_err(|refused| self.out_of_memory(size_class.size(), refused))
     }
 
-    /// [`Central::acquire`] for a test that has no mutator.
-    #[cfg(test)]
-    pub fn acquire_alone(&self, class: &'static Class) -> OwnedSpan {
-        let local = LocalPages::default();
-        let span = self.acquire(class, &local).expect("memory");
-        self.take_back(&local);
-        span
-    }
-
-    /// [`Central::acquire_large`] for a test that has no mutator.
-    #[cfg(test)]
-    pub fn acquire_large_alone(&self, class: &'static Class, size: Bytes) -> OwnedSpan {
-        let local = LocalPages::default();
-        let span = self.acquire_large(class, size, 8, &local).expect("memory");
-        self.take_back(&local);
-        span
-    }
-
     /// A span for one object of `size` bytes.
     pub fn acquire_large(
         &self,

@@ -20,6 +20,24 @@ unsafe fn trace(_: *const u8, _: usize, _: &mut Tracer<'_>) {}
 /// Bytes, in slices of any size.
 static BYTES: TypeInfo = TypeInfo::new(|| "bytes", 1, 1, Shape::NoScan, trace, None);
 
+impl Central {
+    /// [`Central::acquire`] for a test that has no mutator.
+    pub fn acquire_alone(&self, class: &'static Class) -> OwnedSpan {
+        let local = LocalPages::default();
+        let span = self.acquire(class, &local).expect("memory");
+        self.take_back(&local);
+        span
+    }
+
+    /// [`Central::acquire_large`] for a test that has no mutator.
+    pub fn acquire_large_alone(&self, class: &'static Class, size: Bytes) -> OwnedSpan {
+        let local = LocalPages::default();
+        let span = self.acquire_large(class, size, 8, &local).expect("memory");
+        self.take_back(&local);
+        span
+    }
+}
+
 /// A heap without a collector, and one mutator's caches.
 pub(in crate::heap) struct World {
     pub(in crate::heap) central: Central,
