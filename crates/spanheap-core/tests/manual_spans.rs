@@ -161,8 +161,10 @@ fn an_idle_heap_returns_what_is_freed_long_after_the_last_cycle() {
     // By now the scavenger has seen that there is too much, and nothing of it free. (If it has not, the test
     // is easier to pass.)
     std::thread::sleep(Duration::from_millis(1200));
+    mutator.enter();
     // SAFETY: the test holds it and uses it no more.
     unsafe { mutator.free_manual(span) };
+    mutator.leave();
     let deadline = Instant::now() + Duration::from_secs(60);
     while ready() > Bytes::new(32 << 20) {
         assert!(Instant::now() < deadline, "{} of {before} are left", ready());
