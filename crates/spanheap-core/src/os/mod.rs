@@ -381,6 +381,8 @@ impl Os {
         if self.is_nothing(range) {
             return Guarding::Faults;
         }
+        // As in `fault`.
+        asan::permit_range(range);
         let guarding = dispatch_unsafe!(self, guard(range, category, ready));
         if guarding == Guarding::ReadsZero {
             self.unguardable.fetch_add(1, Relaxed);
