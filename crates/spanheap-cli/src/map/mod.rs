@@ -86,6 +86,26 @@ struct Shot {
     scale: Scale,
 }
 
+impl Shot {
+    /// What pages are used for, in two lines.
+    fn figures(&self) -> [String; 2] {
+        let totals = &self.totals;
+        let [in_use, objects, free, returned, held, reserved] = [
+            totals.small + totals.large,
+            self.picture.object_bytes(),
+            totals.free,
+            totals.returned,
+            totals.held,
+            totals.reserved,
+        ]
+        .map(|size| output::bytes(size.get() as u64));
+        [
+            format!("in use {in_use}, of which objects {objects}; free {free}"),
+            format!("returned {returned}; held {held}; reserved {reserved}"),
+        ]
+    }
+}
+
 /// Runs a workload and draws its heap.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let (duration, every) = check(options)?;

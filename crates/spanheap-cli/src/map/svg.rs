@@ -13,7 +13,6 @@ use spanheap::ArenaPicture;
 use super::Shot;
 use super::cells::{COLUMNS, Cell, Look, PAGE_BYTES, Row};
 use super::classes;
-use crate::output::bytes;
 
 /// Edge of a cell.
 const CELL: usize = 11;
@@ -90,27 +89,17 @@ impl Drawing {
     }
 
     fn heading(&mut self, shot: &Shot) {
-        let Shot { totals, stats, .. } = shot;
         self.text(10, "title", &format!("spanheap map: {}", shot.workload));
         self.y += LINE;
-        let (elapsed, cycles) = (shot.elapsed.as_secs_f64(), stats.cycles);
+        let (elapsed, cycles) = (shot.elapsed.as_secs_f64(), shot.stats.cycles);
         let cell = (shot.scale.pages * PAGE_BYTES) >> 10;
         let line = format!("after {elapsed:.1} s and {cycles} cycles; a cell is {cell} KiB");
         self.text(10, "", &line);
         self.y += LINE;
-        let [in_use, objects, free, returned, held, reserved] = [
-            totals.small + totals.large,
-            shot.picture.object_bytes(),
-            totals.free,
-            totals.returned,
-            totals.held,
-            totals.reserved,
-        ]
-        .map(|size| bytes(size.get() as u64));
-        self.text(10, "", &format!("in use {in_use}, of which objects {objects}; free {free}"));
-        self.y += LINE;
-        self.text(10, "", &format!("returned {returned}; held {held}; reserved {reserved}"));
-        self.y += LINE;
+        for line in shot.figures() {
+            self.text(10, "", &line);
+            self.y += LINE;
+        }
     }
 
     fn legend(&mut self) {

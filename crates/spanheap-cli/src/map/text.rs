@@ -9,7 +9,6 @@ use std::fmt::Write;
 use super::Shot;
 use super::cells::{COLUMNS, Look, PAGE_BYTES, Row};
 use super::classes;
-use crate::output::bytes;
 
 /// Rows of the table of classes.
 const MAX_CLASSES: usize = 12;
@@ -37,31 +36,16 @@ pub(super) fn draw(shot: &Shot, colour: bool) -> String {
 }
 
 fn heading(out: &mut String, shot: &Shot) {
-    let Shot { totals, stats, .. } = shot;
     let _ = writeln!(
         out,
         "{}  {:.1} s  {} cycles  a cell is {} pages, {}",
         shot.workload,
         shot.elapsed.as_secs_f64(),
-        stats.cycles,
+        shot.stats.cycles,
         shot.scale.pages,
         kibibytes(shot.scale.pages * PAGE_BYTES),
     );
-    let in_use = totals.small + totals.large;
-    let [in_use, objects, free, returned, held, reserved] = [
-        in_use,
-        shot.picture.object_bytes(),
-        totals.free,
-        totals.returned,
-        totals.held,
-        totals.reserved,
-    ]
-    .map(|size| bytes(size.get() as u64));
-    let _ = writeln!(
-        out,
-        "in use {in_use}, of which objects {objects}; free {free}; returned {returned}; held {held}; \
-         reserved {reserved}"
-    );
+    let _ = writeln!(out, "{}", shot.figures().join("; "));
 }
 
 fn draw_row(out: &mut String, row: &Row, colour: bool) {

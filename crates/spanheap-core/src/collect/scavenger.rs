@@ -14,6 +14,7 @@
 //!
 //! Then the memory of span records that nobody needs goes, too, as soon as every closure that is open at that
 //! moment has been left.
+//!
 //! Pages also become free between cycles, long after the last one: destructors take their time, and manual
 //! spans are freed at any time. When the half second is over, the scavenger has itself woken by whoever frees
 //! pages next ([`crate::heap::page_heap::PageHeap::watch`]), and waits for half a second again.

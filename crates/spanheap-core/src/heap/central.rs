@@ -42,7 +42,7 @@ use crate::addr::{Addr, Bytes, PAGE_BYTES, PageCount};
 use crate::offheap::Persistent;
 use crate::os::{Os, OsError};
 use crate::span::lookup::{self, Asked, Lookup};
-use crate::span::{Backlog, Generation, OwnedSpan, Room, Span, SpanSet, Taken, bits, map};
+use crate::span::{Backlog, Generation, OwnedSpan, Room, Span, SpanSet, Taken, map};
 use crate::sync::Alarm;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -361,7 +361,7 @@ impl Central {
                     let pages = span.info().pages;
                     let swept = sweep(span, &self.drops, self.how(target), writer);
                     let room = match swept {
-                        Swept::Empty(span) | Swept::Partial(span) => Some(span),
+                        Swept::Empty(span) | Swept::Partial(span, _) => Some(span),
                         full_or_dropping => {
                             self.settle(set, full_or_dropping, target);
                             None
@@ -387,7 +387,7 @@ impl Central {
     fn take_astray(&self, class: &'static Class, is_choosy: bool) -> Option<OwnedSpan> {
         let (set, generation) = (class.spans(), self.generation());
         let span = set.take_astray(generation, &self.backlog)?;
-        if is_choosy && self.pages.has_room_below_line() {
+        if is_choosy && self.pages.has_room_below_line(span.info().pages) {
             set.put(span, generation, Room::Astray, &self.backlog);
             return None;
         }
@@ -508,8 +508,7 @@ impl Central {
                 self.note_free_pages();
                 return pages;
             }
-            Swept::Partial(span) => {
-                let taken = bits::count(span.info(), generation.table());
+            Swept::Partial(span, taken) => {
                 let is_astray = self.pages.is_above_line(span.info().base);
                 let room = Room::beside(taken, span.info().slots, is_astray);
                 set.put(span, generation, room, &self.backlog);

@@ -10,8 +10,8 @@ use crate::span::OwnedSpan;
 pub enum Swept {
     /// Nothing lives in it: its pages can be freed.
     Empty(OwnedSpan),
-    /// Some of its slots are free.
-    Partial(OwnedSpan),
+    /// Some of its slots are free; so many are taken.
+    Partial(OwnedSpan, usize),
     /// All of its slots are taken.
     Full(OwnedSpan),
     /// Nothing lives in it, and the drop queue has it now, since destructors are owed.
@@ -23,7 +23,7 @@ impl Swept {
     pub(super) fn with(span: OwnedSpan, allocated: usize) -> Swept {
         match allocated {
             0 => Swept::Empty(span),
-            n if n < span.info().slots => Swept::Partial(span),
+            n if n < span.info().slots => Swept::Partial(span, n),
             _ => Swept::Full(span),
         }
     }

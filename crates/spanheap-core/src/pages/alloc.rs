@@ -296,9 +296,12 @@ impl PageAlloc {
         self.occupy_free(base, n)
     }
 
-    /// An address below which no page is free, and not far above which one is. `None`: no page is free.
-    pub fn lowest_free(&self) -> Option<Addr> {
-        self.hint
+    /// Where `n` pages in a row would be allocated. `None`: nowhere, as it is.
+    ///
+    /// # Panics
+    /// When `n` is zero.
+    pub fn lowest_run(&self, n: PageCount) -> Option<Addr> {
+        Some(self.find(n)?.base)
     }
 
     /// Number of free pages, scavenged or not. Pages in a [`PageCache`](super::PageCache) are not

@@ -72,7 +72,7 @@ fn a_span_that_came_back_before_its_batch_was_chosen_is_given_up_once() {
     let (central, class) = central();
     let drops = central.drops();
     let span = span_of(&central, class, 10);
-    let Swept::Partial(span) = sweep_with(&central, span, 1, 10) else { panic!("nine live") };
+    let Swept::Partial(span, _) = sweep_with(&central, span, 1, 10) else { panic!("nine live") };
     let info = *span.info();
     let first = drops.take_first(&mut drops.state.lock()).expect("one is dead");
     // Between taking the span and choosing the batch, the next cycle finds everything else dead.
@@ -103,7 +103,7 @@ fn what_dies_while_destructors_run_is_dropped_by_the_next_batch() {
     let run = bits::next_free_run(&info, span.span().generation(), info.base).expect("64 free");
     assert_eq!(run, slots(&info, 0, 64));
     bits::set_run(&info, span.span().generation().table(), slots(&info, 0, 5));
-    let Swept::Partial(span) = sweep_with(&central, span, 0, 5) else { panic!("five live") };
+    let Swept::Partial(span, _) = sweep_with(&central, span, 0, 5) else { panic!("five live") };
     assert_eq!(bits::count(&info, Table::Drops), 36 + 28);
     let mut seen = DROPPED.take();
     while !matches!(drops.run_batch(central.counters().shared()), Batch::Idle) {}

@@ -70,7 +70,8 @@ impl LocalPages {
         self.count.set(count + 1);
     }
 
-    /// Fetches records if there are none; at least one is here afterwards.
+    /// Fetches records until half of the room for them is used, or there are no more; at least one is here
+    /// afterwards.
     pub(super) fn fetch_records(
         &self,
         inner: &mut Inner,

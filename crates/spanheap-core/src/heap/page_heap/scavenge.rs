@@ -18,8 +18,8 @@
 //!
 //! # Locking
 //! Pages are taken under the page heap's lock, returned to the system without it, and given back under it:
-//! meanwhile they are allocated, as far as everybody else can see. Only the side tables of a chunk that has
-//! been returned whole, 128 KiB, go under the lock.
+//! meanwhile they are allocated, as far as everybody else can see. Only the side tables of what has been
+//! returned, a thirty-second of it, go under the lock.
 //!
 //! # Safety
 //! Free pages that were taken belong to the scavenger alone.
@@ -122,9 +122,9 @@ impl PageHeap {
         self.line.store(line.get(), Ordering::Relaxed);
     }
 
-    /// Whether a page below the line is free.
-    pub fn has_room_below_line(&self) -> bool {
-        let lowest = self.inner.lock().pages.lowest_free();
+    /// Whether `n` pages in a row are free that begin below the line.
+    pub fn has_room_below_line(&self, n: PageCount) -> bool {
+        let lowest = self.inner.lock().pages.lowest_run(n);
         lowest.is_some_and(|lowest| !self.is_above_line(lowest))
     }
 

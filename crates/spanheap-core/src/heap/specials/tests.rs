@@ -189,7 +189,7 @@ impl Bench {
             let subject = &mut self.subjects[at];
             expect(subject, &dead, &mut self.due, &mut self.profiles);
             subject.span = match swept {
-                Swept::Empty(span) | Swept::Partial(span) | Swept::Full(span) => Some(span),
+                Swept::Empty(span) | Swept::Partial(span, _) | Swept::Full(span) => Some(span),
                 Swept::Dropping => None,
             };
             assert!(subject.span.is_some() || subject.objects.is_empty());
@@ -329,7 +329,7 @@ fn records_live_and_die_with_their_objects_in_spans_of_all_kinds() {
             let how = How { generation: next, retain: false, poison: false };
             bench.subjects[at].span =
                 match sweep(span, bench.central.drops(), how, bench.central.counters().shared()) {
-                    Swept::Empty(span) | Swept::Partial(span) | Swept::Full(span) => Some(span),
+                    Swept::Empty(span) | Swept::Partial(span, _) | Swept::Full(span) => Some(span),
                     Swept::Dropping => None,
                 };
         }
@@ -377,7 +377,7 @@ fn a_finalizer_keeps_its_object_for_one_cycle_and_the_profile_is_counted_once() 
         let next = begin_generation(central, false);
         let how = How { generation: next, retain: false, poison: true };
         let (swept, lives) = match sweep(span, central.drops(), how, central.counters().shared()) {
-            Swept::Partial(span) => (span, true),
+            Swept::Partial(span, _) => (span, true),
             Swept::Empty(span) => (span, false),
             _ => panic!("one object at most, and no destructor"),
         };
@@ -521,7 +521,7 @@ fn records_come_and_go_while_the_span_is_swept() {
                 central.begin_generation(next, Bytes::ZERO, 0, false);
                 let how = How { generation: next, retain: false, poison: false };
                 span = match sweep(span, central.drops(), how, central.counters().shared()) {
-                    Swept::Partial(span) => span,
+                    Swept::Partial(span, _) => span,
                     _ => panic!("16 objects live"),
                 };
             }

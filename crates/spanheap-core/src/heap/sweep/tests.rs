@@ -116,7 +116,7 @@ impl Subject {
         let full = live + pending == self.slots.len();
         self.span = match outcome {
             Swept::Empty(span) if live + pending == 0 => Some(span),
-            Swept::Partial(span) if live > 0 && !full => Some(span),
+            Swept::Partial(span, _) if live > 0 && !full => Some(span),
             Swept::Full(span) if live > 0 && full => Some(span),
             Swept::Dropping if live == 0 && pending > 0 => None,
             _ => panic!("wrong outcome for {live} live, {pending} pending of {}", self.slots.len()),
@@ -314,7 +314,7 @@ fn slots_of_the_dead_are_not_taken_for_zeros() {
         let how = How { generation: next, retain: false, poison: false };
         let swept = sweep(span, central.drops(), how, central.counters().shared());
         while central.run_drops() {}
-        let Swept::Partial(span) = swept else { panic!("one of ten lives") };
+        let Swept::Partial(span, _) = swept else { panic!("one of ten lives") };
         assert_eq!(span.span().dirty_to(), info.range().end());
         central.pages().free_span(span);
         // SAFETY: nobody uses the heap any more.

@@ -90,7 +90,7 @@ fn live(central: &Central, class: &'static Class, random: &mut Random) {
     check_every_byte(central, &info, &left);
     while central.run_drops() {}
     match swept {
-        Swept::Empty(span) | Swept::Partial(span) | Swept::Full(span) => {
+        Swept::Empty(span) | Swept::Partial(span, _) | Swept::Full(span) => {
             check_every_byte(central, &info, &left);
             central.pages().free_span(span);
         }
@@ -293,7 +293,7 @@ fn sweep_on(central: &Central, mut span: OwnedSpan, held: &[Addr], stop: &Atomic
         central.begin_generation(next, Bytes::ZERO, 0, false);
         let how = How { generation: next, retain: false, poison: false };
         span = match sweep(span, central.drops(), how, central.counters().shared()) {
-            Swept::Empty(span) | Swept::Partial(span) | Swept::Full(span) => span,
+            Swept::Empty(span) | Swept::Partial(span, _) | Swept::Full(span) => span,
             Swept::Dropping => panic!("all of them live"),
         };
     }
