@@ -45,6 +45,18 @@ fn a_heap_that_has_shrunk_returns_its_memory_by_itself() {
 }
 
 #[test]
+fn a_heap_that_has_shrunk_keeps_nothing_for_its_growth() {
+    // With so many percent the heap may grow to 90 MiB, and as a rule keeps the memory for it.
+    let heap = Heap::builder().gc_percent(1000).build().expect("a heap");
+    let small = blocks(&heap, 8, MIB);
+    drop(blocks(&heap, 160, MIB));
+    assert_eq!(heap.collect(), Collected::Complete);
+    assert!(heap.stats().goal_bytes > 80 * MIB, "{:?}", heap.stats());
+    wait_for_ready_at_most(&heap, 32 * MIB);
+    assert_eq!(small.len(), 8);
+}
+
+#[test]
 fn memory_in_excess_of_the_limit_goal_goes_back_while_nothing_happens() {
     let heap = Heap::builder().gc_percent_off().memory_limit(100 * MIB).build().expect("a heap");
     let kept = blocks(&heap, 2, MIB);

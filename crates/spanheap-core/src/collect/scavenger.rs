@@ -7,7 +7,8 @@
 //! - **hasty**: when a heap has shrunk for good, a hundredth of the processors would need minutes for
 //!   gigabytes. So if a large part of the heap has been in excess of the goal for half a second, over however
 //!   many cycles, the scavenger works in larger pieces and a quarter of the time of one processor (what the
-//!   collector may use for marking) until the excess is small.
+//!   collector may use for marking) until the excess is small. Meanwhile the heap *settles*: it keeps
+//!   hardly any free pages for its growth.
 //!
 //! Pages that were freed since the last cycle are busy pages to the steady scavenger: they may be wanted
 //! again at once. After that half second they are not busy any more, and an idle program's memory goes, too.
@@ -48,6 +49,9 @@ const SMALL_EXCESS: Bytes = Bytes::new(16 << 20);
 /// Haste that has begun goes on until no more than this is left.
 const END_OF_HASTE: Bytes = Bytes::new(1 << 20);
 
+/// So many cycles after the last large excess a heap has settled: what is left of the large one drains.
+const SETTLING: u32 = 4;
+
 /// The background scavenger of a heap.
 pub(super) struct Scavenger {
     pace: ScavengePace,
@@ -58,7 +62,8 @@ pub(super) struct Scavenger {
     is_over: bool,
     /// Since when the excess has been large, over however many cycles.
     large_since: Option<Instant>,
-    hasty: bool,
+    /// After which cycle haste had its last reason; `None`: there is no haste.
+    hasty: Option<u32>,
     /// After which cycle span records were retired that have not been returned.
     retired: Option<u32>,
 }
@@ -81,7 +86,7 @@ impl Scavenger {
             seen: None,
             is_over: false,
             large_since: None,
-            hasty: false,
+            hasty: None,
             retired: None,
         }
     }
@@ -105,8 +110,9 @@ impl Scavenger {
         let central = collector.central();
         let excess = central.pages().excess(central.os());
         if excess < central.os().page_size() {
-            (self.asleep, self.seen, self.large_since) = (None, None, None);
-            (self.is_over, self.hasty) = (false, false);
+            (self.asleep, self.seen, self.is_over) = (None, None, false);
+            self.large_since = None;
+            self.settle(collector, Bytes::ZERO);
             central.pages().watch();
             return None;
         }
@@ -114,7 +120,7 @@ impl Scavenger {
         self.look_at(collector, excess, now);
         if let Some(sleep) = self.asleep.take() {
             // In haste nobody finishes a sleep that was measured for the steady pace.
-            if now < sleep.until && (!self.hasty || !sleep.steady) {
+            if now < sleep.until && (self.hasty.is_none() || !sleep.steady) {
                 let left = sleep.until - now;
                 self.asleep = Some(sleep);
                 return self.watch(Some(left));
@@ -123,9 +129,10 @@ impl Scavenger {
                 self.pace.slept(now - sleep.since);
             }
         }
-        let rest = if self.hasty { haste(collector) } else { self.run(collector) };
+        let rest = if self.hasty.is_some() { haste(collector) } else { self.run(collector) };
         let since = Instant::now();
-        self.asleep = rest.map(|rest| Sleep { since, until: since + rest, steady: !self.hasty });
+        self.asleep =
+            rest.map(|rest| Sleep { since, until: since + rest, steady: self.hasty.is_none() });
         self.watch(rest)
     }
 
@@ -159,8 +166,21 @@ impl Scavenger {
         }
         let is_large = excess > SMALL_EXCESS.max(Bytes::new(pages.retained().get() / 8));
         self.large_since = is_large.then(|| self.large_since.unwrap_or(now));
-        self.hasty |= self.large_since.is_some_and(|since| now >= since + PATIENCE);
-        self.hasty &= excess > END_OF_HASTE;
+        if self.large_since.is_some_and(|since| now >= since + PATIENCE) {
+            self.hasty = Some(cycle);
+            pages.set_settling(true);
+        }
+        self.settle(collector, excess);
+    }
+
+    /// Ends haste when the heap has settled.
+    fn settle(&mut self, collector: &Collector, excess: Bytes) {
+        let cycle = collector.word().cycle();
+        let is_long_ago = |since: u32| cycle.wrapping_sub(since) >= SETTLING;
+        if excess <= END_OF_HASTE && self.hasty.is_some_and(is_long_ago) {
+            self.hasty = None;
+            collector.central().pages().set_settling(false);
+        }
     }
 
     /// One run at the steady pace; `None`: there was nothing that could be returned.
@@ -186,7 +206,7 @@ fn haste(collector: &Collector) -> Option<Duration> {
     let worked = || thread_cpu_time().saturating_sub(before);
     let mut returned = Bytes::ZERO;
     while is_wanted(collector) && worked() < HASTY_RUN {
-        match collector.central().scavenge(HASTY_PIECE, Force::No) {
+        match collector.central().scavenge(HASTY_PIECE, Force::Yes) {
             Bytes::ZERO => break,
             some => returned += some,
         }

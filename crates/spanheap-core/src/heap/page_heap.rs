@@ -123,6 +123,8 @@ pub struct PageHeap {
     totals: Totals,
     /// Retained bytes above which the scavenger has work.
     retain_goal: AtomicUsize,
+    /// Whether the heap has become much smaller, and keeps nothing for its growth.
+    settling: AtomicBool,
     /// The address below which there are so many pages.
     line: AtomicUsize,
     /// Whether the scavenger wants to hear of the next pages that become free.
@@ -174,6 +176,7 @@ impl PageHeap {
             newest: AtomicPtr::new(core::ptr::null_mut()),
             totals: Totals::default(),
             retain_goal: AtomicUsize::new(usize::MAX),
+            settling: AtomicBool::new(false),
             line: AtomicUsize::new(usize::MAX),
             watched: AtomicBool::new(false),
             has_local_pages: ready::pages_are_small(os),

@@ -16,6 +16,10 @@
 //! The *retained* memory is what spans use and what is free and not returned. The first goal follows the
 //! heap's own goal (it may grow to that anyway, and a little more); the second is 95 % of a memory limit.
 //!
+//! A heap that *settles*, because it has become much smaller, keeps hardly anything for its growth: its free
+//! pages lie scattered over what it once was, each with side tables and neighbours that are not free. The
+//! lowest pages are the next to be used, and cost a page fault each.
+//!
 //! # Locking
 //! Pages are taken under the page heap's lock, returned to the system without it, and given back under it:
 //! meanwhile they are allocated, as far as everybody else can see. Only the side tables of what has been
@@ -40,6 +44,9 @@ pub enum Force {
     /// They are not.
     Yes,
 }
+
+/// The part of the pages in use that a settling heap keeps free.
+const SETTLING_SPARE: usize = 16;
 
 /// The most that is returned between two looks at the lock.
 const PIECE: Bytes = Bytes::new(4 << 20);
@@ -160,10 +167,25 @@ impl PageHeap {
             && self.watched.swap(false, Ordering::Relaxed)
     }
 
+    /// Says whether the heap settles.
+    pub fn set_settling(&self, settling: bool) {
+        self.settling.store(settling, Ordering::Relaxed);
+    }
+
+    /// Bytes that are retained beyond the first goal.
+    fn over_goal(&self) -> Bytes {
+        let goal = Bytes::new(self.retain_goal.load(Ordering::Relaxed));
+        let over = self.totals.retained().saturating_sub(goal);
+        if !self.settling.load(Ordering::Relaxed) {
+            return over;
+        }
+        let spare = Bytes::new(self.in_use().get() / SETTLING_SPARE);
+        over.max(self.totals.idle().saturating_sub(spare))
+    }
+
     /// Bytes that are retained, or ready, beyond the goals.
     pub fn excess(&self, os: &Os) -> Bytes {
-        let goal = Bytes::new(self.retain_goal.load(Ordering::Relaxed));
-        let retained = self.totals.retained().saturating_sub(goal);
+        let retained = self.over_goal();
         let limit = self.limit.map_or(Bytes::ZERO, |limit| {
             let goal = crate::heap::scavenge_pace::limit_goal(limit);
             os.accounting().ready().saturating_sub(goal)
@@ -173,8 +195,7 @@ impl PageHeap {
 
     /// Returns what a growth by `grown` bytes has brought the heap over its goal.
     pub(super) fn scavenge_after_growth(&self, os: &Os, grown: Bytes) {
-        let goal = Bytes::new(self.retain_goal.load(Ordering::Relaxed));
-        let over = self.totals.retained().saturating_sub(goal);
+        let over = self.over_goal();
         if grown != Bytes::ZERO && over != Bytes::ZERO {
             self.scavenge(os, over.min(grown), Force::No);
         }

@@ -19,6 +19,7 @@ pub(super) struct Totals {
     counters: Counters,
     grown: AtomicUsize,
     in_use: AtomicUsize,
+    manual: AtomicUsize,
     returned: AtomicUsize,
 }
 
@@ -33,6 +34,11 @@ impl Totals {
 
     pub(super) fn in_use(&self) -> Bytes {
         bytes(&self.in_use)
+    }
+
+    /// Ready pages that belong to no span.
+    pub(super) fn idle(&self) -> Bytes {
+        self.retained().saturating_sub(bytes(&self.in_use) + bytes(&self.manual))
     }
 
     /// Ready pages, whoever has them.
@@ -59,9 +65,11 @@ impl Totals {
             return;
         }
         writer.update().moved(from, to, pages.bytes());
-        for (state, count) in
-            [(MemoryState::InUse, &self.in_use), (MemoryState::Returned, &self.returned)]
-        {
+        for (state, count) in [
+            (MemoryState::InUse, &self.in_use),
+            (MemoryState::Manual, &self.manual),
+            (MemoryState::Returned, &self.returned),
+        ] {
             if to == state {
                 count.fetch_add(pages.get(), Relaxed);
             }
