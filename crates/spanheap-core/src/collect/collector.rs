@@ -104,7 +104,7 @@ pub struct Collector {
     pub(super) roots: RootTable,
     pub(super) control: Control,
     pub(super) last: Lock<Last>,
-    /// When the next cycle begins. The limit of its policy is what the page heap hands out.
+    /// When the next cycle begins. The limit of its policy is somewhat below that of the page heap.
     pacer: Lock<Pacer>,
     /// How many processors there are for the threads of the process.
     processors: usize,
@@ -137,8 +137,9 @@ impl Collector {
         let config = Config { limit: options.policy.limit, poison: options.poison };
         let central = Central::new(os, config)?;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let limit = options.policy.limit.map(|_| central.pages().allowed());
-        let policy = Policy { limit, ..options.policy };
+        // What is allocated while a cycle runs has to fit under the limit, too: it is refused otherwise.
+        let room = |limit: Bytes| Bytes::new(limit.get() - limit.get() / 8);
+        let policy = Policy { limit: options.policy.limit.map(room), ..options.policy };
         let pacer = Pacer::new(policy, Tuning::unassisted(MARK_WORKERS, processors));
         let plan = pacer.plan();
         central.set_trigger(plan.trigger);

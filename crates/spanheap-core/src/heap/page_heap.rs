@@ -197,7 +197,7 @@ impl PageHeap {
 
     /// The ready bytes up to which pages are handed out. Some room below the limit is kept for the records
     /// that are made later, since these are not refused: side tables, queues of the collector, spans.
-    pub fn allowed(&self) -> Bytes {
+    fn allowed(&self) -> Bytes {
         self.limit.map_or(Bytes::new(usize::MAX), |limit| {
             limit.saturating_sub(Bytes::new(limit.get() / 32 + RECORDS_BYTES))
         })
