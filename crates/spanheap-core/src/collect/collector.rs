@@ -138,7 +138,7 @@ impl Collector {
         let central = Central::new(os, config)?;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         // What is allocated while a cycle runs has to fit under the limit, too: it is refused otherwise.
-        let room = |limit: Bytes| Bytes::new(limit.get() - limit.get() / 8);
+        let room = |limit: Bytes| Bytes::new(limit.get() - limit.get() / 16);
         let policy = Policy { limit: options.policy.limit.map(room), ..options.policy };
         let pacer = Pacer::new(policy, Tuning::unassisted(MARK_WORKERS, processors));
         let plan = pacer.plan();
@@ -386,11 +386,11 @@ impl Collector {
             return MemoryUse::default();
         }
         let counted = self.central.counters().snapshot();
-        let objects = counted.bytes();
         MemoryUse {
             ready: self.central.os().accounting().ready(),
             free: counted.pages(MemoryState::Free) + counted.pages(MemoryState::Cached),
-            objects: Bytes::new((objects.present() + objects.in_runs) as usize),
+            // With the free slots of their spans: the plan is for the time when these are used again.
+            objects: counted.pages(MemoryState::InUse),
         }
     }
 

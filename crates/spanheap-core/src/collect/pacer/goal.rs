@@ -47,7 +47,8 @@ pub struct MemoryUse {
     pub ready: Bytes,
     /// Bytes of these that are free pages.
     pub free: Bytes,
-    /// Bytes of objects, dead ones that have not been swept included.
+    /// Bytes of objects, dead ones that have not been swept included. Who asks once in a cycle, rather than at each
+    /// allocation as Go does, counts the free slots beside them, too: they will be used until the goal is reached.
     pub objects: Bytes,
 }
 
