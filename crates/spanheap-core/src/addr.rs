@@ -16,8 +16,10 @@
 //! These are the sizes of Go 1.27 on 64-bit Linux; the granule is ours.
 
 mod range;
+mod text;
 
 pub use range::AddrRange;
+pub use text::ParseBytesError;
 
 use core::fmt;
 use core::ops::{Add, AddAssign, Sub, SubAssign};
@@ -205,6 +207,12 @@ macro_rules! quantity {
             #[inline]
             pub const fn saturating_sub(self, other: $name) -> $name {
                 $name(self.0.saturating_sub(other.0))
+            }
+
+            /// The sum, or the largest number when that is larger.
+            #[inline]
+            pub const fn saturating_add(self, other: $name) -> $name {
+                $name(self.0.saturating_add(other.0))
             }
         }
 

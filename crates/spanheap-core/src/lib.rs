@@ -24,8 +24,9 @@
 //!
 //! The rest is public for the tests alone that hold it against Go's data or a twin: [`bitmap`], [`offheap`],
 //! [`pages`], the other names of [`sync`], and of [`heap`] the modules
-//! [`scavenge_pace`](heap::scavenge_pace) and [`pi_controller`](heap::pi_controller). Nothing that a program
-//! does with these touches a heap. [`heap::specials`] and [`span::specials`] wait for the API that will use
+//! [`scavenge_pace`](heap::scavenge_pace) and [`pi_controller`](heap::pi_controller), of [`collect`]
+//! [`pacer`](collect::pacer), [`limiter`](collect::limiter) and [`mark_workers`](collect::mark_workers). Nothing
+//! that a program does with these touches a heap. [`heap::specials`] and [`span::specials`] wait for the API that will use
 //! them: finalizers, cleanups and weak pointers.
 //!
 //! # Life of an object

@@ -139,6 +139,31 @@ fn a_case_that_asks_for_something_unknown_is_a_failure() {
     }
 }
 
+/// The rules of `pacer` say again what the figures beside them say, so they would not be missed if
+/// nobody judged them.
+#[test]
+fn a_rule_that_does_not_hold_is_a_failure() {
+    let file = load("pacer");
+    let mut rules = 0;
+    for case in file["cases"].as_array().expect("a list of cases") {
+        for index in 0..case["expect"]["rules"].as_array().expect("a list of rules").len() {
+            let mut broken = case.clone();
+            let rule = &mut broken["expect"]["rules"][index];
+            let fields = rule.as_object_mut().expect("a rule");
+            for (name, value) in
+                [("range", json!([2e18, 3e18])), ("less_than", json!(0)), ("equals", json!(-1))]
+            {
+                fields.entry(name).and_modify(|field| *field = value);
+            }
+            fields.entry("target").and_modify(|field| *field = json!(1e18));
+            let failures = failures("pacer", &with_one_case(&file, broken));
+            assert_eq!(failures.len(), 1, "{}, rule {index} is not judged", case["name"]);
+            rules += 1;
+        }
+    }
+    assert!(rules > 30, "{rules} rules were tried");
+}
+
 #[test]
 fn a_file_that_is_no_known_suite_is_refused() {
     let file = load("find_bit_range64");

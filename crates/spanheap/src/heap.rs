@@ -14,6 +14,7 @@ use spanheap_core::mutator::{Heap as CoreHeap, NewHeapError};
 use spanheap_core::observe::Picture;
 use spanheap_core::os::{Features, Os};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A garbage-collected heap: a value that threads share by reference, or by cheap clones of the handle.
 ///
@@ -254,6 +255,14 @@ impl HeapBuilder {
     /// thirty-second part of the limit and half a mebibyte are kept for them.
     pub fn memory_limit(mut self, bytes: usize) -> HeapBuilder {
         self.options.policy.limit = Some(Bytes::new(bytes));
+        self
+    }
+
+    /// A cycle begins when there was none for so long: two minutes if nothing is said. So a heap that does not
+    /// grow runs its destructors and gives its memory back all the same. `None`: it is not collected for that.
+    /// With [`HeapBuilder::gc_percent_off`] it never is.
+    pub fn periodic_collection(mut self, period: Option<Duration>) -> HeapBuilder {
+        self.options.periodic = period;
         self
     }
 

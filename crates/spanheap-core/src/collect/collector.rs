@@ -17,14 +17,16 @@ use super::checkmark;
 use super::control::{Control, Wish};
 use super::grey::GreyQueue;
 use super::mark::{self, Marked};
-use super::pacer::{Measured, Plan, Policy};
+use super::pacer::speed::Times;
+use super::pacer::{Finished, MemoryUse, Pacer, Plan, Policy, Tuning, Work, periodic};
 use super::page_queue::PageQueue;
 use super::phase::{Phase, PhaseWord};
 use super::registry::{MutatorRecord, Registry};
 use super::roots::RootTable;
 use super::scavenger::Scavenger;
-use crate::addr::{Addr, AddrRange, Bytes};
+use crate::addr::{Addr, AddrRange, Bytes, WORD_BYTES};
 use crate::heap::central::Config;
+use crate::heap::counters::MemoryState;
 use crate::heap::{Central, OutOfMemory};
 use crate::os::barrier::ProcessBarrier;
 use crate::os::{Os, OsError};
@@ -32,7 +34,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Lock, Rank};
 use std::sync::Arc;
 use std::thread::{JoinHandle, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many spans the collector's thread sweeps before it may give its processor away.
 const SWEEP_BATCH: usize = 10;
@@ -40,11 +42,20 @@ const SWEEP_BATCH: usize = 10;
 /// How many such batches it sweeps between two looks at who else wants one.
 const BATCHES_PER_LOOK: u32 = 16;
 
+/// How many threads mark.
+const MARK_WORKERS: usize = 1;
+
+/// The thread does not sleep longer than this for a periodic cycle, however far away it is: the system takes
+/// no time without bounds.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
 /// How a heap is to behave.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// When cycles begin, and how large the heap may become.
     pub policy: Policy,
+    /// Begin a cycle when there was none for so long, if the policy has a percent; `None`: do not.
+    pub periodic: Option<Duration>,
     /// Collect all the time, whatever the size of the heap: for tests.
     pub continuously: bool,
     /// Verify each cycle with a second mark: see [`super::checkmark`].
@@ -61,6 +72,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             policy: Policy { percent: Some(100), limit: None },
+            periodic: Some(periodic::PERIOD),
             continuously: false,
             checkmark: false,
             poison: false,
@@ -92,6 +104,8 @@ pub struct Collector {
     pub(super) roots: RootTable,
     pub(super) control: Control,
     pub(super) last: Lock<Last>,
+    /// When the next cycle begins. The limit of its policy is somewhat below that of the page heap.
+    pacer: Lock<Pacer>,
     /// How many processors there are for the threads of the process.
     processors: usize,
     /// The memory of the page queue, which itself belongs to the collector thread; for statistics.
@@ -122,7 +136,12 @@ impl Collector {
     pub fn new(os: Os, options: Options) -> Result<Collector, OsError> {
         let config = Config { limit: options.policy.limit, poison: options.poison };
         let central = Central::new(os, config)?;
-        let plan = options.policy.plan(Measured::default());
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        // What is allocated while a cycle runs has to fit under the limit, too: it is refused otherwise.
+        let room = |limit: Bytes| Bytes::new(limit.get() - limit.get() / 16);
+        let policy = Policy { limit: options.policy.limit.map(room), ..options.policy };
+        let pacer = Pacer::new(policy, Tuning::unassisted(MARK_WORKERS, processors));
+        let plan = pacer.plan();
         central.set_trigger(plan.trigger);
         let fence = match options.symmetric_fences {
             true => ProcessBarrier::forced_symmetric(),
@@ -146,7 +165,8 @@ impl Collector {
             roots: RootTable::new(),
             control: Control::new(),
             last: Lock::new(Rank::Statistics, last),
-            processors: std::thread::available_parallelism().map_or(1, usize::from),
+            pacer: Lock::new(Rank::Statistics, pacer),
+            processors,
             queue_memory: Lock::new(Rank::Statistics, AddrRange::new(Addr::NULL, Addr::NULL)),
             threads: Lock::new(Rank::Statistics, [None; 2]),
         })
@@ -243,12 +263,14 @@ impl Collector {
         let mut queue = PageQueue::new();
         let mut drop_thread = None;
         let mut scavenger = Scavenger::new();
+        let mut last_end = Instant::now();
         loop {
+            let until_due = self.until_due(last_end);
             match self.control.wish() {
                 Wish::Shutdown => break,
-                Wish::Nothing if !self.options.continuously && !self.central.wants_cycle() => {
+                Wish::Nothing if until_due != Some(Duration::ZERO) => {
                     let pause = self.options.return_memory.then(|| scavenger.work(self)).flatten();
-                    self.central.alarm().sleep(pause);
+                    self.central.alarm().sleep(pause.into_iter().chain(until_due).min());
                     continue;
                 }
                 _ => {}
@@ -257,10 +279,22 @@ impl Collector {
             self.cycle(&mut queue);
             self.start_drop_thread(&mut drop_thread);
             self.control.cycle_ends();
+            last_end = Instant::now();
         }
         *self.queue_memory.lock() = AddrRange::new(Addr::NULL, Addr::NULL);
         queue.release(self.central.os());
         self.wind_up(drop_thread);
+    }
+
+    /// How long it is at most until there is reason for a cycle that nobody asks for; zero: there is. The last
+    /// cycle has ended at `last_end`.
+    fn until_due(&self, last_end: Instant) -> Option<Duration> {
+        if self.options.continuously || self.central.wants_cycle() {
+            return Some(Duration::ZERO);
+        }
+        let (policy, period) = (self.options.policy, self.options.periodic);
+        let due = periodic::until_due(policy, period, last_end.elapsed())?;
+        Some(due.min(LONGEST_SLEEP))
     }
 
     fn start_drop_thread(self: &Arc<Collector>, thread: &mut Option<JoinHandle<()>>) {
@@ -304,12 +338,76 @@ impl Collector {
         }
     }
 
-    /// Plans the next cycle, when `allocated` bytes were taken while this one ran, and spans had `in_use` bytes
-    /// of pages when marking was over.
-    pub(super) fn plan_next(&self, allocated: Bytes, in_use: Bytes) -> Plan {
-        let measured = Measured { retained: self.central.retained(), allocated };
-        let plan = self.options.policy.plan(measured);
-        self.central.set_trigger(plan.trigger);
+    /// Work that there would be if everything in the heap were alive: its objects, and the root table.
+    fn worst_work(&self, live: Bytes) -> Work {
+        let roots = Bytes::new(self.roots.len() * WORD_BYTES);
+        Work { heap: live, globals: roots, ..Work::default() }
+    }
+
+    /// Tells the pacer that a cycle begins.
+    pub(super) fn pace_start(&self) {
+        let live = self.central.live();
+        let worst = self.worst_work(live);
+        self.pacer.lock().start(live, worst);
+    }
+
+    /// Tells the pacer what marking has found, when `allocated` bytes were taken since the cycle began, and how
+    /// long that has lasted.
+    pub(super) fn pace_finish(
+        &self,
+        report: &CycleReport,
+        retained: Bytes,
+        allocated: Bytes,
+        (elapsed, cpu): (Duration, Duration),
+    ) {
+        let roots = self.worst_work(Bytes::ZERO);
+        let mut pacer = self.pacer.lock();
+        if report.retained_everything {
+            return pacer.give_up(retained);
+        }
+        let live = pacer.triggered().unwrap_or(Bytes::ZERO).saturating_add(allocated);
+        pacer.finish(Finished {
+            live,
+            marked: retained,
+            done: Work { heap: report.marked.bytes, ..roots },
+            times: Times {
+                elapsed,
+                processors: self.processors,
+                workers: Some(cpu),
+                assists: Duration::ZERO,
+                idle: Duration::ZERO,
+            },
+        });
+    }
+
+    /// What memory is used for, if that matters to the pacer.
+    fn memory_use(&self) -> MemoryUse {
+        if self.options.policy.limit.is_none() {
+            return MemoryUse::default();
+        }
+        let counted = self.central.counters().snapshot();
+        MemoryUse {
+            ready: self.central.os().accounting().ready(),
+            free: counted.pages(MemoryState::Free) + counted.pages(MemoryState::Cached),
+            // With the free slots of their spans: the plan is for the time when these are used again.
+            objects: counted.pages(MemoryState::InUse),
+        }
+    }
+
+    /// Plans the next cycle, after a finished one, when spans had `in_use` bytes of pages at the end of marking.
+    /// `is_swept`: nothing waits to be swept.
+    pub(super) fn plan_next(&self, in_use: Bytes, is_swept: bool) -> Plan {
+        let memory = self.memory_use();
+        let sweeping = (!is_swept).then(|| self.central.live());
+        let plan = {
+            let mut pacer = self.pacer.lock();
+            pacer.set_memory(memory);
+            pacer.commit(sweeping);
+            let plan = pacer.plan();
+            // Under the lock, so that the trigger that stays is that of the last plan.
+            self.central.set_trigger(plan.trigger);
+            plan
+        };
         self.set_scavenge_goals(in_use, self.last_cycle().plan.goal, plan.goal);
         plan
     }

@@ -30,7 +30,7 @@ use super::phase::{Phase, PhaseWord};
 use crate::addr::Bytes;
 use crate::os::clock::thread_cpu_time;
 use crate::span::Generation;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the collector sleeps at most before it looks again whether somebody has left. A mutator that
 /// leaves rings the alarm, so this only bounds what a missed ring would cost.
@@ -42,12 +42,13 @@ const RETRY: Duration = Duration::from_micros(200);
 impl Collector {
     /// Runs one cycle and sweeps after it.
     pub(super) fn cycle(&self, queue: &mut PageQueue) {
-        let cpu_before = thread_cpu_time();
+        let (began, cpu_before) = (Instant::now(), thread_cpu_time());
         let taken_before = self.central.taken();
         let cycle = self.word().cycle().wrapping_add(1);
         self.central.cycle_begins();
 
         self.roots.trim();
+        self.pace_start();
         self.grey.begin(cycle);
         if self.options.return_memory {
             self.central.pages().retire_records();
@@ -78,10 +79,14 @@ impl Collector {
         self.publish(PhaseWord::new(Phase::Idle, cycle));
         self.control.set_gate(false);
 
+        let cpu_marking = thread_cpu_time().saturating_sub(cpu_before);
+        self.pace_finish(&report, retained, allocated, (began.elapsed(), cpu_marking));
         self.registry.release_outside(&self.central, self.word(), &self.fence);
         // Before the sweep: mutators sweep along, at a pace that the next trigger sets.
-        let plan = self.plan_next(allocated, in_use);
+        self.plan_next(in_use, false);
         self.sweep_all();
+        // Again: what was garbage is free now, and nothing waits to be swept any more.
+        let plan = self.plan_next(in_use, true);
         let cpu = thread_cpu_time().saturating_sub(cpu_before);
         self.finish_report(report, plan, cpu);
     }

@@ -54,7 +54,9 @@
 //! | [`scavenger`] | returning memory to the system between cycles |
 //! | [`cycle`] | the phases in order |
 //! | [`collector`], [`control`] | the thread, and requests to it |
-//! | [`pacer`] | when to begin: numbers in, numbers out |
+//! | [`pacer`] | when to begin, and what allocating costs: numbers in, numbers out |
+//! | [`mark_workers`] | how marking is shared out: numbers in, numbers out |
+//! | [`limiter`] | how much of the processors the collector may take: numbers in, decisions out |
 //! | [`checkmark`] | verification by a second mark |
 
 pub(crate) mod buffer;
@@ -63,8 +65,10 @@ pub(crate) mod collector;
 pub(crate) mod control;
 pub(crate) mod cycle;
 pub(crate) mod grey;
+pub mod limiter;
 pub(crate) mod mark;
-pub(crate) mod pacer;
+pub mod mark_workers;
+pub mod pacer;
 pub(crate) mod page_queue;
 pub(crate) mod phase;
 pub(crate) mod registry;

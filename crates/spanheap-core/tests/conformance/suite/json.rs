@@ -52,6 +52,11 @@ pub(crate) fn number(value: &Value) -> Result<usize, Failure> {
     usize::try_from(number).map_err(|_| format!("{number} does not fit"))
 }
 
+/// A number, whole or not.
+pub(crate) fn decimal(value: &Value) -> Result<f64, Failure> {
+    value.as_f64().ok_or_else(|| format!("a number is expected, not {value}"))
+}
+
 /// A list of exactly N whole numbers.
 pub(crate) fn numbers<const N: usize>(value: &Value) -> Result<[usize; N], Failure> {
     let mut result = [0; N];

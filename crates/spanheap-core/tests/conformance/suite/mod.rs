@@ -13,9 +13,11 @@ pub(crate) mod arguments;
 mod bitmaps;
 mod histogram;
 mod json;
+mod pacing;
 mod page_alloc;
 mod ranges;
 mod scavenging;
+mod simulation;
 mod sizes;
 
 use arguments::Selection;
@@ -37,6 +39,12 @@ pub(crate) const RUN: &[(&str, Suite)] = &[
     ("fill_aligned", scavenging::fill_aligned),
     ("find_bit_range64", bitmaps::find_bit_range64),
     ("find_scavenge_candidate", scavenging::find_candidate),
+    ("gc_cpu_limiter", pacing::limiter),
+    ("heap_goal", pacing::heap_goal),
+    ("idle_mark_workers", pacing::idle_workers),
+    ("mark_workers", pacing::mark_workers),
+    ("pacer", simulation::run),
+    ("pacer_trace", pacing::trace),
     ("page_alloc_alloc", page_alloc::script),
     ("page_alloc_exhaust", page_alloc::script),
     ("page_alloc_free", page_alloc::script),
@@ -49,6 +57,7 @@ pub(crate) const RUN: &[(&str, Suite)] = &[
     ("palloc_bits_find", bitmaps::find),
     ("palloc_bits_ops", bitmaps::ops),
     ("palloc_bits_summarize", bitmaps::summarize),
+    ("parse_byte_count", pacing::parse_byte_count),
     ("pi_controller", scavenging::pi_controller),
     ("round_up_size", sizes::round_up_size),
     ("scav_chunk_pack", scavenging::pack),
@@ -63,19 +72,16 @@ pub(crate) const RUN: &[(&str, Suite)] = &[
 type Asked = fn(&Value, Value) -> Value;
 
 /// The suites whose cases say only in `expect` which parts of the answer are asked for.
-const ASKED_FOR: &[(&str, Asked)] = &[("scavenge_index", scavenging::asked_chunks)];
+const ASKED_FOR: &[(&str, Asked)] = &[
+    ("pacer", simulation::judge_rules),
+    ("pacer_trace", pacing::asked_steps),
+    ("scavenge_index", scavenging::asked_chunks),
+];
 
 /// The suites that nothing here can answer yet, with what they wait for.
 pub(crate) const WAITING: &[(&str, &str)] = &[
     ("filter_nil", "the scan kernels do not exist yet"),
-    ("gc_cpu_limiter", "the limiter of the collector's processor time does not exist yet"),
-    ("heap_goal", "the pacer does not exist yet"),
     ("heap_profile", "the heap profile does not exist yet"),
-    ("idle_mark_workers", "mark workers do not exist yet"),
-    ("mark_workers", "mark workers do not exist yet"),
-    ("pacer", "the pacer does not exist yet"),
-    ("pacer_trace", "the pacer does not exist yet"),
-    ("parse_byte_count", "memory limits cannot be given as text yet"),
     ("scan_span_packed", "the scan kernels do not exist yet"),
 ];
 
