@@ -50,26 +50,33 @@
 //! | [`registry`] | the mutators: inside or outside, grace periods |
 //! | [`buffer`], [`grey`] | pointers on their way from barriers to the collector |
 //! | [`roots`] | what the program holds |
-//! | [`page_queue`], [`mark`] | marking, a page at a time |
+//! | [`mark`], [`scan`] | marking, a page at a time |
+//! | [`crew`], [`page_queue`], [`page_ring`] | what the workers share: pages that wait, and who is at work |
+//! | [`workers`], [`assist`] | who marks besides the collector's thread |
 //! | [`scavenger`] | returning memory to the system between cycles |
 //! | [`cycle`] | the phases in order |
 //! | [`collector`], [`control`] | the thread, and requests to it |
 //! | [`pacer`] | when to begin: numbers in, numbers out |
 //! | [`checkmark`] | verification by a second mark |
 
+pub(crate) mod assist;
 pub(crate) mod buffer;
 pub(crate) mod checkmark;
 pub(crate) mod collector;
 pub(crate) mod control;
+pub(crate) mod crew;
 pub(crate) mod cycle;
 pub(crate) mod grey;
 pub(crate) mod mark;
 pub(crate) mod pacer;
 pub(crate) mod page_queue;
+pub(crate) mod page_ring;
 pub(crate) mod phase;
 pub(crate) mod registry;
 pub mod roots;
+pub(crate) mod scan;
 pub(crate) mod scavenger;
+pub(crate) mod workers;
 
 pub(crate) use collector::Collector;
 pub use collector::Options;
