@@ -109,7 +109,8 @@ fn fault_66_a_star_is_marked_while_its_container_changes() {
             let mut random = 0x66;
             while !over.load(Ordering::Acquire) {
                 heap.enter(|mc| {
-                    let mut edges = star.get(mc).lock(mc);
+                    let star = star.get(mc);
+                    let mut edges = star.lock(mc);
                     let (a, b) = (number(&mut random), number(&mut random));
                     edges.swap(a % EDGES as usize, b % EDGES as usize);
                 });
@@ -140,7 +141,7 @@ fn mutators_help_and_every_cycle_is_exact() {
     std::thread::scope(|scope| {
         let allocate = || {
             while !over.load(Ordering::Acquire) {
-                heap.enter(|mc| (0..2000).for_each(|n| drop(token(mc, n))));
+                heap.enter(|mc| (0..2000).for_each(|n| assert_eq!(token(mc, n).id, n)));
             }
         };
         let threads = [scope.spawn(allocate), scope.spawn(allocate)];
@@ -189,7 +190,9 @@ fn offered_time_is_used_for_what_is_due() {
     let heap = Heap::builder().checkmark(true).build().unwrap();
     assert_eq!(heap.collect_for(Duration::ZERO), CollectedFor::Done);
     let allocate = |megabytes: usize| {
-        heap.enter(|mc| (0..megabytes * 1024).for_each(|_| drop(mc.alloc_slice([0u64; 128]))));
+        heap.enter(|mc| {
+            (0..megabytes * 1024).for_each(|_| assert_eq!(mc.alloc_slice([0u64; 128])[127], 0))
+        });
     };
     let cycles = heap.stats().cycles;
     allocate(1);
@@ -214,7 +217,7 @@ fn offered_time_ends_when_it_ends() {
         });
         entered.wait();
         heap.enter(|mc| {
-            (0..3 << 10).for_each(|_| drop(mc.alloc_slice([0u64; 128])));
+            (0..3 << 10).for_each(|_| assert_eq!(mc.alloc_slice([0u64; 128])[127], 0));
             assert_eq!(heap.collect_for(Duration::from_secs(60)), CollectedFor::Requested);
         });
         // No cycle can be completed as long as the other one stays inside.

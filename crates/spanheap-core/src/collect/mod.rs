@@ -28,6 +28,11 @@
 //! two grace periods; grey allocation in arming B; buffers of raw pointers, marked or not; and the
 //! barrier being an atomic swap.
 //!
+//! # Who marks
+//! The collector's thread alone takes these steps. In marking, others help it to follow pointers: threads of
+//! the heap's own, threads that offer their time, mutators in the middle of an allocation. They are counted while
+//! they are at it, and "nothing grey left" includes that nobody is ([`crew`]).
+//!
 //! # Termination
 //! With nothing grey left, the collector notes who is inside and waits until each has left. If since
 //! the note anything was found that had not been marked, or somebody has marked an object on the spot for
