@@ -13,6 +13,7 @@ use spanheap_core::collect::{Options, Policy};
 use spanheap_core::mutator::{Heap as CoreHeap, NewHeapError};
 use spanheap_core::observe::Picture;
 use spanheap_core::os::{Features, Os};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,18 @@ pub enum Collected {
     /// The calling thread is inside a closure of this heap, and a cycle cannot be completed before it
     /// has left; so a cycle was requested and will begin. (Late in the end of a thread, in the destructor of
     /// a thread-local, this is the answer outside of closures, too.)
+    Requested,
+}
+
+/// What [`Heap::collect_for`] has left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CollectedFor {
+    /// Nothing to do: no cycle runs, none would be due soon, and what the last one found dead has been swept.
+    Done,
+    /// Something: the time was over.
+    Unfinished,
+    /// The calling thread is inside a closure of this heap, and a cycle cannot be completed before it has
+    /// left; so a cycle was requested, and nothing else done.
     Requested,
 }
 
@@ -147,6 +160,36 @@ impl Heap {
         }
         self.core.collect();
         Collected::Complete
+    }
+
+    /// Gives the heap some time of the calling thread: for programs that know when they have nothing better to
+    /// do, between two requests or two frames.
+    ///
+    /// A cycle that runs is helped along. If none runs, one begins if half of what may be allocated until the
+    /// next one has been allocated, and then it does not come at a worse time. When a cycle has ended, the thread
+    /// sweeps. It returns when `time` is over, to within the scan of a page, which is microseconds unless a
+    /// trace function takes long; or when there is nothing to do.
+    ///
+    /// Inside a closure of this heap a cycle is only requested, as in [`Heap::collect`].
+    ///
+    /// ```
+    /// use spanheap::{CollectedFor, Heap};
+    /// use std::time::Duration;
+    ///
+    /// let heap = Heap::new();
+    /// assert_eq!(heap.collect_for(Duration::from_millis(2)), CollectedFor::Done);
+    /// let inside = heap.enter(|_| heap.collect_for(Duration::from_millis(2)));
+    /// assert_eq!(inside, CollectedFor::Requested);
+    /// ```
+    pub fn collect_for(&self, time: Duration) -> CollectedFor {
+        if attach::is_inside(&self.core) {
+            self.core.request_cycle();
+            return CollectedFor::Requested;
+        }
+        match self.core.collect_for(time) {
+            true => CollectedFor::Done,
+            false => CollectedFor::Unfinished,
+        }
     }
 
     /// Runs a complete collection cycle and then returns all free memory to the system: how many bytes it
@@ -299,6 +342,20 @@ impl HeapBuilder {
     /// the kernel cannot.
     pub fn symmetric_fences(mut self, on: bool) -> HeapBuilder {
         self.options.symmetric_fences = on;
+        self
+    }
+
+    /// How many threads mark, the collector's own included. If nothing is said, a quarter of the processors
+    /// does, one at least, and in a heap below 64 MiB one. Threads that the system refuses are done without.
+    pub fn mark_threads(mut self, threads: NonZeroUsize) -> HeapBuilder {
+        self.options.mark_threads = Some(threads);
+        self
+    }
+
+    /// Let every allocation pay with marking while a cycle marks, as if the collector were behind. For tests; in
+    /// a large heap it does when the collector is.
+    pub fn always_assist(mut self, on: bool) -> HeapBuilder {
+        self.options.always_assist = on;
         self
     }
 

@@ -244,7 +244,7 @@ mod zeroable;
 
 pub use cell::{GcCell, GcWord};
 pub use gc::Gc;
-pub use heap::{BuildError, Collected, Heap, HeapBuilder};
+pub use heap::{BuildError, Collected, CollectedFor, Heap, HeapBuilder};
 pub use mutator::Mutator;
 pub use mutex::{GcMutex, GcMutexGuard};
 pub use root::Root;

@@ -60,10 +60,13 @@ pub struct Stats {
     pub mapped_bytes: usize,
     /// Bytes of these that are ready for use: what a memory limit counts.
     pub ready_bytes: usize,
-    /// CPU time of the collector thread.
+    /// CPU time of the collector thread, and of those that mark with it.
     pub gc_cpu: Duration,
+    /// Bytes of objects that threads have scanned in the middle of allocations, because the collector was
+    /// behind.
+    pub assisted_bytes: u64,
     /// The longest time that a thread was held up by the heap: by the slow path of an allocation, a change
-    /// of phase, a container that was locked, a full buffer of its write barrier.
+    /// of phase, a container that was locked, a full buffer of its write barrier, marking that it had to help with.
     pub longest_stall: Duration,
     /// What it was held up by.
     pub longest_stall_cause: &'static str,
@@ -156,6 +159,7 @@ impl Stats {
             mapped_bytes: core.mapped.get(),
             ready_bytes: core.ready.get(),
             gc_cpu: core.collector_cpu,
+            assisted_bytes: core.assisted,
             longest_stall: core.longest_stall,
             longest_stall_cause: core.longest_stall_cause.name(),
             dropped: core.dropped,

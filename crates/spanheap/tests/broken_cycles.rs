@@ -7,6 +7,7 @@
 use spanheap::os::Os;
 use spanheap::os::sim::SimOs;
 use spanheap::{Collected, Gc, GcCell, GcMutex, Heap, Root, Rootable, Trace, Tracer};
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
@@ -102,19 +103,26 @@ fn a_forgotten_guard_does_not_keep_the_heap_alive() {
 /// completed by looking for what was marked and not queued, or retain everything; no object is lost.
 #[test]
 fn the_collector_needs_no_memory_to_finish_a_cycle() {
+    // Alone it keeps most pages in hand; several workers give each other pages through a queue without room.
+    for workers in [1, 4] {
+        cycles_without_memory(NonZeroUsize::new(workers).unwrap());
+    }
+}
+
+fn cycles_without_memory(workers: NonZeroUsize) {
     #[derive(Trace)]
     struct Token<'gc> {
         number: usize,
         /// Reachable through the token only: lost if the token is marked and not scanned.
         twice: Gc<'gc, [usize; 2]>,
     }
-    const TOKENS: usize = 500;
+    const TOKENS: usize = 5000;
     type Slots<'gc> = [GcCell<'gc, Option<Gc<'gc, Token<'gc>>>>];
 
     // No cycle runs before memory is refused, so the queues have none at all.
     let sim = SimOs::builder().build();
     let builder = Heap::builder().os(Os::simulated(sim.clone())).poison(true);
-    let heap = builder.gc_percent_off().build().unwrap();
+    let heap = builder.gc_percent_off().mark_threads(workers).always_assist(true).build().unwrap();
     let slots: Root<Rootable![Slots<'_>]> = heap.enter(|mc| {
         let token = |number| mc.alloc(Token { number, twice: mc.alloc([number; 2]) });
         mc.root(mc.alloc_slice((0..TOKENS).map(|number| GcCell::new(Some(token(number))))))

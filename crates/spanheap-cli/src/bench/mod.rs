@@ -19,6 +19,7 @@ mod binary_trees;
 mod fragmentation;
 mod gcbench;
 mod histogram;
+mod marking;
 mod message_bus;
 mod params;
 mod phases;
@@ -45,7 +46,7 @@ use report::Report;
 pub(crate) struct Options {
     #[command(subcommand)]
     memory: Option<Memory>,
-    /// binary-trees, gcbench or message-bus.
+    /// binary-trees, gcbench, message-bus or marking.
     #[arg(required = true)]
     workload: Option<String>,
     /// How many threads share the work, 1 to 1024.
@@ -94,7 +95,8 @@ struct Outcome {
     latency: Option<Histogram>,
 }
 
-const WORKLOADS: [Workload; 3] = [binary_trees::WORKLOAD, gcbench::WORKLOAD, message_bus::WORKLOAD];
+const WORKLOADS: [Workload; 4] =
+    [binary_trees::WORKLOAD, gcbench::WORKLOAD, message_bus::WORKLOAD, marking::WORKLOAD];
 
 /// Runs the workload that `options` name.
 pub(crate) fn run(options: &Options) -> Result<()> {

@@ -327,7 +327,7 @@ fn bench_refuses_what_it_cannot_do() {
     let workload = fail(&["bench", "quicksort"]);
     assert_eq!(
         workload,
-        "there is no workload \"quicksort\"; there are binary-trees, gcbench, message-bus, and with \
+        "there is no workload \"quicksort\"; there are binary-trees, gcbench, message-bus, marking, and with \
          options of their own, which follow the name, phases and fragmentation"
     );
     for (arguments, expected) in [

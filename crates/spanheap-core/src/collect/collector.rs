@@ -6,6 +6,7 @@
 //! - The **collector thread** sleeps until the alarm rings: the trigger was reached, somebody asked, or the
 //!   heap is being dropped. It runs cycles and sweeps, returns memory to the system between them, and does
 //!   what is left to do at the end of the heap.
+//! - **Helpers** mark along with it, in large heaps on large machines ([`super::workers`]).
 //! - The **drop thread** runs destructors. The collector starts it at the end of the first cycle after which
 //!   one is owed. If the system gives no thread, the collector runs what is owed itself, after each cycle.
 //!
@@ -15,15 +16,16 @@
 
 use super::checkmark;
 use super::control::{Control, Wish};
+use super::crew::{Crew, Marked};
 use super::grey::GreyQueue;
-use super::mark::{self, Marked};
+use super::mark;
 use super::pacer::speed::Times;
 use super::pacer::{Finished, MemoryUse, Pacer, Plan, Policy, Tuning, Work, periodic};
-use super::page_queue::PageQueue;
 use super::phase::{Phase, PhaseWord};
 use super::registry::{MutatorRecord, Registry};
 use super::roots::RootTable;
 use super::scavenger::Scavenger;
+use super::workers::{Helpers, workers};
 use crate::addr::{Addr, AddrRange, Bytes, WORD_BYTES};
 use crate::heap::central::Config;
 use crate::heap::counters::MemoryState;
@@ -32,6 +34,7 @@ use crate::os::barrier::ProcessBarrier;
 use crate::os::{Os, OsError};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Lock, Rank};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
@@ -66,6 +69,11 @@ pub struct Options {
     pub return_memory: bool,
     /// Use full fences in mutators even where the kernel could do without: for tests.
     pub symmetric_fences: bool,
+    /// How many threads mark, the collector's own included; `None`: a quarter of the processors, and only the
+    /// collector's in a small heap.
+    pub mark_threads: Option<NonZeroUsize>,
+    /// Let every allocation pay for itself while a cycle marks, whatever the size of the heap: for tests.
+    pub always_assist: bool,
 }
 
 impl Default for Options {
@@ -78,6 +86,8 @@ impl Default for Options {
             poison: false,
             return_memory: true,
             symmetric_fences: false,
+            mark_threads: None,
+            always_assist: false,
         }
     }
 }
@@ -87,6 +97,8 @@ impl Default for Options {
 pub struct CycleReport {
     /// Objects and bytes that were marked.
     pub marked: Marked,
+    /// Bytes that had to be looked at for that.
+    pub work: u64,
     /// Termination rounds that it took.
     pub rounds: u32,
     /// Whether everything was retained because marking could not be finished.
@@ -108,10 +120,20 @@ pub struct Collector {
     pacer: Lock<Pacer>,
     /// How many processors there are for the threads of the process.
     processors: usize,
-    /// The memory of the page queue, which itself belongs to the collector thread; for statistics.
-    pub(super) queue_memory: Lock<AddrRange>,
-    /// The collector thread and the drop thread.
-    threads: Lock<[Option<ThreadId>; 2]>,
+    /// What the workers of a cycle share.
+    pub(super) crew: Crew,
+    /// Bytes that mutators have scanned in the middle of allocations.
+    pub(super) assisted: AtomicU64,
+    /// The threads of this heap.
+    threads: Lock<Threads>,
+}
+
+/// The threads of a heap.
+#[derive(Default)]
+struct Threads {
+    collector: Option<ThreadId>,
+    drops: Option<ThreadId>,
+    helpers: Vec<ThreadId>,
 }
 
 /// What is known of the cycles so far.
@@ -155,6 +177,7 @@ impl Collector {
             cpu: Duration::ZERO,
             checked: 0,
         };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Collector {
             central,
             options,
@@ -167,8 +190,9 @@ impl Collector {
             last: Lock::new(Rank::Statistics, last),
             pacer: Lock::new(Rank::Statistics, pacer),
             processors,
-            queue_memory: Lock::new(Rank::Statistics, AddrRange::new(Addr::NULL, Addr::NULL)),
-            threads: Lock::new(Rank::Statistics, [None; 2]),
+            crew: Crew::new(workers(processors, options.mark_threads)),
+            assisted: AtomicU64::new(0),
+            threads: Lock::new(Rank::Statistics, Threads::default()),
         })
     }
 
@@ -185,12 +209,27 @@ impl Collector {
 
     /// Whether the calling thread belongs to this heap.
     pub fn is_own_thread(&self) -> bool {
-        self.threads.lock().contains(&Some(std::thread::current().id()))
+        let (me, threads) = (std::thread::current().id(), self.threads.lock());
+        let known = [threads.collector, threads.drops];
+        known.contains(&Some(me)) || threads.helpers.contains(&me)
     }
 
-    /// Where the page queue has its memory, as far as the last cycle had told.
+    /// Notes which threads help to mark.
+    pub(super) fn set_helpers(&self, helpers: &Helpers) {
+        let mut threads = self.threads.lock();
+        if threads.helpers.len() != helpers.len() {
+            threads.helpers = helpers.ids().collect();
+        }
+    }
+
+    /// Where the page queue has its memory.
     pub fn queue_memory(&self) -> AddrRange {
-        *self.queue_memory.lock()
+        self.crew.queue_memory(self.central.os())
+    }
+
+    /// Bytes of objects that mutators have scanned in the middle of allocations.
+    pub fn assisted(&self) -> u64 {
+        self.assisted.load(Ordering::Relaxed)
     }
 
     /// What mutators allocate from.
@@ -259,8 +298,8 @@ impl Collector {
 
     /// The life of the collector thread.
     pub fn run(self: &Arc<Collector>) {
-        self.threads.lock()[0] = Some(std::thread::current().id());
-        let mut queue = PageQueue::new();
+        self.threads.lock().collector = Some(std::thread::current().id());
+        let mut helpers = Helpers::default();
         let mut drop_thread = None;
         let mut scavenger = Scavenger::new();
         let mut last_end = Instant::now();
@@ -276,13 +315,13 @@ impl Collector {
                 _ => {}
             }
             self.control.cycle_begins();
-            self.cycle(&mut queue);
+            self.cycle(&mut helpers);
             self.start_drop_thread(&mut drop_thread);
             self.control.cycle_ends();
             last_end = Instant::now();
         }
-        *self.queue_memory.lock() = AddrRange::new(Addr::NULL, Addr::NULL);
-        queue.release(self.central.os());
+        helpers.end(self);
+        self.crew.release(self.central.os());
         self.wind_up(drop_thread);
     }
 
@@ -304,7 +343,7 @@ impl Collector {
         let collector = self.clone();
         let run = move || {
             // Before the first destructor: it may drop the last handle of this heap.
-            collector.threads.lock()[1] = Some(std::thread::current().id());
+            collector.threads.lock().drops = Some(std::thread::current().id());
             let central = &collector.central;
             let writer = central.counters().shared();
             while let Some(batch) = central.drops().wait_and_run_batch(writer) {

@@ -73,6 +73,12 @@ impl Control {
         state.done >= ticket
     }
 
+    /// Whether a cycle that began after the request is complete.
+    pub fn is_done(&self, ticket: u64) -> bool {
+        let state = self.state.lock();
+        state.done >= ticket || state.shutdown
+    }
+
     /// What the collector is to do.
     pub fn wish(&self) -> Wish {
         let state = self.state.lock();

@@ -25,11 +25,12 @@ use super::checkmark;
 use super::collector::{Collector, CycleReport};
 use super::control::Wish;
 use super::mark::Marker;
-use super::page_queue::PageQueue;
 use super::phase::{Phase, PhaseWord};
+use super::workers::Helpers;
 use crate::addr::Bytes;
 use crate::os::clock::thread_cpu_time;
 use crate::span::Generation;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long the collector sleeps at most before it looks again whether somebody has left. A mutator that
@@ -41,7 +42,7 @@ const RETRY: Duration = Duration::from_micros(200);
 
 impl Collector {
     /// Runs one cycle and sweeps after it.
-    pub(super) fn cycle(&self, queue: &mut PageQueue) {
+    pub(super) fn cycle(self: &Arc<Collector>, helpers: &mut Helpers) {
         let (began, cpu_before) = (Instant::now(), thread_cpu_time());
         let taken_before = self.central.taken();
         let cycle = self.word().cycle().wrapping_add(1);
@@ -64,7 +65,10 @@ impl Collector {
         self.grace_period(|| {});
 
         let taken_at_snapshot = self.central.taken();
-        let report = self.mark(cycle, queue);
+        let in_use = self.central.pages().in_use();
+        helpers.start(self, in_use);
+        self.set_helpers(helpers);
+        let (report, helped) = self.mark(cycle, in_use);
         let in_use = self.central.pages().in_use();
 
         let taken_now = self.central.taken();
@@ -79,7 +83,7 @@ impl Collector {
         self.publish(PhaseWord::new(Phase::Idle, cycle));
         self.control.set_gate(false);
 
-        let cpu_marking = thread_cpu_time().saturating_sub(cpu_before);
+        let cpu_marking = thread_cpu_time().saturating_sub(cpu_before) + helped;
         self.pace_finish(&report, retained, allocated, (began.elapsed(), cpu_marking));
         self.registry.release_outside(&self.central, self.word(), &self.fence);
         // Before the sweep: mutators sweep along, at a pace that the next trigger sets.
@@ -87,18 +91,22 @@ impl Collector {
         self.sweep_all();
         // Again: what was garbage is free now, and nothing waits to be swept any more.
         let plan = self.plan_next(in_use, true);
-        let cpu = thread_cpu_time().saturating_sub(cpu_before);
+        let cpu = thread_cpu_time().saturating_sub(cpu_before) + helped;
         self.finish_report(report, plan, cpu);
     }
 
     /// Phase 3: marks everything that was reachable at its beginning.
-    fn mark(&self, cycle: u32, queue: &mut PageQueue) -> CycleReport {
-        let pages = self.central.pages().in_use().whole_pages();
-        queue.prepare(self.central.os(), pages);
-        *self.queue_memory.lock() = queue.memory(self.central.os());
-        let mut marker = Marker::new(&self.central, queue, cycle);
+    ///
+    /// `in_use` is how large the heap is. Returns the report, and the CPU time of the helpers.
+    fn mark(&self, cycle: u32, in_use: Bytes) -> (CycleReport, Duration) {
+        let last = self.last_cycle();
+        self.crew.begin(self.central.os(), in_use.whole_pages(), cycle);
+        self.begin_debt(last.report.work, last.plan.goal);
+        let mut marker = Marker::new(&self.central, &self.crew, 0, cycle);
         self.publish(PhaseWord::new(Phase::Marking, cycle));
-        self.roots.scan(|root| marker.mark(root));
+        self.roots.begin_scan();
+        self.crew.set_has_roots(true);
+        marker.scan_roots(&self.roots, || true);
         let mut rounds = 0;
         loop {
             rounds += 1;
@@ -107,14 +115,19 @@ impl Collector {
                 break;
             }
         }
+        self.central.debt().end();
+        let mut tally = self.crew.end();
+        tally.add(marker.tally());
         let retained_everything = marker.is_broken() || self.grey.is_lossy();
         if self.options.checkmark && !retained_everything {
             self.verify(cycle);
         }
-        CycleReport { marked: marker.marked(), rounds, retained_everything }
+        let (marked, work) = (tally.marked(), tally.work);
+        (CycleReport { marked, work, rounds, retained_everything }, tally.cpu)
     }
 
-    /// Marks and scans until there is nothing left that can be seen.
+    /// Marks and scans, together with everybody who helps, until there is nothing left that can be seen. May be
+    /// called as often as somebody has marked something new.
     fn drain(&self, marker: &mut Marker<'_>) {
         loop {
             self.registry.steal_buffers(|target| marker.mark(target));

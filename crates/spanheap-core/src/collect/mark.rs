@@ -6,9 +6,21 @@
 //!                 for each object in todo, for each of its pointers: mark
 //! ```
 //!
-//! The span of the page says where the pointers are: nowhere (the bits are only counted), at fixed words,
-//! or where a trace function says. An object whose trace function finds a container locked is put
-//! aside: its scanned bit is cleared again and its page comes back later.
+//! [`Marker`] is one worker: it marks, and keeps the pages that it has found or taken until they are scanned
+//! or somebody else has them. What scanning a page means is in [`super::scan`], what the workers share in
+//! [`super::crew`].
+//!
+//! # Where a page goes
+//! ```text
+//!   found --> out --(full)--> shared queue --(ring empty)--> ring --> scanned
+//!              '--(ring and shared queue empty)---------------^ '--> somebody else's ring
+//! ```
+//! The shared queue is first in, first out for all workers together. Only when it is empty does a worker go on
+//! with what it has found itself, without a lock: a list is followed by one worker and nobody is disturbed.
+//!
+//! # Prefetching
+//! An object's mark bit is nearly always far away. So a pointer that was found waits behind seven others
+//! while the processor fetches the word with the bit, and then it is marked.
 //!
 //! # What may go wrong, and what happens then
 //! - The page queue is full: the page is not queued, and a rescan looks for it at the end. It goes over all
@@ -16,190 +28,343 @@
 //! - More pages hold locked containers than can be put aside: a rescan looks for the others when those are
 //!   tried again.
 //! - A trace function panics: the cycle retains everything (see [`Marker::is_broken`]), and the next one
-//!   tries again. Nothing is lost, and the panic stays on the collector's thread.
+//!   tries again. Nothing is lost, and the panic stays with the worker.
 //! - The heap is dropped while a container is locked: nobody will give the lock up, so its guard has been
 //!   forgotten. The cycle ends like one that is broken.
 //! - A pointer does not lie in this heap: it is ignored. The safe API cannot make one.
 //!
 //! # Invariants
 //! - T1. Objects with their mark bit set and their scanned bit clear lie in queued pages, in pages put
-//!   aside, or a rescan is due, now or when what was put aside is tried again.
+//!   aside, or a rescan is due, now or when what was put aside is tried again; or a worker has their page and
+//!   is busy, or is the collector thread.
 //! - T2. The words of an object that the collector reads are written atomically after the object was
 //!   published (GcCell), or not at all.
+//! - T3. Pages in `out` are no pieces of large objects: what they have to say can be found by a rescan.
 //!
 //! # Safety
-//! Reads words of marked objects: they are allocated, initialised before they were published, and are
-//! not freed before marking ends.
+//! Reads the page map for addresses that are objects'.
 #![allow(unsafe_code)]
 
-use super::page_queue::PageQueue;
-use crate::addr::{Addr, Bytes, PAGE_BITMAP_WORDS, WORD_BYTES};
-use crate::fatal::contain;
+use super::crew::{Crew, Tally};
+use super::page_ring::{ENTRIES, PageRing};
+use super::roots::RootTable;
+use crate::addr::Addr;
 use crate::heap::Central;
-use crate::span::{
-    EdgeSink, Generation, HeapArena, Info, Layout, Reader, Table, TraceFn, Tracer, bits, map,
-};
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::span::{EdgeSink, Generation, HeapArena, Table, bits, map};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use core::ptr;
 
-/// How many pages with locked containers can be put aside; the others are looked for when it is time to try
-/// again.
-const ASIDE: usize = 256;
+/// How many pointers wait between being found and being marked.
+const AHEAD: usize = 8;
 
-/// What a cycle has marked so far.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Marked {
-    /// Objects found by marking.
-    pub objects: u64,
-    /// Bytes of their slots.
-    pub bytes: Bytes,
-}
+/// How many pages a worker gathers before it goes to the shared queue with them.
+const GATHERED: usize = ENTRIES;
 
-/// The marking worker of a cycle.
+/// A marking worker of a cycle.
 pub struct Marker<'a> {
-    central: &'a Central,
-    queue: &'a mut PageQueue,
-    cycle: u32,
-    table: Table,
-    marked: Marked,
-    /// Whether an object has been marked since the flag was last looked at.
-    found: bool,
-    rescan: bool,
-    broken: bool,
-    aside: [Addr; ASIDE],
-    aside_len: usize,
-    /// Whether more pages than that were to be put aside: then a rescan comes when they are tried again.
-    aside_overflows: bool,
+    pub(super) central: &'a Central,
+    pub(super) crew: &'a Crew,
+    ring: &'a PageRing,
+    /// Which ring of the crew's that is; `None`: one that nobody else knows.
+    seat: Option<usize>,
+    heap: u64,
+    pub(super) cycle: u32,
+    pub(super) table: Table,
+    pub(super) tally: Tally,
+    /// How much of `tally.work` has been credited to mutators.
+    credited: u64,
+    /// The most pages that are taken from the shared queue, or gathered for it, at once.
+    grip: usize,
+    out: [Addr; GATHERED],
+    out_len: usize,
+    /// Pointers that were found and are not marked yet, with their arenas.
+    ahead: [(*const HeapArena, Addr); AHEAD],
+    next: usize,
 }
 
-/// Sets the mark bit of the object at `target` in the table of its heap, numbered `heap`. `None`: the
-/// address does not lie in the heap.
+/// The arena of `target` if that lies in the heap numbered `heap`.
 #[inline]
-fn set_mark(heap: u64, table: Table, target: Addr) -> Option<(&'static HeapArena, bool)> {
+fn arena_of(heap: u64, target: Addr) -> Option<&'static HeapArena> {
     // SAFETY: M2: the map names arenas whose records live; this heap's arenas live until it is dropped,
     // and a foreign arena is only asked for its heap's number while its heap is attached to.
     let arena = unsafe { map::find(target).as_ref() }?;
-    if arena.heap() != heap {
-        return None;
-    }
+    (arena.heap() == heap).then_some(arena)
+}
+
+/// Sets the mark bit of the object at `target`, which lies in `arena`; true if it was clear.
+#[inline]
+fn set_mark(arena: &HeapArena, table: Table, target: Addr) -> bool {
     // SAFETY: a pointer to an object lies in a page that has been grown (A1).
     let (word, bit) = unsafe { arena.bit(table, target) };
     // Most pointers lead to marked objects: a plain load keeps their lines shared.
-    if word.load(Ordering::SeqCst) & bit != 0 {
-        return Some((arena, false));
-    }
-    Some((arena, word.fetch_or(bit, Ordering::SeqCst) & bit == 0))
+    word.load(Ordering::SeqCst) & bit == 0 && word.fetch_or(bit, Ordering::SeqCst) & bit == 0
 }
 
 /// Marks an object without queueing its page, for a mutator that finds the grey queue without memory. A
 /// rescan has to follow.
 pub fn mark_directly(heap: u64, cycle: u32, target: Addr) {
-    let _ = set_mark(heap, Generation::new(cycle).table(), target);
+    if let Some(arena) = arena_of(heap, target) {
+        set_mark(arena, Generation::new(cycle).table(), target);
+    }
+}
+
+/// Asks the processor to fetch what is at `word`, if it can be asked.
+#[inline(always)]
+fn prefetch(word: &AtomicU64) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction reads nothing that the program could notice, from any address.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch(
+            ptr::from_ref(word).cast(),
+            core::arch::x86_64::_MM_HINT_T0,
+        );
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = word;
 }
 
 impl<'a> Marker<'a> {
-    /// A worker for `cycle` that has done nothing yet. The queue is empty.
-    pub fn new(central: &'a Central, queue: &'a mut PageQueue, cycle: u32) -> Marker<'a> {
+    /// A worker for `cycle` that has done nothing yet, on a ring of the crew's. 0 is the collector thread's;
+    /// for another one, the caller is busy.
+    pub fn new(central: &'a Central, crew: &'a Crew, worker: usize, cycle: u32) -> Marker<'a> {
+        let marker = Marker::on(central, crew, crew.ring(worker), cycle);
+        Marker { seat: Some(worker), ..marker }
+    }
+
+    /// The same on a ring of the caller's own, which is empty.
+    pub fn on(central: &'a Central, crew: &'a Crew, ring: &'a PageRing, cycle: u32) -> Marker<'a> {
+        debug_assert!(ring.len() == 0);
         Marker {
             central,
-            queue,
+            crew,
+            ring,
+            seat: None,
+            heap: central.number(),
             cycle,
             table: Generation::new(cycle).table(),
-            marked: Marked::default(),
-            found: false,
-            rescan: false,
-            broken: false,
-            aside: [Addr::NULL; ASIDE],
-            aside_len: 0,
-            aside_overflows: false,
+            tally: Tally::default(),
+            credited: 0,
+            grip: GATHERED,
+            out: [Addr::NULL; GATHERED],
+            out_len: 0,
+            ahead: [(ptr::null(), Addr::NULL); AHEAD],
+            next: 0,
         }
     }
 
-    /// What has been marked.
-    pub fn marked(&self) -> Marked {
-        self.marked
+    /// Bounds the number of pages that the worker has in hand.
+    pub fn with_grip(self, pages: usize) -> Marker<'a> {
+        Marker { grip: pages.clamp(1, GATHERED), ..self }
+    }
+
+    /// What this worker has done.
+    pub fn tally(&self) -> Tally {
+        self.tally
     }
 
     /// Whether a trace function has panicked, or a container was never free: then what is marked says
     /// nothing.
     pub fn is_broken(&self) -> bool {
-        self.broken
+        self.crew.is_broken()
     }
 
-    /// Whether an object has been marked since the last call.
+    /// Whether an object has been marked since the last call, by this worker, which is the collector thread, or
+    /// by anybody else who is not at work any more.
     pub fn take_found(&mut self) -> bool {
-        core::mem::take(&mut self.found)
+        self.mark_ahead();
+        core::mem::take(&mut self.tally.found) | self.crew.take_found()
     }
 
     /// Asks for a rescan.
     pub fn want_rescan(&mut self) {
-        self.rescan = true;
+        self.crew.want_rescan();
     }
 
-    /// Marks the object at `target`.
+    /// Marks the object at `target`, soon.
     #[inline]
     pub fn mark(&mut self, target: Addr) {
-        let Some((arena, new)) = set_mark(self.central.number(), self.table, target) else {
-            return;
-        };
-        if new {
-            self.found = true;
-            let page = target.page_in_arena();
-            if arena.queue(page) {
-                self.push(arena, page);
-            }
+        let Some(arena) = arena_of(self.heap, target) else { return };
+        // SAFETY: a pointer to an object lies in a page that has been grown (A1).
+        let (word, _) = unsafe { arena.bit(self.table, target) };
+        prefetch(word);
+        let place = &mut self.ahead[self.next % AHEAD];
+        let (before, found) = core::mem::replace(place, (arena, target));
+        self.next = self.next.wrapping_add(1);
+        // SAFETY: null, or an arena of this heap, which lives.
+        if let Some(arena) = unsafe { before.as_ref() } {
+            self.mark_now(arena, found);
         }
     }
 
     #[inline]
-    fn push(&mut self, arena: &HeapArena, page: usize) {
-        if !self.queue.push(arena.page_base(page)) {
-            arena.unqueue(page);
-            self.rescan = true;
+    fn mark_now(&mut self, arena: &HeapArena, target: Addr) {
+        if set_mark(arena, self.table, target) {
+            self.tally.found = true;
+            let page = target.page_in_arena();
+            if arena.queue(page) {
+                self.gather(arena.page_base(page));
+            }
         }
     }
 
-    /// Follows pointers until no page is queued. True when nothing is left to do; false when objects
-    /// with locked containers were put aside, and the caller has to come back.
+    /// Marks what was found and waits for that.
+    fn mark_ahead(&mut self) {
+        for index in 0..AHEAD {
+            let (arena, target) =
+                core::mem::replace(&mut self.ahead[index], (ptr::null(), Addr::NULL));
+            // SAFETY: null, or an arena of this heap, which lives.
+            if let Some(arena) = unsafe { arena.as_ref() } {
+                self.mark_now(arena, target);
+            }
+        }
+    }
+
+    /// Takes in a page that was found. Its queued bit is set.
+    #[inline]
+    fn gather(&mut self, page: Addr) {
+        if self.out_len >= self.grip {
+            self.hand_out();
+        }
+        self.out[self.out_len] = page;
+        self.out_len += 1;
+    }
+
+    /// Puts what was found into the shared queue.
+    #[cold]
+    fn hand_out(&mut self) {
+        let pushed = self.crew.push(&self.out[..self.out_len]);
+        self.leave_to_rescan(pushed);
+    }
+
+    /// Leaves what was found to a rescan, from the page numbered `first` on (T3), and forgets the rest, which
+    /// somebody else has.
+    fn leave_to_rescan(&mut self, first: usize) {
+        for index in first..core::mem::take(&mut self.out_len) {
+            unqueue(self.out[index]);
+            self.crew.want_rescan();
+        }
+    }
+
+    /// The page to scan next. `None`: there is none in the shared queue, and none that could be stolen.
+    fn next_page(&mut self) -> Option<Addr> {
+        loop {
+            if let Some(page) = self.ring.pop() {
+                return Some(page);
+            }
+            self.mark_ahead();
+            self.give_credit();
+            if self.crew.waiting() > 0 {
+                let out = &self.out[..self.out_len];
+                let pushed = self.crew.exchange(out, self.ring, self.grip);
+                self.leave_to_rescan(pushed);
+            } else if self.out_len > 0 {
+                for index in 0..core::mem::take(&mut self.out_len) {
+                    let fits = self.ring.push(self.out[index]);
+                    debug_assert!(fits, "an empty ring has room for all that is gathered");
+                }
+            } else if !self.crew.steal(self.seat, self.ring, self.grip) {
+                return None;
+            }
+        }
+    }
+
+    /// Scans pages as long as there are any, and `go_on` says so.
+    pub fn work(&mut self, mut go_on: impl FnMut(&Tally) -> bool) {
+        while go_on(&self.tally) {
+            let Some(page) = self.next_page() else { return };
+            self.scan_page(page);
+            if self.crew.is_hungry() {
+                self.share();
+            }
+        }
+    }
+
+    /// Scans roots, some at a time, as long as there are any, and `go_on` says so.
+    pub fn scan_roots(&mut self, roots: &RootTable, mut go_on: impl FnMut() -> bool) {
+        while self.crew.has_roots() && go_on() {
+            if !roots.scan_some(|root| self.mark(root)) {
+                self.crew.set_has_roots(false);
+            }
+        }
+    }
+
+    /// Gives somebody who has nothing a half of what this worker has.
+    #[cold]
+    fn share(&mut self) {
+        self.mark_ahead();
+        if self.out_len > 0 && self.out_len + self.ring.len() > 1 {
+            self.hand_out();
+        } else if self.ring.len() > 1 {
+            let mut loot = [Addr::NULL; ENTRIES];
+            let mut count = 0;
+            self.ring.steal(ENTRIES, |page| {
+                loot[count] = page;
+                count += 1;
+            });
+            self.give_away(&loot[..count]);
+        }
+    }
+
+    /// Puts pages that were in the ring into the shared queue. There may be pieces of large objects among them,
+    /// which no rescan would find; so what the queue has no room for is scanned here.
+    fn give_away(&mut self, pages: &[Addr]) {
+        let pushed = self.crew.push(pages);
+        pages[pushed..].iter().for_each(|&page| self.scan_page(page));
+    }
+
+    /// Ends the work of somebody busy: gives all pages away, and tells what was done.
+    pub fn leave(mut self) {
+        self.mark_ahead();
+        while let Some(page) = self.ring.pop() {
+            self.give_away(&[page]);
+            self.mark_ahead();
+        }
+        self.hand_out();
+        self.give_credit();
+        self.crew.leave(self.tally);
+    }
+
+    /// Credits mutators with the work done since the last time, if this is no mutator's.
+    fn give_credit(&mut self) {
+        if self.seat.is_some() {
+            self.central.debt().give(self.tally.work - self.credited);
+            self.credited = self.tally.work;
+        }
+    }
+
+    /// Follows pointers until no page is queued, together with everybody else. True when nothing is left to
+    /// do; false when objects with locked containers were put aside, and the caller has to come back. For the
+    /// collector thread alone.
     pub fn drain(&mut self) -> bool {
         loop {
-            while let Some(page) = self.queue.pop() {
-                self.scan_page(page);
+            self.work(|_| true);
+            if !self.crew.is_all_done() {
+                continue;
             }
-            if !core::mem::take(&mut self.rescan) {
+            if !self.crew.take_rescan() {
                 break;
             }
             self.scan_differing_pages();
         }
-        self.aside_len == 0 && !self.aside_overflows
+        !self.crew.has_aside()
     }
 
     /// Queues the pages that were put aside.
     pub fn retry_aside(&mut self) {
-        self.rescan |= core::mem::take(&mut self.aside_overflows);
-        for index in 0..core::mem::take(&mut self.aside_len) {
-            let page = self.aside[index];
+        let (pages, count) = self.crew.take_aside();
+        for &page in &pages[..count] {
             // SAFETY: the page holds objects of this heap.
             let arena = unsafe { &*map::find(page) };
-            if arena.queue(page.page_in_arena()) {
-                self.push(arena, page.page_in_arena());
+            if arena.queue(page.page_in_arena()) && self.crew.push(&[page]) == 0 {
+                // It may be a piece of a large object, as in `give_away`.
+                self.scan_page(page);
             }
         }
     }
 
     /// Gives up what was put aside. The cycle has to retain everything then.
     pub fn abandon_aside(&mut self) {
-        (self.aside_len, self.aside_overflows, self.broken) = (0, false, true);
-    }
-
-    fn put_aside(&mut self, page: Addr) {
-        match self.aside.get_mut(self.aside_len) {
-            Some(place) => {
-                *place = page;
-                self.aside_len += 1;
-            }
-            // Not a rescan now: it would find the same locks taken, and ask for the next one.
-            None => self.aside_overflows = true,
-        }
+        self.crew.abandon_aside();
     }
 
     /// Scans every page that has a marked object which is not scanned. Such a page belongs to a span that
@@ -217,128 +382,19 @@ impl<'a> Marker<'a> {
             }
         });
     }
+}
 
-    /// Follows the pointers of the marked objects of a page that are not scanned.
-    fn scan_page(&mut self, page: Addr) {
-        // SAFETY: queued pages hold objects of this heap.
-        let arena = unsafe { &*map::find(page) };
-        let index = page.page_in_arena();
-        arena.unqueue(index);
-        // SAFETY: as above; the page of an object has been grown.
-        let marks = unsafe { arena.line(self.table, index) };
-        // SAFETY: as above.
-        let scanned = unsafe { arena.line(Table::Scanned, index) };
-        let mut todo = [0u64; PAGE_BITMAP_WORDS];
-        let mut objects = 0;
-        for word in 0..PAGE_BITMAP_WORDS {
-            // Black runs set scanned before marked. Reading in the opposite order, whoever sees the mark
-            // of a black slot sees that it is scanned.
-            let marked = marks[word].load(Ordering::SeqCst);
-            let new = marked & !scanned[word].load(Ordering::SeqCst);
-            if new != 0 {
-                todo[word] = new & !scanned[word].fetch_or(new, Ordering::SeqCst);
-                objects += u64::from(todo[word].count_ones());
-            }
-        }
-        if objects == 0 {
-            return;
-        }
-        // SAFETY: a page with a marked object belongs to a span, which stays, and so does its record (P3).
-        let span = unsafe { arena.span(index).as_ref() };
-        let Some(span) = span else { return };
-        let info = span.info();
-        self.marked.objects += objects;
-        self.marked.bytes += Bytes::new(objects as usize * info.slot);
-        match info.layout {
-            Layout::NoScan => {}
-            Layout::Words { mask, period: 0 } => self.scan_words(info, page, &todo, mask),
-            Layout::Words { mask, period } => self.scan_repeated(info, page, &todo, mask, period),
-            Layout::Traced(trace) => self.scan_traced(info, page, &todo, trace),
-        }
-    }
-
-    /// Objects with pointers at fixed words.
-    fn scan_words(&mut self, info: &Info, page: Addr, todo: &Todo, mask: u64) {
-        for_each_object(info, page, todo, |object| self.scan_masked(object, mask));
-    }
-
-    /// Slices: the mask repeats up to the end of the slot.
-    fn scan_repeated(&mut self, info: &Info, page: Addr, todo: &Todo, mask: u64, period: u32) {
-        let step = Bytes::new(period as usize * WORD_BYTES);
-        for_each_object(info, page, todo, |object| {
-            let end = object + Bytes::new(info.slot);
-            let mut element = object;
-            while element + step <= end {
-                self.scan_masked(element, mask);
-                element = element + step;
-            }
-        });
-    }
-
-    /// Marks what the words of `mask` behind `start` point to.
-    #[inline]
-    fn scan_masked(&mut self, start: Addr, mask: u64) {
-        bits::for_each_bit(mask, |word| {
-            let field = start + Bytes::new(word as usize * WORD_BYTES);
-            // SAFETY: the word lies in a marked object, is aligned, and changes only atomically (T2).
-            let field = unsafe { &*field.as_ptr::<AtomicUsize>() };
-            // Acquire: the object that is found was published by the store that is read.
-            let target = field.load(Ordering::Acquire);
-            if target != 0 {
-                self.mark(Addr::new(target));
-            }
-        });
-    }
-
-    /// Objects whose type knows where its pointers are.
-    fn scan_traced(&mut self, info: &Info, page: Addr, todo: &Todo, trace: TraceFn) {
-        let run = || {
-            let mut locked = 0;
-            for_each_object(info, page, todo, |object| {
-                let reader = Reader::Collector(self.cycle);
-                // SAFETY: this is the collector, and `cycle` is the running one.
-                let mut tracer = unsafe { Tracer::new(self, reader) };
-                // SAFETY: the object is marked, so it is initialised and stays.
-                let count = unsafe { info.count(object) };
-                // SAFETY: the span's layout says that the function is for objects like this one.
-                unsafe { trace(object.as_ptr(), count, &mut tracer) };
-                if tracer.is_deferred() {
-                    bits::clear(Table::Scanned, object);
-                    locked += 1;
-                }
-            });
-            locked
-        };
-        match contain(run) {
-            Some(0) => {}
-            Some(locked) => {
-                self.marked.objects -= locked;
-                self.marked.bytes -= Bytes::new(locked as usize * info.slot);
-                self.put_aside(page);
-            }
-            None => self.broken = true,
-        }
-    }
+/// Notes that a page is in no queue.
+pub(super) fn unqueue(page: Addr) {
+    // SAFETY: pages that were queued hold objects of a heap that is being marked.
+    let arena = unsafe { &*map::find(page) };
+    arena.unqueue(page.page_in_arena());
 }
 
 impl EdgeSink for Marker<'_> {
     #[inline]
     fn edge(&mut self, target: Addr) {
         self.mark(target);
-    }
-}
-
-/// Objects of one page, by granule.
-type Todo = [u64; PAGE_BITMAP_WORDS];
-
-/// Calls `visit` with each object of `todo`, which is about the page at `page`.
-#[inline]
-fn for_each_object(info: &Info, page: Addr, todo: &Todo, mut visit: impl FnMut(Addr)) {
-    for (index, &word) in todo.iter().enumerate() {
-        bits::for_each_bit(word, |bit| {
-            let granule = (index * 64 + bit as usize) * crate::addr::GRANULE_BYTES;
-            visit(info.object_at(page + Bytes::new(granule)));
-        });
     }
 }
 

@@ -28,6 +28,11 @@
 //! two grace periods; grey allocation in arming B; buffers of raw pointers, marked or not; and the
 //! barrier being an atomic swap.
 //!
+//! # Who marks
+//! The collector's thread alone takes these steps. In marking, others help it to follow pointers: threads of
+//! the heap's own, threads that offer their time, mutators in the middle of an allocation. They are counted while
+//! they are at it, and "nothing grey left" includes that nobody is ([`crew`]).
+//!
 //! # Termination
 //! With nothing grey left, the collector notes who is inside and waits until each has left. If since
 //! the note anything was found that had not been marked, or somebody has marked an object on the spot for
@@ -50,7 +55,9 @@
 //! | [`registry`] | the mutators: inside or outside, grace periods |
 //! | [`buffer`], [`grey`] | pointers on their way from barriers to the collector |
 //! | [`roots`] | what the program holds |
-//! | [`page_queue`], [`mark`] | marking, a page at a time |
+//! | [`mark`], [`scan`] | marking, a page at a time |
+//! | [`crew`], [`page_queue`], [`page_ring`] | what the workers share: pages that wait, and who is at work |
+//! | [`workers`], [`assist`] | who marks besides the collector's thread |
 //! | [`scavenger`] | returning memory to the system between cycles |
 //! | [`cycle`] | the phases in order |
 //! | [`collector`], [`control`] | the thread, and requests to it |
@@ -59,10 +66,12 @@
 //! | [`limiter`] | how much of the processors the collector may take: numbers in, decisions out |
 //! | [`checkmark`] | verification by a second mark |
 
+pub(crate) mod assist;
 pub(crate) mod buffer;
 pub(crate) mod checkmark;
 pub(crate) mod collector;
 pub(crate) mod control;
+pub(crate) mod crew;
 pub(crate) mod cycle;
 pub(crate) mod grey;
 pub mod limiter;
@@ -70,10 +79,13 @@ pub(crate) mod mark;
 pub mod mark_workers;
 pub mod pacer;
 pub(crate) mod page_queue;
+pub(crate) mod page_ring;
 pub(crate) mod phase;
 pub(crate) mod registry;
 pub mod roots;
+pub(crate) mod scan;
 pub(crate) mod scavenger;
+pub(crate) mod workers;
 
 pub(crate) use collector::Collector;
 pub use collector::Options;

@@ -5,6 +5,10 @@
 //! queue at most once (the arena's queued bits see to that), so the number of the heap's pages
 //! bounds the queue, and it is made that large before marking begins.
 //!
+//! All workers share the one queue, so it is a matter of a lock ([`super::crew`]), and they go to it with
+//! several pages at a time. A queue for each of them would be shorter than one for all, and pages would
+//! wait less and gather less.
+//!
 //! If it is full all the same, or memory for it was refused, pushing fails, and the marker falls back to
 //! looking for pages whose marked and scanned bits differ. Marking never fails for want of memory.
 //!
@@ -28,21 +32,28 @@ pub struct PageQueue {
     capacity: usize,
     head: usize,
     tail: usize,
+    /// No more entries than this, whatever room there is.
+    #[cfg(test)]
+    bound: usize,
 }
 
 impl PageQueue {
     /// A queue without room.
     pub const fn new() -> PageQueue {
-        PageQueue { ring: Addr::NULL, capacity: 0, head: 0, tail: 0 }
+        PageQueue {
+            ring: Addr::NULL,
+            capacity: 0,
+            head: 0,
+            tail: 0,
+            #[cfg(test)]
+            bound: usize::MAX,
+        }
     }
 
-    /// A queue with room for `entries`, a power of two, that is smaller than any that marking makes.
+    /// Bounds the queue below what it has room for; 0 is a queue that never takes anything.
     #[cfg(test)]
-    pub(super) fn tiny(os: &Os, entries: usize) -> PageQueue {
-        assert!(entries.is_power_of_two() && entries < SMALLEST);
-        let bytes = Self::bytes(entries).checked_align_up(os.page_size().get()).expect("small");
-        let ring = os.alloc(bytes, Category::MarkQueue).expect("memory");
-        PageQueue { ring, capacity: entries, head: 0, tail: 0 }
+    pub(super) fn set_bound(&mut self, entries: usize) {
+        self.bound = entries;
     }
 
     /// Makes room for `pages` entries if the system allows it, and gives room back that a heap needed that was
@@ -76,6 +87,10 @@ impl PageQueue {
         if self.tail - self.head == self.capacity {
             return false;
         }
+        #[cfg(test)]
+        if self.tail - self.head >= self.bound {
+            return false;
+        }
         let slot = self.ring + Self::bytes(self.tail & (self.capacity - 1));
         // SAFETY: the slot lies in the ring, which is ready memory of ours.
         unsafe { slot.as_ptr::<Addr>().write(page) };
@@ -95,6 +110,11 @@ impl PageQueue {
         Some(unsafe { slot.as_ptr::<Addr>().read() })
     }
 
+    /// How many pages wait.
+    pub fn len(&self) -> usize {
+        self.tail - self.head
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.head == self.tail
@@ -109,7 +129,7 @@ impl PageQueue {
             // this queue uses the ring, and it forgets it below.
             unsafe { os.release(range, Category::MarkQueue, bytes, bytes) };
         }
-        *self = PageQueue::new();
+        (self.ring, self.capacity, self.head, self.tail) = (Addr::NULL, 0, 0, 0);
     }
 }
 

@@ -26,6 +26,10 @@
 //! it gets now has been swept for the new one: its runs are not black, which is right, since nothing is
 //! being marked. Hence the test in `Tint::is_black`.
 //!
+//! # Debt
+//! A run that is taken while a cycle marks costs work ([`super::debt`]). If the mutator has to do some first, the
+//! allocation returns as if there were no memory, and the mutator comes back. The fast path knows nothing of it.
+//!
 //! # Locking
 //! None: the owner alone uses its caches while it is inside a closure; see `collect::registry` for who
 //! may give them back when.
@@ -37,15 +41,16 @@
 use super::central::Central;
 use super::class::{Class, ClassKey};
 use super::counters::Writer;
+use super::debt::Purse;
 use super::error::OutOfMemory;
-use super::page_heap::LocalPages;
+use super::page_heap::{LocalPages, Refused};
 use super::stall::Cause;
 use crate::addr::{Addr, Bytes};
 use crate::os::{Category, OsError};
 use crate::span::bits::{self, Run};
 use crate::span::layout::FLAT_SHAPES;
 use crate::span::size_class::{CLASS_COUNT, SizeClass};
-use crate::span::{Generation, Info, OwnedSpan, Span, Table, TypeInfo};
+use crate::span::{Counting, Generation, Info, OwnedSpan, Span, Table, TypeInfo};
 use core::cell::Cell;
 use core::ptr::NonNull;
 use std::time::Instant;
@@ -235,6 +240,8 @@ pub struct SpanCache {
     tiny_objects: Cell<u64>,
     /// Pages for new spans, records to describe them, and a place to count.
     pages: LocalPages,
+    /// What the mutator owes to the cycle that marks.
+    purse: Purse,
 }
 
 /// Objects below this size without pointers share 16-byte slots.
@@ -294,7 +301,39 @@ impl SpanCache {
         ty: &'static TypeInfo,
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
-        cache.next_run(central, &ClassKey::of(ty), ty, tint, &self.pages)
+        self.run(cache, central, &ClassKey::of(ty), ty, tint)
+    }
+
+    /// The first slot of the next run of `cache`, if the mutator does not have to help the collector first.
+    fn run(
+        &self,
+        cache: &ClassCache,
+        central: &Central,
+        key: &ClassKey,
+        ty: &'static TypeInfo,
+        tint: Tint,
+    ) -> Result<Addr, OutOfMemory> {
+        self.check_purse(central, tint)?;
+        let slot = cache.next_run(central, key, ty, tint, &self.pages)?;
+        if tint.black {
+            self.purse.charge(central.debt(), cache.end.get().bytes_since(slot));
+        }
+        Ok(slot)
+    }
+
+    /// Lets nobody pass who has to help the collector first. The error is no more than a reason to come back:
+    /// see [`Purse::take_pause`].
+    #[inline]
+    fn check_purse(&self, central: &Central, tint: Tint) -> Result<(), OutOfMemory> {
+        if tint.black && !self.purse.may_take(central.debt()) {
+            return Err(central.out_of_memory(Bytes::ZERO, Refused::System));
+        }
+        Ok(())
+    }
+
+    /// What the mutator owes to the cycle that marks.
+    pub fn purse(&self) -> &Purse {
+        &self.purse
     }
 
     /// A slot for a value of a type that has no place in the flat table.
@@ -329,7 +368,7 @@ impl SpanCache {
             let cache = &self.noscan[size_class.index()];
             let addr = match cache.bump(size_class.size().get()) {
                 Some(addr) => addr,
-                None => cache.next_run(central, &key, ty, tint, &self.pages)?,
+                None => self.run(cache, central, &key, ty, tint)?,
             };
             return Ok((addr, size_class.size()));
         }
@@ -349,7 +388,7 @@ impl SpanCache {
         let cache = self.cache_of(central, key, ty, size_class)?;
         match cache.bump(slot) {
             Some(addr) => Ok(addr),
-            None => cache.next_run(central, key, ty, tint, &self.pages),
+            None => self.run(cache, central, key, ty, tint),
         }
     }
 
@@ -361,8 +400,7 @@ impl SpanCache {
         ty: &'static TypeInfo,
         size_class: SizeClass,
     ) -> Result<&ClassCache, OutOfMemory> {
-        let address =
-            Addr::of(ty).get() | usize::from(key.counting == crate::span::Counting::Trailer);
+        let address = Addr::of(ty).get() | usize::from(key.counting == Counting::Trailer);
         let line = &self.mapped[((address >> 4) ^ (size_class.index() * 31)) % MAPPED];
         if let (Some(cache), true) = (
             line.cache.get(),
@@ -448,7 +486,9 @@ impl SpanCache {
         tint: Tint,
     ) -> Result<(Addr, Bytes), OutOfMemory> {
         let class = central.class(key, ty.name)?;
-        let span = central.acquire_large(class, bytes, ty.align, &self.pages)?;
+        self.check_purse(central, tint)?;
+        let element = if key.counting == Counting::Trailer { ty.size } else { 0 };
+        let span = central.acquire_large(class, bytes, element, ty.align, &self.pages)?;
         let info: Info = *span.info();
         let whole = Run { start: info.base, end: info.limit() };
         for table in tables_of(span.span(), tint).into_iter().flatten() {
@@ -457,6 +497,9 @@ impl SpanCache {
         let bytes = Bytes::new(info.slot);
         central.count_taken(bytes);
         central.writer(&self.pages).update().allocated_large(bytes);
+        if tint.black {
+            self.purse.charge(central.debt(), bytes);
+        }
         central.put_back(class, span, false);
         Ok((info.base, bytes))
     }
@@ -472,6 +515,7 @@ impl SpanCache {
     /// Gives everything back. `tint` is the one under which the runs were taken.
     pub fn give_back_all(&self, central: &Central, tint: Tint) {
         self.count_tiny(central);
+        self.purse.clear();
         let writer = central.writer(&self.pages);
         self.tiny.set(Addr::NULL);
         self.tiny_end.set(Addr::NULL);

@@ -30,6 +30,7 @@ mod manual;
 
 use super::class::{Class, ClassKey, ClassTable};
 use super::counters::{Counters, Writer};
+use super::debt::Debt;
 use super::drops::{Batch, DropQueue};
 use super::error::OutOfMemory;
 use super::page_heap::{Force, LocalPages, PageHeap, Refused, Request};
@@ -89,6 +90,8 @@ pub struct Central {
     starved: AtomicBool,
     alarm: Alarm,
     stalls: Stalls,
+    /// What allocations have to do for the marking.
+    debt: Debt,
 }
 
 impl Central {
@@ -117,6 +120,7 @@ impl Central {
             starved: AtomicBool::new(false),
             alarm: Alarm::new(),
             stalls: Stalls::new(),
+            debt: Debt::new(),
         })
     }
 
@@ -272,6 +276,11 @@ impl Central {
         &self.alarm
     }
 
+    /// What allocations have to do for the marking.
+    pub fn debt(&self) -> &Debt {
+        &self.debt
+    }
+
     /// How long mutators have been held up.
     pub fn stalls(&self) -> &Stalls {
         &self.stalls
@@ -306,6 +315,7 @@ impl Central {
             align: Bytes::new(PAGE_BYTES),
             slot: size_class.size().get(),
             slots: size_class.objects(),
+            element: 0,
             generation: self.generation(),
         };
         self.keep_pace(request.pages.bytes(), PageCount::ZERO);
@@ -322,11 +332,13 @@ impl Central {
         span.map_err(|refused| self.out_of_memory(size_class.size(), refused))
     }
 
-    /// A span for one object of `size` bytes.
+    /// A span for one object of `size` bytes: a slice of values of `element` bytes, or a single value if that
+    /// is 0.
     pub fn acquire_large(
         &self,
         class: &'static Class,
         size: Bytes,
+        element: usize,
         align: usize,
         local: &LocalPages,
     ) -> Result<OwnedSpan, OutOfMemory> {
@@ -339,6 +351,7 @@ impl Central {
             align: Bytes::new(align.max(PAGE_BYTES)),
             slot: pages.bytes().get(),
             slots: 1,
+            element,
             generation: self.generation(),
         };
         // What the reclaimer will sweep for it is not swept twice.

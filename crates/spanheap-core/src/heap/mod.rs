@@ -10,6 +10,7 @@
 //! | [`sweep`], [`swept`] | turning marks into free slots; what a span is good for then |
 //! | [`sweep_pace`] | how much mutators sweep for what they allocate |
 //! | [`reclaim`] | finding dead spans by their pages before the heap grows |
+//! | [`debt`] | how much mutators mark for what they allocate |
 //! | [`drops`] | dead values that wait for their destructor |
 //! | [`specials`] | records on single objects, handed out when the objects die |
 //! | [`zero`] | zeroed slots, without clearing what is zero |
@@ -24,6 +25,7 @@ pub(crate) mod cache;
 pub(crate) mod central;
 pub(crate) mod class;
 pub(crate) mod counters;
+pub(crate) mod debt;
 pub(crate) mod drops;
 mod error;
 pub(crate) mod page_heap;

@@ -109,6 +109,8 @@ pub struct Request {
     pub slot: usize,
     /// Number of slots.
     pub slots: usize,
+    /// Bytes from one value to the next, for a large slice; otherwise 0.
+    pub element: usize,
     /// Generation of the new span.
     pub generation: Generation,
 }
@@ -228,6 +230,7 @@ impl PageHeap {
             pages: request.pages,
             slot: request.slot,
             slots: request.slots,
+            element: request.element,
             size_class: class.key().size_class,
             class: class.index(),
             layout: class.key().layout,

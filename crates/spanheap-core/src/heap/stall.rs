@@ -25,6 +25,8 @@ pub enum Cause {
     Container = 3,
     /// Leaving or storing: handing a full barrier buffer over.
     Flush = 4,
+    /// Allocating while the collector is behind: marking for a while.
+    Assist = 5,
 }
 
 impl Cause {
@@ -36,6 +38,7 @@ impl Cause {
             Cause::PhaseChange => "change of phase",
             Cause::Container => "locked container",
             Cause::Flush => "barrier buffer",
+            Cause::Assist => "marking assist",
         }
     }
 }
@@ -77,6 +80,7 @@ impl Stalls {
             2 => Cause::PhaseChange,
             3 => Cause::Container,
             4 => Cause::Flush,
+            5 => Cause::Assist,
             _ => Cause::None,
         };
         (Duration::from_nanos(entry >> 8), cause)

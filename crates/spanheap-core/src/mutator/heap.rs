@@ -17,6 +17,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// A garbage-collected heap.
 pub struct Heap {
@@ -95,6 +96,17 @@ impl Heap {
     pub fn collect(&self) {
         let ticket = self.collector.request();
         self.collector.control().wait(ticket);
+    }
+
+    /// Works for the heap until `time` has passed, or until there is nothing to do: then the result is true. A
+    /// cycle that runs is helped along, one that would be due soon begins, and what it leaves is swept. The
+    /// calling thread must not be inside a closure of this heap: it would wait for itself.
+    pub fn collect_for(&self, time: Duration) -> bool {
+        let now = Instant::now();
+        // More time than a clock can say is a century.
+        let deadline =
+            now.checked_add(time).unwrap_or(now + Duration::from_secs(100 * 365 * 86_400));
+        self.collector.offer(deadline)
     }
 
     /// Returns all free memory to the system: how many bytes. What a cycle would free comes first only if the

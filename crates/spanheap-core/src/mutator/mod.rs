@@ -31,7 +31,7 @@ use crate::addr::{Addr, Bytes, WORD_BYTES};
 use crate::collect::registry::{MutatorRecord, tint};
 use crate::collect::roots::RootRecord;
 use crate::collect::{Collector, Phase, PhaseWord};
-use crate::heap::cache::Tint;
+use crate::heap::cache::{SpanCache, Tint};
 use crate::heap::stall::Cause;
 use crate::heap::{ManualSpan, OutOfMemory, zero};
 use crate::os::asan;
@@ -194,11 +194,30 @@ impl Mutator {
     pub unsafe fn alloc(&self, ty: &'static TypeInfo) -> Result<NonNull<u8>, OutOfMemory> {
         debug_assert!(self.is_inside());
         let central = self.collector.central();
-        let slot = self.record.caches().alloc(central, ty, self.tint.get())?;
+        let slot = match self.record.caches().alloc(central, ty, self.tint.get()) {
+            Ok(slot) => slot,
+            Err(refused) => self.after(refused, |caches, tint| caches.alloc(central, ty, tint))?,
+        };
         debug_assert!(slot.is_aligned(ty.align) && !slot.is_null());
         asan::permit(slot, Bytes::new(ty.size));
         // SAFETY: objects do not lie at address 0.
         Ok(unsafe { NonNull::new_unchecked(slot.as_ptr()) })
+    }
+
+    /// An allocation was refused, or paused so that this mutator marks for a while: then it is made again.
+    #[cold]
+    #[inline(never)]
+    fn after<T>(
+        &self,
+        refused: OutOfMemory,
+        again: impl FnOnce(&SpanCache, Tint) -> Result<T, OutOfMemory>,
+    ) -> Result<T, OutOfMemory> {
+        let caches = self.record.caches();
+        if !caches.purse().take_pause() {
+            return Err(refused);
+        }
+        self.collector.assist(caches.purse(), self.word.get());
+        again(caches, self.tint.get())
     }
 
     /// Like [`Mutator::alloc`], and the slot is all zeros. Memory that is known to be zero is not written to.
@@ -285,7 +304,11 @@ impl Mutator {
         let too_large = || self.collector.out_of_memory(Bytes::new(usize::MAX));
         let (used, wanted) = ty.slice_extent(len).ok_or_else(too_large)?;
         let (slot, bytes) =
-            self.record.caches().alloc_slice(central, ty, wanted, self.tint.get())?;
+            match self.record.caches().alloc_slice(central, ty, wanted, self.tint.get()) {
+                Ok(found) => found,
+                Err(refused) => self
+                    .after(refused, |caches, tint| caches.alloc_slice(central, ty, wanted, tint))?,
+            };
         let end = slot + bytes;
         asan::permit(slot, used);
         if let Layout::Words { .. } = ty.slice_layout() {

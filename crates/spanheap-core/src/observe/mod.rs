@@ -69,8 +69,12 @@ pub struct Stats {
     pub rounds: u32,
     /// Whether the last cycle retained everything because it could not finish marking.
     pub retained_everything: bool,
-    /// CPU time of the collector thread in cycles.
+    /// CPU time of the collector thread in cycles, and of those that mark with it; without what mutators do
+    /// in the middle of allocations.
     pub collector_cpu: Duration,
+    /// Bytes of objects that mutators have scanned in the middle of allocations, because the collector was
+    /// behind.
+    pub assisted: u64,
     /// Objects that checkmark mode has verified, over all cycles.
     pub verified_objects: u64,
     /// The longest time that a mutator was held up.
@@ -120,6 +124,7 @@ impl Stats {
             rounds: last.report.rounds,
             retained_everything: last.report.retained_everything,
             collector_cpu: last.cpu,
+            assisted: collector.assisted(),
             verified_objects: last.checked,
             longest_stall,
             longest_stall_cause,

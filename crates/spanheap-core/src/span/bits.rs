@@ -82,10 +82,10 @@ pub(crate) fn set(table: Table, addr: Addr) {
     word.fetch_or(bit, Ordering::SeqCst);
 }
 
-/// Clears the bit of the object at `addr`.
-pub(crate) fn clear(table: Table, addr: Addr) {
+/// Clears the bit of the object at `addr`; true if it was set.
+pub(crate) fn clear(table: Table, addr: Addr) -> bool {
     let (word, bit) = bit_of(table, addr);
-    word.fetch_and(!bit, Ordering::AcqRel);
+    word.fetch_and(!bit, Ordering::AcqRel) & bit != 0
 }
 
 fn bit_of(table: Table, addr: Addr) -> (&'static AtomicU64, u64) {

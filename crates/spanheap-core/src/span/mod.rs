@@ -83,6 +83,8 @@ pub(crate) struct Info {
     pub slot: usize,
     /// Slots in the span.
     pub slots: usize,
+    /// Bytes from one value to the next, in a large object that holds a slice; 0 in all other spans.
+    pub element: usize,
     /// The class of sizes; `None` for a large object, which has the span for itself.
     pub size_class: Option<SizeClass>,
     /// The number of the span's class in its heap.
@@ -105,6 +107,7 @@ impl Info {
             pages,
             slot: pages.bytes().get(),
             slots: 0,
+            element: 0,
             size_class: None,
             class: u32::MAX,
             layout: Layout::NoScan,

@@ -30,6 +30,7 @@ impl Records {
             pages: PageCount::new(index + 1),
             slot: 16,
             slots: 512,
+            element: 0,
             size_class: Some(SizeClass::SMALLEST),
             class: index as u32,
             layout: Layout::NoScan,

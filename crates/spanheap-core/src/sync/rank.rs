@@ -17,6 +17,8 @@ pub enum Rank {
     GreyQueue,
     /// One shard of the root table.
     RootShard,
+    /// What the workers of a cycle share: the pages that wait to be scanned.
+    MarkQueue,
     /// The table of classes of a heap.
     Classes,
     /// The span lists of one class.

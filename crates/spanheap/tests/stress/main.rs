@@ -18,6 +18,7 @@ mod shadow;
 mod tokens;
 
 use spanheap::{Heap, HeapBuilder};
+use std::num::NonZeroUsize;
 
 /// A generator of numbers: xorshift64*.
 pub struct Random(u64);
@@ -71,8 +72,10 @@ pub fn modes() -> [(&'static str, HeapBuilder); 3] {
     let checked = || Heap::builder().poison(true);
     [
         ("continuous", checked().collect_continuously(true)),
-        ("continuous, verified, full fences", {
-            checked().collect_continuously(true).checkmark(true).symmetric_fences(true)
+        ("continuous, verified, full fences, four workers and assists", {
+            let together =
+                checked().mark_threads(NonZeroUsize::new(4).unwrap()).always_assist(true);
+            together.collect_continuously(true).checkmark(true).symmetric_fences(true)
         }),
         ("paced, verified", checked().gc_percent(2).checkmark(true)),
     ]

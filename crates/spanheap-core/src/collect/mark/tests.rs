@@ -3,19 +3,22 @@
 //! A graph is laid out in a heap without a collector: objects with fixed pointer words, slices with a
 //! repeated mask, objects that only a trace function understands, and some without pointers. The twin
 //! knows each object's edges, so it knows what can be reached. Page queues range from ample to a
-//! single entry, where nearly everything is found by rescans.
+//! single entry, or none, where nearly everything is found by rescans.
 //!
 //! # Safety
 //! Objects are written by the test, which is the only thread, in slots that it was given, before marking
 //! begins.
 #![allow(unsafe_code)]
 
+mod parallel;
+
 use super::*;
-use crate::addr::PageCount;
+use crate::addr::{Bytes, PageCount, WORD_BYTES};
+use crate::collect::crew::{ASIDE, Marked};
 use crate::heap::cache::{SpanCache, Tint};
 use crate::heap::central::Config;
 use crate::os::{Os, asan};
-use crate::span::{DropFn, Shape, Span, TypeInfo};
+use crate::span::{DropFn, Shape, Span, Tracer, TypeInfo};
 use crate::tests::Random;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -228,15 +231,25 @@ impl World {
     }
 }
 
-/// The sizes of page queues; 0 stands for a queue that got no memory at all.
-fn queue_of(os: &Os, entries: usize) -> PageQueue {
-    let mut queue = PageQueue::new();
-    match entries {
-        0 => {}
-        2048 => queue.prepare(os, PageCount::new(1)),
-        few => queue = PageQueue::tiny(os, few),
-    }
-    queue
+/// A crew of four, about to mark a cycle of `world`, whose shared queue takes no more than `entries` pages.
+fn crew_of(world: &World, entries: usize) -> Crew {
+    let crew = Crew::new(4);
+    crew.set_bound(entries);
+    crew.begin(world.central.os(), PageCount::new(1), world.cycle());
+    crew
+}
+
+/// The collector's worker, which has no more than `entries` pages in hand.
+fn marker_of<'a>(world: &'a World, crew: &'a Crew, entries: usize) -> Marker<'a> {
+    Marker::new(&world.central, crew, 0, world.cycle()).with_grip(entries)
+}
+
+/// Ends the marking; what all workers have marked.
+fn end(world: &World, crew: &Crew, tally: Tally) -> Marked {
+    let mut all = crew.end();
+    all.add(tally);
+    crew.release(world.central.os());
+    all.marked()
 }
 
 #[test]
@@ -248,8 +261,8 @@ fn what_is_marked_is_what_can_be_reached_however_small_the_queue() {
             world.add(&mut random);
         }
         world.cache.give_back_all(&world.central, world.tint());
-        let mut queue = queue_of(world.central.os(), entries);
-        let mut marker = Marker::new(&world.central, &mut queue, world.cycle());
+        let crew = crew_of(&world, entries);
+        let mut marker = marker_of(&world, &crew, entries);
         let mut roots = Vec::new();
         for _ in 0..6 {
             let root = world.objects[random.below(world.objects.len())];
@@ -266,8 +279,7 @@ fn what_is_marked_is_what_can_be_reached_however_small_the_queue() {
         assert!(marker.drain());
         marker.take_found();
         assert!(marker.drain() && !marker.take_found() && !marker.is_broken());
-        let counted = marker.marked();
-        queue.release(world.central.os());
+        let counted = end(&world, &crew, marker.tally());
         let reachable = world.reachable(&roots);
         let (marks, bytes) = world.marks();
         assert_eq!(marks, reachable, "a queue of {entries}");
@@ -293,8 +305,8 @@ fn objects_behind_locks_are_traced_when_the_locks_are_free() {
         let roots: Vec<_> = world.objects.iter().rev().take(40).copied().collect();
         let traced = world.objects.iter().filter(|_| random.one_in(2)).map(|o| o.get());
         LOCKED.set(traced.collect());
-        let mut queue = queue_of(world.central.os(), entries);
-        let mut marker = Marker::new(&world.central, &mut queue, world.cycle());
+        let crew = crew_of(&world, entries);
+        let mut marker = marker_of(&world, &crew, entries);
         roots.iter().for_each(|&root| marker.mark(root));
         let mut rounds = 0;
         while !marker.drain() {
@@ -304,8 +316,7 @@ fn objects_behind_locks_are_traced_when_the_locks_are_free() {
             marker.retry_aside();
         }
         assert!(rounds > 2, "{rounds} rounds");
-        let counted = marker.marked();
-        queue.release(world.central.os());
+        let counted = end(&world, &crew, marker.tally());
         LOCKED.take();
         let (marks, bytes) = world.marks();
         assert_eq!(marks, world.reachable(&roots));
@@ -323,21 +334,21 @@ fn more_locked_pages_than_can_be_put_aside_do_not_keep_the_worker_busy() {
         (0..ASIDE + 50).map(|_| world.add_traced(&BIG_TRACED, 3, &mut random)).collect();
     world.cache.give_back_all(&world.central, world.tint());
     LOCKED.set(containers.iter().map(|container| container.get()).collect());
-    let mut queue = queue_of(world.central.os(), 2048);
-    let mut marker = Marker::new(&world.central, &mut queue, world.cycle());
+    let crew = crew_of(&world, 2048);
+    let mut marker = marker_of(&world, &crew, 2048);
     containers.iter().for_each(|&container| marker.mark(container));
     // The locks stay taken, and the worker comes back to say so, each time.
     for _ in 0..3 {
         assert!(!marker.drain());
-        assert_eq!(marker.marked().objects, 0);
+        assert_eq!(marker.tally().objects, 0);
         marker.retry_aside();
     }
     LOCKED.take();
     while !marker.drain() {
         marker.retry_aside();
     }
-    assert_eq!(marker.marked().objects, containers.len() as u64);
-    queue.release(world.central.os());
+    assert_eq!(marker.tally().objects, containers.len() as u64);
+    end(&world, &crew, marker.tally());
     assert_eq!(world.marks().0, containers.into_iter().collect());
     world.release();
 }
@@ -354,12 +365,14 @@ fn when_a_trace_function_panics_everything_is_retained() {
         world.cache.give_back_all(&world.central, world.tint());
         let before = world.allocated();
         EXPLOSIVE.set(if round % 2 == 0 { explosive.get() } else { 0 });
-        let mut queue = queue_of(world.central.os(), 16);
-        let mut marker = Marker::new(&world.central, &mut queue, world.cycle());
+        let crew = crew_of(&world, 16);
+        let mut marker = marker_of(&world, &crew, 16);
         marker.mark(explosive);
         assert!(marker.drain(), "a panic is nothing that could be tried again in this cycle");
-        assert_eq!(marker.is_broken(), round % 2 == 0);
-        if marker.is_broken() {
+        let is_broken = marker.is_broken();
+        assert_eq!(is_broken, round % 2 == 0);
+        end(&world, &crew, marker.tally());
+        if is_broken {
             world.end_cycle_with(true);
             assert_eq!(world.allocated(), before);
             assert!(world.set_in(|_| Table::Scanned).0.is_empty());
@@ -369,7 +382,6 @@ fn when_a_trace_function_panics_everything_is_retained() {
             world.end_cycle();
             assert_eq!(world.allocated(), reachable);
         }
-        queue.release(world.central.os());
     }
     EXPLOSIVE.set(0);
     world.release();
@@ -381,10 +393,11 @@ fn retaining_everything_does_not_bring_the_dead_back() {
     let objects: Vec<_> = (0..20).map(|_| world.make(&DROPPING, 0).0).collect();
     world.cache.give_back_all(&world.central, world.tint());
     // A cycle finds half of them dead; their destructors do not run yet.
-    let mut queue = queue_of(world.central.os(), 2048);
-    let mut marker = Marker::new(&world.central, &mut queue, world.cycle());
+    let crew = crew_of(&world, 2048);
+    let mut marker = marker_of(&world, &crew, 2048);
     objects[..10].iter().for_each(|&object| marker.mark(object));
     assert!(marker.drain());
+    end(&world, &crew, marker.tally());
     world.end_cycle();
     // The next one retains everything, but not those that wait for their destructor.
     world.end_cycle_with(true);
@@ -398,7 +411,6 @@ fn retaining_everything_does_not_bring_the_dead_back() {
     let mut expected: Vec<_> = objects.iter().map(|object| object.get()).collect();
     expected.sort_unstable();
     assert_eq!(dropped, expected, "each value is dropped once");
-    queue.release(world.central.os());
     world.release();
 }
 
@@ -411,16 +423,16 @@ fn a_pointer_into_another_heap_is_ignored() {
         // SAFETY: both objects have two words.
         unsafe { word_of(a, word).write(b.get()) };
     }
-    let mut queue = queue_of(ours.central.os(), 2048);
-    let mut marker = Marker::new(&ours.central, &mut queue, ours.cycle());
+    let crew = crew_of(&ours, 2048);
+    let mut marker = marker_of(&ours, &crew, 2048);
     marker.mark(a);
     assert!(marker.drain());
-    assert_eq!(marker.marked().objects, 1);
+    assert_eq!(marker.tally().objects, 1);
     mark_directly(ours.central.number(), ours.cycle(), b);
     assert!(theirs.marks().0.is_empty());
     mark_directly(theirs.central.number(), theirs.cycle(), b);
     assert_eq!(theirs.marks().0, [b].into());
-    queue.release(ours.central.os());
+    end(&ours, &crew, marker.tally());
     ours.release();
     theirs.release();
 }
@@ -435,13 +447,13 @@ fn what_was_marked_directly_is_found_by_a_rescan() {
     world.cache.give_back_all(&world.central, world.tint());
     let root = *world.objects.last().expect("many");
     mark_directly(world.central.number(), world.cycle(), root);
-    let mut queue = queue_of(world.central.os(), 4);
-    let mut marker = Marker::new(&world.central, &mut queue, world.cycle());
+    let crew = crew_of(&world, 4);
+    let mut marker = marker_of(&world, &crew, 4);
     assert!(marker.drain());
-    assert_eq!(marker.marked().objects, 0, "nobody has told the worker");
+    assert_eq!(marker.tally().objects, 0, "nobody has told the worker");
     marker.want_rescan();
     assert!(marker.drain());
-    queue.release(world.central.os());
+    end(&world, &crew, marker.tally());
     assert_eq!(world.marks().0, world.reachable(&[root]));
     world.release();
 }

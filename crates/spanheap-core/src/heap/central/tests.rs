@@ -32,7 +32,7 @@ impl Central {
     /// [`Central::acquire_large`] for a test that has no mutator.
     pub fn acquire_large_alone(&self, class: &'static Class, size: Bytes) -> OwnedSpan {
         let local = LocalPages::default();
-        let span = self.acquire_large(class, size, 8, &local).expect("memory");
+        let span = self.acquire_large(class, size, 0, 8, &local).expect("memory");
         self.take_back(&local);
         span
     }

@@ -89,6 +89,7 @@ impl Bench {
             align: Bytes::new(align),
             slot: size_class.map_or(pages.bytes().get(), |c| c.size().get()),
             slots: size_class.map_or(1, SizeClass::objects),
+            element: 0,
             generation: Generation::new(self.stamp as u32),
         };
         let local = &self.local[mutator];

@@ -86,6 +86,7 @@ fn info(base: Addr, pages: PageCount, slot: usize, slots: usize) -> Info {
         pages,
         slot,
         slots,
+        element: 0,
         size_class: None,
         class: 0,
         layout: Layout::NoScan,

@@ -1,0 +1,271 @@
+//! Scanning a page: following the pointers of its objects.
+//!
+//! The span of the page says where the pointers are: nowhere (the bits are only counted), at fixed words,
+//! or where a trace function says. An object whose trace function finds a container locked is put
+//! aside: its scanned bit is cleared again and its page comes back later.
+//!
+//! # Pieces
+//! A slice of more than [`PIECE`] bytes is scanned in pieces of that length, so that several workers share it, and
+//! nobody who helps for a moment is at it for long. Whoever sets the scanned bit of the object queues the
+//! pages with which its other pieces begin, and scans the first piece. Such a page lies inside of a span with
+//! a single object and is not its first, so it has no mark bits, and nothing else is ever queued by its address.
+//! A piece has the elements that *begin* in it.
+//!
+//! - Q1. A rescan finds objects and not pieces. So no piece is ever dropped: what a queue has no room for is
+//!   scanned at once, by whoever has it. A piece that cannot be put aside makes its object unscanned again.
+//!
+//! # Safety
+//! Reads words of marked objects: they are allocated, initialised before they were published, and are
+//! not freed before marking ends.
+#![allow(unsafe_code)]
+
+use super::mark::{Marker, unqueue};
+use crate::addr::{Addr, Bytes, GRANULE_BYTES, PAGE_BITMAP_WORDS, PageCount, WORD_BYTES};
+use crate::fatal::contain;
+use crate::span::{HeapArena, Info, Layout, Reader, Table, TraceFn, Tracer, bits, map};
+use crate::sync::atomic::{AtomicUsize, Ordering};
+
+/// The length of a piece of a large object.
+pub(super) const PIECE: Bytes = Bytes::new(128 << 10);
+
+/// What a visit of a page costs, in bytes of objects, even if there is no pointer on it.
+const VISIT: u64 = 64;
+
+/// How many pieces are queued at once.
+const BATCH: usize = 32;
+
+/// Objects of one page, by granule.
+type Todo = [u64; PAGE_BITMAP_WORDS];
+
+impl Marker<'_> {
+    /// Follows the pointers of the marked objects of a page that are not scanned, or of the piece that begins
+    /// with it.
+    pub(super) fn scan_page(&mut self, page: Addr) {
+        // SAFETY: queued pages hold objects of this heap.
+        let arena = unsafe { &*map::find(page) };
+        let index = page.page_in_arena();
+        arena.unqueue(index);
+        let (todo, objects) = claim(arena, self.table, index);
+        // SAFETY: a page with a marked object, or with a part of one, belongs to a span, which stays, and so
+        // does its record (P3).
+        let Some(span) = (unsafe { arena.span(index).as_ref() }) else { return };
+        let info = span.info();
+        self.tally.work += VISIT;
+        if objects == 0 {
+            if info.base != page && has_pieces(info) {
+                self.scan_piece(info, page);
+            }
+            return;
+        }
+        self.tally.objects = self.tally.objects.wrapping_add(objects);
+        let bytes = objects as usize * info.slot;
+        self.tally.bytes = self.tally.bytes.wrapping_add(bytes);
+        if has_pieces(info) {
+            self.split(info);
+            return;
+        }
+        match info.layout {
+            Layout::NoScan => return,
+            Layout::Words { mask, period: 0 } => self.scan_words(info, page, &todo, mask),
+            Layout::Words { mask, period } => self.scan_repeated(info, page, &todo, mask, period),
+            Layout::Traced(trace) => self.scan_traced(info, page, &todo, trace),
+        }
+        self.tally.work += bytes as u64;
+    }
+
+    /// Objects with pointers at fixed words.
+    fn scan_words(&mut self, info: &Info, page: Addr, todo: &Todo, mask: u64) {
+        for_each_object(info, page, todo, |object| self.scan_masked(object, mask));
+    }
+
+    /// Slices: the mask repeats up to the end of the slot.
+    fn scan_repeated(&mut self, info: &Info, page: Addr, todo: &Todo, mask: u64, period: u32) {
+        let step = Bytes::new(period as usize * WORD_BYTES);
+        for_each_object(info, page, todo, |object| {
+            let end = object + Bytes::new(info.slot);
+            self.scan_elements(object, end, end, step, mask);
+        });
+    }
+
+    /// The elements of a slice that begin from `start` on and before `until`. The slot ends at `end`.
+    #[inline]
+    fn scan_elements(&mut self, start: Addr, until: Addr, end: Addr, step: Bytes, mask: u64) {
+        let mut element = start;
+        while element < until && element + step <= end {
+            self.scan_masked(element, mask);
+            element = element + step;
+        }
+    }
+
+    /// Marks what the words of `mask` behind `start` point to.
+    #[inline]
+    fn scan_masked(&mut self, start: Addr, mask: u64) {
+        bits::for_each_bit(mask, |word| {
+            let field = start + Bytes::new(word as usize * WORD_BYTES);
+            // SAFETY: the word lies in a marked object, is aligned, and changes only atomically (T2).
+            let field = unsafe { &*field.as_ptr::<AtomicUsize>() };
+            // Acquire: the object that is found was published by the store that is read.
+            let target = field.load(Ordering::Acquire);
+            if target != 0 {
+                self.mark(Addr::new(target));
+            }
+        });
+    }
+
+    /// Objects whose type knows where its pointers are.
+    fn scan_traced(&mut self, info: &Info, page: Addr, todo: &Todo, trace: TraceFn) {
+        let run = || {
+            let mut locked = 0;
+            for_each_object(info, page, todo, |object| {
+                // SAFETY: the object is marked, so it is initialised and stays.
+                let count = unsafe { info.count(object) };
+                // SAFETY: the span's layout says that the function is for objects like this one.
+                if unsafe { self.trace(trace, object, count) } {
+                    self.unscan(info, object);
+                    locked += 1;
+                }
+            });
+            locked
+        };
+        // The trace functions of users run in here, on any of our threads or in an allocation of theirs, and
+        // in `scan_piece` below; nowhere else.
+        match contain(run) {
+            Some(0) => {}
+            // What does not fit is found by a rescan when it is time to try again.
+            Some(_) => drop(self.crew.put_aside(page)),
+            None => self.crew.set_broken(),
+        }
+    }
+
+    /// Calls a trace function for `count` values at `start`; true if it has met a lock that was taken.
+    ///
+    /// # Safety
+    /// The function is for such values, and so many of them, initialised, lie in an object that stays.
+    unsafe fn trace(&mut self, trace: TraceFn, start: Addr, count: usize) -> bool {
+        let reader = Reader::Collector(self.cycle);
+        // SAFETY: this is a worker of the collector's, and `cycle` is the running one.
+        let mut tracer = unsafe { Tracer::new(self, reader) };
+        // SAFETY: the caller's promise.
+        unsafe { trace(start.as_ptr(), count, &mut tracer) };
+        tracer.is_deferred()
+    }
+
+    /// Takes back that an object has been scanned; false if somebody else has done so.
+    fn unscan(&mut self, info: &Info, object: Addr) -> bool {
+        let mine = bits::clear(Table::Scanned, object);
+        if mine {
+            self.tally.objects = self.tally.objects.wrapping_sub(1);
+            self.tally.bytes = self.tally.bytes.wrapping_sub(info.slot);
+        }
+        mine
+    }
+
+    /// Queues the pieces of the one object of a span, and scans the first one here.
+    fn split(&mut self, info: &Info) {
+        let mut piece = info.base + PIECE;
+        while piece < info.limit() {
+            let (mut batch, mut count) = ([Addr::NULL; BATCH], 0);
+            while piece < info.limit() && count < BATCH {
+                // SAFETY: a page of the object's span lies in an arena of this heap.
+                let arena = unsafe { &*map::find(piece) };
+                if arena.queue(piece.page_in_arena()) {
+                    batch[count] = piece;
+                    count += 1;
+                }
+                piece = piece + PIECE;
+            }
+            let pushed = self.crew.push(&batch[..count]);
+            for &refused in &batch[pushed..count] {
+                unqueue(refused);
+                self.scan_piece(info, refused);
+            }
+        }
+        self.scan_piece(info, info.base);
+    }
+
+    /// Follows the pointers of the elements that begin in the piece at `piece`.
+    fn scan_piece(&mut self, info: &Info, piece: Addr) {
+        let object = info.base;
+        let until = info.limit().min(piece + PIECE);
+        self.tally.work += until.bytes_since(piece).get() as u64;
+        // The first element that does not begin before an address.
+        let element_at = |at: Addr, step: usize| at.bytes_since(object).get().div_ceil(step);
+        match info.layout {
+            Layout::Words { mask, period } if period != 0 => {
+                let step = period as usize * WORD_BYTES;
+                let first = object + Bytes::new(element_at(piece, step) * step);
+                self.scan_elements(first, until, info.limit(), Bytes::new(step), mask);
+            }
+            Layout::Traced(trace) => {
+                // SAFETY: the object is marked, so it is initialised and stays.
+                let count = unsafe { info.count(object) };
+                let first = element_at(piece, info.element);
+                let behind = element_at(until, info.element).min(count);
+                if first < behind {
+                    let start = object + Bytes::new(first * info.element);
+                    self.trace_piece(info, piece, trace, start, behind - first);
+                }
+            }
+            Layout::NoScan | Layout::Words { .. } => {}
+        }
+    }
+
+    /// Calls the trace function for the `count` elements of a piece, from `start` on.
+    fn trace_piece(&mut self, info: &Info, piece: Addr, trace: TraceFn, start: Addr, count: usize) {
+        // SAFETY: the layout says that the function is for values like these, which lie in a marked object.
+        match contain(|| unsafe { self.trace(trace, start, count) }) {
+            Some(false) => {}
+            Some(true) => {
+                if !self.crew.put_aside(piece) {
+                    // Q1: all of the object comes back, with the rescan that tries it again.
+                    self.unscan(info, info.base);
+                }
+            }
+            None => self.crew.set_broken(),
+        }
+    }
+}
+
+/// Whether the span's one object is scanned in pieces.
+fn has_pieces(info: &Info) -> bool {
+    let repeats = match info.layout {
+        Layout::NoScan => false,
+        Layout::Words { period, .. } => period != 0,
+        Layout::Traced(_) => info.element != 0,
+    };
+    repeats && info.slots == 1 && info.slot > PIECE.get()
+}
+
+/// Takes the marked objects of a page that are not scanned: they are this worker's from here on. Returns them,
+/// and how many there are.
+fn claim(arena: &HeapArena, table: Table, index: usize) -> (Todo, u64) {
+    // SAFETY: the page of an object has been grown.
+    let marks = unsafe { arena.line(table, index) };
+    // SAFETY: as above.
+    let scanned = unsafe { arena.line(Table::Scanned, index) };
+    let (mut todo, mut objects) = ([0u64; PAGE_BITMAP_WORDS], 0);
+    for word in 0..PAGE_BITMAP_WORDS {
+        // Black runs set scanned before marked. Reading in the opposite order, whoever sees the mark
+        // of a black slot sees that it is scanned.
+        let marked = marks[word].load(Ordering::SeqCst);
+        let new = marked & !scanned[word].load(Ordering::SeqCst);
+        if new != 0 {
+            todo[word] = new & !scanned[word].fetch_or(new, Ordering::SeqCst);
+            objects += u64::from(todo[word].count_ones());
+        }
+    }
+    (todo, objects)
+}
+
+/// Calls `visit` with each object of `todo`, which is about the page at `page`.
+#[inline]
+fn for_each_object(info: &Info, page: Addr, todo: &Todo, mut visit: impl FnMut(Addr)) {
+    for (index, &word) in todo.iter().enumerate() {
+        bits::for_each_bit(word, |bit| {
+            let granule = (index * 64 + bit as usize) * GRANULE_BYTES;
+            visit(info.object_at(page + Bytes::new(granule)));
+        });
+    }
+}
+
+const _: () = assert!(PIECE.get() % PageCount::new(1).bytes().get() == 0);
