@@ -8,6 +8,8 @@
 //!   what is left to do at the end of the heap.
 //! - The **drop thread** runs destructors. The collector starts it at the end of the first cycle after which
 //!   one is owed. If the system gives no thread, the collector runs what is owed itself, after each cycle.
+//! - The **pressure thread** tells the program of limits that are near, if it wants to hear of them
+//!   ([`super::pressure`]).
 //!
 //! # Safety
 //! The destructors of what is left at the end of a heap run when no mutator can enter any more.
@@ -20,9 +22,12 @@ use super::mark::{self, Marked};
 use super::pacer::{Measured, Plan, Policy};
 use super::page_queue::PageQueue;
 use super::phase::{Phase, PhaseWord};
+use super::pressure::{Desk, PressureHook, Watch};
+use super::ration::{Due, Ration};
 use super::registry::{MutatorRecord, Registry};
 use super::roots::RootTable;
 use super::scavenger::Scavenger;
+use super::settings::Settings;
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::heap::central::Config;
 use crate::heap::{Central, OutOfMemory};
@@ -32,7 +37,7 @@ use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Lock, Rank};
 use std::sync::Arc;
 use std::thread::{JoinHandle, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How many spans the collector's thread sweeps before it may give its processor away.
 const SWEEP_BATCH: usize = 10;
@@ -43,8 +48,10 @@ const BATCHES_PER_LOOK: u32 = 16;
 /// How a heap is to behave.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// When cycles begin, and how large the heap may become.
+    /// When cycles begin, and how large the heap should be at most.
     pub policy: Policy,
+    /// Bytes of ready memory beyond which pages for objects are refused.
+    pub hard_limit: Option<Bytes>,
     /// Collect all the time, whatever the size of the heap: for tests.
     pub continuously: bool,
     /// Verify each cycle with a second mark: see [`super::checkmark`].
@@ -61,6 +68,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             policy: Policy { percent: Some(100), limit: None },
+            hard_limit: None,
             continuously: false,
             checkmark: false,
             poison: false,
@@ -92,12 +100,17 @@ pub struct Collector {
     pub(super) roots: RootTable,
     pub(super) control: Control,
     pub(super) last: Lock<Last>,
+    pub(super) settings: Lock<Settings>,
     /// How many processors there are for the threads of the process.
     processors: usize,
     /// The memory of the page queue, which itself belongs to the collector thread; for statistics.
     pub(super) queue_memory: Lock<AddrRange>,
-    /// The collector thread and the drop thread.
-    threads: Lock<[Option<ThreadId>; 2]>,
+    /// The collector thread, the drop thread, and the one that tells the program of pressure.
+    threads: Lock<[Option<ThreadId>; 3]>,
+    /// Where notices for the latter go.
+    pub(super) pressure: Option<Desk>,
+    /// When the heap was made.
+    pub(super) begun: Instant,
 }
 
 /// What is known of the cycles so far.
@@ -115,15 +128,23 @@ pub struct Last {
     pub cpu: Duration,
     /// Objects that checkmark mode has verified, over all cycles.
     pub checked: u64,
+    /// How often a cycle that a limit wanted had to wait.
+    pub deferred: u64,
 }
 
 impl Collector {
     /// The collector of a new heap on `os`; its thread is not running yet.
     pub fn new(os: Os, options: Options) -> Result<Collector, OsError> {
-        let config = Config { limit: options.policy.limit, poison: options.poison };
+        let config = Config {
+            soft_limit: options.policy.limit,
+            hard_limit: options.hard_limit,
+            poison: options.poison,
+        };
         let central = Central::new(os, config)?;
-        let plan = options.policy.plan(Measured::default());
+        let limit = central.pages().limits().target();
+        let plan = Policy { limit, ..options.policy }.plan(Measured::default());
         central.set_trigger(plan.trigger);
+        central.set_unlimited_trigger(plan.unlimited);
         let fence = match options.symmetric_fences {
             true => ProcessBarrier::forced_symmetric(),
             false => ProcessBarrier::detect(),
@@ -135,6 +156,7 @@ impl Collector {
             plan,
             cpu: Duration::ZERO,
             checked: 0,
+            deferred: 0,
         };
         Ok(Collector {
             central,
@@ -146,9 +168,12 @@ impl Collector {
             roots: RootTable::new(),
             control: Control::new(),
             last: Lock::new(Rank::Statistics, last),
+            settings: Lock::new(Rank::Settings, Settings::new(options.policy.percent)),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             queue_memory: Lock::new(Rank::Statistics, AddrRange::new(Addr::NULL, Addr::NULL)),
-            threads: Lock::new(Rank::Statistics, [None; 2]),
+            threads: Lock::new(Rank::Statistics, [None; 3]),
+            pressure: None,
+            begun: Instant::now(),
         })
     }
 
@@ -161,6 +186,19 @@ impl Collector {
     pub fn begin_shutdown(&self) {
         self.control.shut_down();
         self.central.alarm().ring();
+        if let Some(desk) = &self.pressure {
+            desk.close();
+        }
+    }
+
+    /// The program wants to be told of limits that are near.
+    pub fn set_pressure_hook(&mut self, hook: PressureHook) {
+        self.pressure = Some(Desk::new(hook));
+    }
+
+    /// The calling thread is one of the heap's own.
+    pub(super) fn note_own_thread(&self, index: usize) {
+        self.threads.lock()[index] = Some(std::thread::current().id());
     }
 
     /// Whether the calling thread belongs to this heap.
@@ -239,24 +277,36 @@ impl Collector {
 
     /// The life of the collector thread.
     pub fn run(self: &Arc<Collector>) {
-        self.threads.lock()[0] = Some(std::thread::current().id());
+        self.note_own_thread(0);
         let mut queue = PageQueue::new();
         let mut drop_thread = None;
         let mut scavenger = Scavenger::new();
+        let mut ration = Ration::new(self.processors);
+        let mut watch = Watch::default();
         loop {
-            match self.control.wish() {
+            let reason = match self.control.wish() {
                 Wish::Shutdown => break,
-                Wish::Nothing if !self.options.continuously && !self.central.wants_cycle() => {
-                    let pause = self.options.return_memory.then(|| scavenger.work(self)).flatten();
-                    self.central.alarm().sleep(pause);
-                    continue;
-                }
-                _ => {}
-            }
+                Wish::Nothing if !self.options.continuously => match self.due(&mut ration) {
+                    Due::Now(reason) => Some(reason),
+                    Due::In(pause) => {
+                        self.central.alarm().sleep(Some(pause));
+                        continue;
+                    }
+                    Due::No => {
+                        let pause = self.options.return_memory.then(|| scavenger.work(self));
+                        self.central.alarm().sleep(pause.flatten());
+                        continue;
+                    }
+                },
+                _ => None,
+            };
+            let before = self.central.live();
             self.control.cycle_begins();
             self.cycle(&mut queue);
             self.start_drop_thread(&mut drop_thread);
+            self.enter_cycle(&mut ration, reason, before);
             self.control.cycle_ends();
+            self.watch_limits(&mut watch);
         }
         *self.queue_memory.lock() = AddrRange::new(Addr::NULL, Addr::NULL);
         queue.release(self.central.os());
@@ -270,7 +320,7 @@ impl Collector {
         let collector = self.clone();
         let run = move || {
             // Before the first destructor: it may drop the last handle of this heap.
-            collector.threads.lock()[1] = Some(std::thread::current().id());
+            collector.note_own_thread(1);
             let central = &collector.central;
             let writer = central.counters().shared();
             while let Some(batch) = central.drops().wait_and_run_batch(writer) {
@@ -304,23 +354,12 @@ impl Collector {
         }
     }
 
-    /// Plans the next cycle, when `allocated` bytes were taken while this one ran, and spans had `in_use` bytes
-    /// of pages when marking was over.
-    pub(super) fn plan_next(&self, allocated: Bytes, in_use: Bytes) -> Plan {
-        let measured = Measured { retained: self.central.retained(), allocated };
-        let plan = self.options.policy.plan(measured);
-        self.central.set_trigger(plan.trigger);
-        self.set_scavenge_goals(in_use, self.last_cycle().plan.goal, plan.goal);
-        plan
-    }
-
-    /// Remembers what a cycle has found, and how the next one is planned.
-    pub(super) fn finish_report(&self, report: CycleReport, plan: Plan, cpu: Duration) {
+    /// Remembers what a cycle has found.
+    pub(super) fn finish_report(&self, report: CycleReport, cpu: Duration) {
         let mut last = self.last.lock();
         last.cycles += 1;
         last.report = report;
         last.retained = self.central.retained();
-        last.plan = plan;
         last.cpu += cpu;
     }
 

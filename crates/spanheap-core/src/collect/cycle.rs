@@ -73,6 +73,7 @@ impl Collector {
             true => self.central.live(),
             false => report.marked.bytes + taken_between(taken_at_snapshot, taken_now),
         };
+        let held = self.central.live();
         self.central.begin_generation(Generation::new(cycle), retained, taken_now, all);
         self.central.pages().next_scavenge_generation();
         self.publish(PhaseWord::new(Phase::Idle, cycle));
@@ -80,10 +81,10 @@ impl Collector {
 
         self.registry.release_outside(&self.central, self.word(), &self.fence);
         // Before the sweep: mutators sweep along, at a pace that the next trigger sets.
-        let plan = self.plan_next(allocated, in_use);
+        self.plan_next(allocated, held, in_use);
         self.sweep_all();
         let cpu = thread_cpu_time().saturating_sub(cpu_before);
-        self.finish_report(report, plan, cpu);
+        self.finish_report(report, cpu);
     }
 
     /// Phase 3: marks everything that was reachable at its beginning.

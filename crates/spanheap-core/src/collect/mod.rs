@@ -55,6 +55,9 @@
 //! | [`cycle`] | the phases in order |
 //! | [`collector`], [`control`] | the thread, and requests to it |
 //! | [`pacer`] | when to begin: numbers in, numbers out |
+//! | [`pressure`] | telling the program that a limit is near |
+//! | [`settings`] | what can be changed meanwhile, and the plan that follows |
+//! | [`ration`] | how much of the processors a limit may cost |
 //! | [`checkmark`] | verification by a second mark |
 
 pub(crate) mod buffer;
@@ -67,9 +70,12 @@ pub(crate) mod mark;
 pub(crate) mod pacer;
 pub(crate) mod page_queue;
 pub(crate) mod phase;
+pub mod pressure;
+pub(crate) mod ration;
 pub(crate) mod registry;
 pub mod roots;
 pub(crate) mod scavenger;
+pub(crate) mod settings;
 
 pub(crate) use collector::Collector;
 pub use collector::Options;

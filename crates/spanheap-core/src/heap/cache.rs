@@ -69,6 +69,24 @@ impl Tint {
     }
 }
 
+/// What somebody wants memory for.
+#[derive(Clone, Copy)]
+struct Values {
+    ty: &'static TypeInfo,
+    /// Whether it is for a slice of them.
+    is_slice: bool,
+}
+
+impl Values {
+    fn one(ty: &'static TypeInfo) -> Values {
+        Values { ty, is_slice: false }
+    }
+
+    fn slice(ty: &'static TypeInfo) -> Values {
+        Values { ty, is_slice: true }
+    }
+}
+
 /// The cache of one class.
 #[derive(Default)]
 pub struct ClassCache {
@@ -97,15 +115,15 @@ impl ClassCache {
         &self,
         central: &Central,
         key: &ClassKey,
-        ty: &'static TypeInfo,
+        values: Values,
         tint: Tint,
         local: &LocalPages,
     ) -> Result<Addr, OutOfMemory> {
         let class = match self.class.get() {
             Some(class) => class,
-            None => central.class(key, ty.name)?,
+            None => central.class(key, values.ty.name)?,
         };
-        self.refill(central, class, tint, local)
+        self.refill(central, class, values, tint, local)
     }
 
     /// Takes the next run of the cached span, or else of another one; the first slot of it is returned.
@@ -115,6 +133,7 @@ impl ClassCache {
         &self,
         central: &Central,
         class: &'static Class,
+        values: Values,
         tint: Tint,
         local: &LocalPages,
     ) -> Result<Addr, OutOfMemory> {
@@ -133,6 +152,7 @@ impl ClassCache {
                 self.give_back(central, tint, writer);
             }
             let span = central.acquire(class, local)?;
+            class.note_type(values.ty, values.is_slice, span.info().pages.bytes());
             from = span.info().base;
             self.class.set(Some(class));
             self.span.set(Some(span.into_raw()));
@@ -280,7 +300,7 @@ impl SpanCache {
             None => {
                 let size = Bytes::new(ty.size);
                 let key = ClassKey::of(ty);
-                self.alloc_large(central, &key, ty, size, tint).map(|(addr, _)| addr)
+                self.alloc_large(central, &key, Values::one(ty), size, tint).map(|(addr, _)| addr)
             }
         }
     }
@@ -294,7 +314,7 @@ impl SpanCache {
         ty: &'static TypeInfo,
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
-        cache.next_run(central, &ClassKey::of(ty), ty, tint, &self.pages)
+        cache.next_run(central, &ClassKey::of(ty), Values::one(ty), tint, &self.pages)
     }
 
     /// A slot for a value of a type that has no place in the flat table.
@@ -305,7 +325,7 @@ impl SpanCache {
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
         let key = ClassKey::of(ty);
-        self.alloc_key(central, &key, ty, tint)
+        self.alloc_key(central, &key, Values::one(ty), tint)
     }
 
     /// A slot for `bytes` of values of `ty`: a slice.
@@ -320,7 +340,7 @@ impl SpanCache {
         let size_class = SizeClass::for_layout(bytes, ty.align);
         let key = ClassKey::of_slice(ty, size_class);
         let Some(size_class) = size_class else {
-            return self.alloc_large(central, &key, ty, bytes, tint);
+            return self.alloc_large(central, &key, Values::slice(ty), bytes, tint);
         };
         if ty.shape == crate::span::Shape::NoScan && ty.drop.is_none() {
             if bytes.get() < TINY_BYTES && ty.align <= TINY_BYTES {
@@ -329,11 +349,11 @@ impl SpanCache {
             let cache = &self.noscan[size_class.index()];
             let addr = match cache.bump(size_class.size().get()) {
                 Some(addr) => addr,
-                None => cache.next_run(central, &key, ty, tint, &self.pages)?,
+                None => cache.next_run(central, &key, Values::slice(ty), tint, &self.pages)?,
             };
             return Ok((addr, size_class.size()));
         }
-        Ok((self.alloc_key(central, &key, ty, tint)?, size_class.size()))
+        Ok((self.alloc_key(central, &key, Values::slice(ty), tint)?, size_class.size()))
     }
 
     /// A slot of the class `key`, which is small, through the direct-mapped table.
@@ -341,15 +361,15 @@ impl SpanCache {
         &self,
         central: &Central,
         key: &ClassKey,
-        ty: &'static TypeInfo,
+        values: Values,
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
         let size_class = key.size_class.expect("a small class");
         let slot = size_class.size().get();
-        let cache = self.cache_of(central, key, ty, size_class)?;
+        let cache = self.cache_of(central, key, values.ty, size_class)?;
         match cache.bump(slot) {
             Some(addr) => Ok(addr),
-            None => cache.next_run(central, key, ty, tint, &self.pages),
+            None => cache.next_run(central, key, values, tint, &self.pages),
         }
     }
 
@@ -443,12 +463,13 @@ impl SpanCache {
         &self,
         central: &Central,
         key: &ClassKey,
-        ty: &'static TypeInfo,
+        values: Values,
         bytes: Bytes,
         tint: Tint,
     ) -> Result<(Addr, Bytes), OutOfMemory> {
-        let class = central.class(key, ty.name)?;
-        let span = central.acquire_large(class, bytes, ty.align, &self.pages)?;
+        let class = central.class(key, values.ty.name)?;
+        let span = central.acquire_large(class, bytes, values.ty.align, &self.pages)?;
+        class.note_type(values.ty, values.is_slice, span.info().pages.bytes());
         let info: Info = *span.info();
         let whole = Run { start: info.base, end: info.limit() };
         for table in tables_of(span.span(), tint).into_iter().flatten() {

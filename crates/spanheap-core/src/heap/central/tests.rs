@@ -48,7 +48,7 @@ pub(in crate::heap) struct World {
 impl World {
     pub(in crate::heap) fn new(limit: Option<usize>) -> World {
         let sim = SimOs::builder().build();
-        let config = Config { limit: limit.map(Bytes::new), poison: false };
+        let config = Config { hard_limit: limit.map(Bytes::new), ..Config::default() };
         let central = Central::new(Os::simulated(sim.clone()), config).expect("memory");
         World { central, cache: SpanCache::new(), sim }
     }

@@ -7,14 +7,15 @@
 //! |---|---|---|---|
 //! | the collector's thread, at a steady pace ([`crate::heap::scavenge_pace`]) or in haste | between cycles | down to the goals | no |
 //! | an allocation for which memory was made ready | after it has its pages | as much, but no more than is over the first goal | no |
-//! | an allocation that meets the memory limit | before it is refused | what is missing | yes |
+//! | an allocation that has grown the heap beyond its soft limit | after it has its pages | as much, and 256 KiB | yes |
+//! | an allocation that meets the hard limit | before it is refused | what is missing | yes |
 //! | `release_memory()` | on request | everything | yes |
 //!
 //! "Forced" takes dense chunks, too, and those that have been busy lately.
 //!
 //! # Goals
 //! The *retained* memory is what spans use and what is free and not returned. The first goal follows the
-//! heap's own goal (it may grow to that anyway, and a little more); the second is 95 % of a memory limit.
+//! heap's own goal (it may grow to that anyway, and a little more); the second is 95 % of the lower limit.
 //!
 //! # Locking
 //! Pages are taken under the page heap's lock, returned to the system without it, and given back under it:
@@ -25,9 +26,10 @@
 //! Free pages that were taken belong to the scavenger alone.
 #![allow(unsafe_code)]
 
-use super::{PageHeap, RECORDS_BYTES, tables};
+use super::{PageHeap, tables};
 use crate::addr::{Addr, AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
 use crate::heap::counters::MemoryState;
+use crate::heap::limits::RECORDS_BYTES;
 use crate::os::Os;
 use crate::span::arena::{TABLES, table_bytes_for};
 use crate::sync::atomic::Ordering;
@@ -43,6 +45,9 @@ pub enum Force {
 
 /// The most that is returned between two looks at the lock.
 const PIECE: Bytes = Bytes::new(4 << 20);
+
+/// What a growth beyond the soft limit returns besides what it brought.
+const SOFT_PIECE: Bytes = Bytes::new(256 << 10);
 
 impl PageHeap {
     /// Returns free pages to the system, at least `bytes` of them or all that there are. The result is how
@@ -164,30 +169,50 @@ impl PageHeap {
     pub fn excess(&self, os: &Os) -> Bytes {
         let goal = Bytes::new(self.retain_goal.load(Ordering::Relaxed));
         let retained = self.totals.retained().saturating_sub(goal);
-        let limit = self.limit.map_or(Bytes::ZERO, |limit| {
+        let limit = self.limits.lowest().map_or(Bytes::ZERO, |limit| {
             let goal = crate::heap::scavenge_pace::limit_goal(limit);
-            os.accounting().ready().saturating_sub(goal)
+            // A heap may be above its soft limit for good, and only what is free can be returned.
+            let free = self.totals.retained().saturating_sub(self.totals.in_use());
+            os.accounting().ready().saturating_sub(goal).min(free)
         });
         retained.max(limit)
     }
 
-    /// Returns what a growth by `grown` bytes has brought the heap over its goal.
+    /// Returns what a growth by `grown` bytes has brought the heap over its goal, or over its soft limit.
     pub(super) fn scavenge_after_growth(&self, os: &Os, grown: Bytes) {
+        if grown == Bytes::ZERO {
+            return;
+        }
+        if self.limits.grown_beyond(os.accounting().ready()) != Bytes::ZERO {
+            self.keep_below_soft_limit(os, grown);
+            return;
+        }
         let goal = Bytes::new(self.retain_goal.load(Ordering::Relaxed));
         let over = self.totals.retained().saturating_sub(goal);
-        if grown != Bytes::ZERO && over != Bytes::ZERO {
+        if over != Bytes::ZERO {
             self.scavenge(os, over.min(grown), Force::No);
         }
     }
 
-    /// Tries to make room below the limit for pages of `more` bytes, and for the tables and records that
+    /// Returns free pages, dense and busy ones too, because the heap has grown by `grown` bytes and is above
+    /// its soft limit. As much as it has grown by, or a piece more, lest one allocation work for all.
+    #[cold]
+    fn keep_below_soft_limit(&self, os: &Os, grown: Bytes) {
+        let over = self.limits.grown_beyond(os.accounting().ready());
+        self.scavenge(os, over.min(grown + SOFT_PIECE), Force::Yes);
+        if self.limits.grown_beyond(os.accounting().ready()) != Bytes::ZERO {
+            self.limits.note_over();
+        }
+    }
+
+    /// Tries to make room below the hard limit for pages of `more` bytes, and for the tables and records that
     /// growing by them would take; `beside`: for that many bytes of other tables, too. The result is how much
     /// was returned.
     pub(super) fn make_room(&self, os: &Os, more: Bytes, beside: Bytes) -> Bytes {
         let chunks = more.get().div_ceil(CHUNK_BYTES) + 1;
         let tables = table_bytes_for(Bytes::new(chunks * CHUNK_BYTES * TABLES)) + beside;
         let wanted = os.accounting().ready() + more + tables + Bytes::new(RECORDS_BYTES);
-        let missing = wanted.saturating_sub(self.allowed());
+        let missing = wanted.saturating_sub(self.limits.allowed());
         self.scavenge(os, missing, Force::Yes)
     }
 

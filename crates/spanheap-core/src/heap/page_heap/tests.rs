@@ -35,7 +35,7 @@ struct Bench {
 
 impl Bench {
     fn new(os: Os, sim: Option<Arc<SimOs>>, limit: Option<Bytes>) -> Result<Bench, OsError> {
-        let heap = PageHeap::new(&os, map::new_heap_number(), limit)?;
+        let heap = PageHeap::new(&os, map::new_heap_number(), Limits::new(None, limit))?;
         Ok(Bench {
             os,
             sim,
