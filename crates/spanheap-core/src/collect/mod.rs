@@ -55,6 +55,7 @@
 //! | [`cycle`] | the phases in order |
 //! | [`collector`], [`control`] | the thread, and requests to it |
 //! | [`pacer`] | when to begin: numbers in, numbers out |
+//! | [`limit`] | a limit as one says it |
 //! | [`pressure`] | telling the program that a limit is near |
 //! | [`settings`] | what can be changed meanwhile, and the plan that follows |
 //! | [`ration`] | how much of the processors a limit may cost |
@@ -66,6 +67,7 @@ pub(crate) mod collector;
 pub(crate) mod control;
 pub(crate) mod cycle;
 pub(crate) mod grey;
+pub mod limit;
 pub(crate) mod mark;
 pub(crate) mod pacer;
 pub(crate) mod page_queue;
@@ -79,5 +81,6 @@ pub(crate) mod settings;
 
 pub(crate) use collector::Collector;
 pub use collector::Options;
+pub use limit::{LimitError, MemoryLimit};
 pub use pacer::Policy;
 pub(crate) use phase::{Phase, PhaseWord};

@@ -94,7 +94,11 @@ impl Policy {
         };
         let unlimited = by_percent.map_or(usize::MAX, |goal| trigger(last, goal));
         let trigger = trigger(last, goal);
-        Plan { goal: Bytes::new(goal), trigger: Bytes::new(trigger), unlimited: Bytes::new(unlimited) }
+        Plan {
+            goal: Bytes::new(goal),
+            trigger: Bytes::new(trigger),
+            unlimited: Bytes::new(unlimited),
+        }
     }
 }
 
@@ -197,8 +201,7 @@ mod tests {
     #[test]
     fn the_loop_of_plan_and_cycle_settles_on_the_goal() {
         // A program that allocates 10 MiB during each cycle and retains 100 MiB ends cycles at the goal.
-        let mut measured =
-            Measured { retained: Bytes::new(100 * MIB), ..Measured::default() };
+        let mut measured = Measured { retained: Bytes::new(100 * MIB), ..Measured::default() };
         let policy = Policy { percent: Some(100), limit: None };
         for _ in 0..5 {
             let plan = policy.plan(measured);

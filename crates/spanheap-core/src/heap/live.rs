@@ -113,7 +113,8 @@ fn divide(class: &Class, count: Count, types: &mut BTreeMap<String, LiveType>) {
     let mut left = count;
     for (index, this) in noted.iter().enumerate() {
         let is_last = index + 1 == noted.len();
-        let share = |of: u64| (u128::from(of) * u128::from(this.bytes) / u128::from(all.max(1))) as u64;
+        let share =
+            |of: u64| (u128::from(of) * u128::from(this.bytes) / u128::from(all.max(1))) as u64;
         // What is cut off by rounding is the last one's.
         let part = match is_last {
             true => left,

@@ -10,10 +10,10 @@
 
 use super::Mutator;
 use crate::addr::Bytes;
-use crate::heap::Live;
 use crate::collect::pressure::PressureHook;
 use crate::collect::{Collector, Options};
 use crate::fatal::fatal;
+use crate::heap::Live;
 use crate::os::{Features, Os, OsError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -90,11 +90,7 @@ impl Heap {
         Ok(heap)
     }
 
-    fn start(
-        &self,
-        name: &str,
-        run: fn(&Arc<Collector>),
-    ) -> Result<JoinHandle<()>, NewHeapError> {
+    fn start(&self, name: &str, run: fn(&Arc<Collector>)) -> Result<JoinHandle<()>, NewHeapError> {
         let collector = self.collector.clone();
         let thread = std::thread::Builder::new().name(name.into());
         thread.spawn(move || run(&collector)).map_err(NewHeapError::Thread)

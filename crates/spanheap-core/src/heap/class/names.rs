@@ -50,8 +50,7 @@ pub struct Noted {
 impl TypeNames {
     /// No types.
     pub const fn new() -> TypeNames {
-        const NONE: Entry =
-            Entry { ty: AtomicPtr::new(ptr::null_mut()), bytes: AtomicU64::new(0) };
+        const NONE: Entry = Entry { ty: AtomicPtr::new(ptr::null_mut()), bytes: AtomicU64::new(0) };
         TypeNames { entries: [[NONE; TRACKED], [NONE; TRACKED]] }
     }
 

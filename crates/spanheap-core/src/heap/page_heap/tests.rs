@@ -141,8 +141,9 @@ impl Bench {
         };
         let after = self.counted();
         if all && self.os.page_size().get() <= PAGE_BYTES {
-            let cached = |local: &LocalPages| self.heap.take_back(&self.os, &self.memory, local);
-            self.local.iter().for_each(cached);
+            for local in &self.local {
+                self.heap.take_back(&self.os, &self.memory, local);
+            }
             let free = self.counted().pages(MemoryState::Free);
             assert!(free < Bytes::new(self.local.len() * 64 * PAGE_BYTES));
         }
