@@ -11,8 +11,8 @@
 #![allow(unsafe_code)]
 
 use spanheap_core::addr::{Addr, Bytes};
-use spanheap_core::collect::roots::RootRecord;
 use spanheap_core::collect::Options;
+use spanheap_core::collect::roots::RootRecord;
 use spanheap_core::heap::ManualSpan;
 use spanheap_core::mutator::{Heap, Mutator};
 use spanheap_core::observe::{Picture, Rss, Stats};

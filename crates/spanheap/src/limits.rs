@@ -40,8 +40,9 @@ impl Heap {
         self.core.hard_limit().map(Bytes::get)
     }
 
-    /// Changes the hard memory limit, [`MemoryLimit::Off`] takes it away. A heap that is above it loses nothing,
-    /// and gets no pages for objects until it is below. The next cycle is planned anew at once.
+    /// Changes the hard memory limit, [`MemoryLimit::Off`] takes it away. A heap that is above it loses nothing: it
+    /// gets no more memory for objects until it is below, and what is free goes back to the system. The next
+    /// cycle is planned anew at once.
     ///
     /// # Errors
     /// As [`Heap::set_memory_limit`].

@@ -299,6 +299,7 @@ impl PageHeap {
     ) -> Result<(NonNull<Span>, PageRun), Refused> {
         // Growing takes room by itself, more or less, so making room once need not be enough.
         let mut attempts = 0;
+        self.make_soft_room(os, n, align);
         loop {
             let mut inner = self.inner.lock();
             local.fetch_records(&mut inner, os, memory)?;

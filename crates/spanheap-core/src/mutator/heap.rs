@@ -164,8 +164,8 @@ impl Heap {
         self.collector.central().pages().limits().hard()
     }
 
-    /// Changes them. A heap that is above loses nothing, and gets no pages until it is below. The next cycle is
-    /// planned anew at once.
+    /// Changes them. A heap that is above loses nothing: no more pages become ready until it is below, and free ones
+    /// are returned. The next cycle is planned anew at once.
     pub fn set_hard_limit(&self, limit: Option<Bytes>) {
         self.collector.set_hard_limit(limit);
     }

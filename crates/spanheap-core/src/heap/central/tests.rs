@@ -347,6 +347,28 @@ fn with_a_limit_dead_spans_are_swept_instead_of_an_error() {
 }
 
 #[test]
+fn nothing_lies_idle_with_a_mutator_when_it_is_refused() {
+    use crate::heap::counters::MemoryState;
+    let world = World::new(Some(24 << 20));
+    let cached = || world.central.counters().snapshot().pages(MemoryState::Cached);
+    let object = world.alloc(PAGE_BYTES).expect("memory");
+    world.central.take_back(world.cache.local_pages());
+    assert_eq!(cached(), Bytes::ZERO);
+    let mut objects = fill(&world, 1);
+    objects.push(object);
+    assert!(world.cache.local_pages().is_without_pages());
+    assert_eq!(cached(), Bytes::ZERO);
+    assert_eq!(world.central.pages().limits().met().refusals, 1);
+    // What is free by now serves a larger run at once, and nobody gets pages for himself so near the limit.
+    let dead: BTreeSet<_> = objects.iter().copied().take(40).collect();
+    objects.iter().filter(|object| !dead.contains(object)).for_each(|&object| world.mark(object));
+    world.begin_generation(false);
+    world.alloc(PAGE_BYTES).expect("forty pages are free");
+    assert!(world.cache.local_pages().is_without_pages());
+    world.release();
+}
+
+#[test]
 fn small_objects_get_the_room_that_sweeping_everything_finds() {
     let world = World::new(Some(24 << 20));
     // More full spans of a class than an allocation looks at, then one with room at the end of its list.

@@ -89,7 +89,7 @@ impl LocalPages {
     }
 
     /// Whether no page is here.
-    pub(super) fn is_without_pages(&self) -> bool {
+    pub(in crate::heap) fn is_without_pages(&self) -> bool {
         self.pages.get().is_empty()
     }
 

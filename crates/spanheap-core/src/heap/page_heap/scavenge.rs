@@ -7,7 +7,8 @@
 //! |---|---|---|---|
 //! | the collector's thread, at a steady pace ([`crate::heap::scavenge_pace`]) or in haste | between cycles | down to the goals | no |
 //! | an allocation for which memory was made ready | after it has its pages | as much, but no more than is over the first goal | no |
-//! | an allocation that has grown the heap beyond its soft limit | after it has its pages | as much, and 256 KiB | yes |
+//! | an allocation of a mebibyte or more that would grow the heap beyond its soft limit | before it has its pages | what is missing | yes |
+//! | any that has done so | after it has its pages | as much, and 256 KiB | yes |
 //! | an allocation that meets the hard limit | before it is refused | what is missing | yes |
 //! | `release_memory()` | on request | everything | yes |
 //!
@@ -45,6 +46,9 @@ pub enum Force {
 
 /// The most that is returned between two looks at the lock.
 const PIECE: Bytes = Bytes::new(4 << 20);
+
+/// For so many bytes room is made below the soft limit before they are taken.
+const LARGE: Bytes = Bytes::new(1 << 20);
 
 /// What a growth beyond the soft limit returns besides what it brought.
 const SOFT_PIECE: Bytes = Bytes::new(256 << 10);
@@ -191,6 +195,19 @@ impl PageHeap {
         let over = self.totals.retained().saturating_sub(goal);
         if over != Bytes::ZERO {
             self.scavenge(os, over.min(grown), Force::No);
+        }
+    }
+
+    /// Before a run of `n` pages is taken that nothing free has room for: returns free pages as far as it would
+    /// bring the heap over its soft limit. Runs of less than a mebibyte do not matter so much; what they are
+    /// over is returned after them.
+    pub(super) fn make_soft_room(&self, os: &Os, n: PageCount, align: Bytes) {
+        if self.limits.soft().is_none() || n.bytes() < LARGE {
+            return;
+        }
+        let missing = self.limits.grown_beyond(os.accounting().ready() + n.bytes());
+        if missing != Bytes::ZERO && !self.fits(n, align) {
+            self.scavenge(os, missing, Force::Yes);
         }
     }
 
