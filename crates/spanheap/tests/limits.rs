@@ -163,6 +163,9 @@ struct Session<'gc> {
 #[derive(Trace)]
 struct Pixel([u64; 32]);
 
+type SessionRoot = Root<Rootable![Session<'_>]>;
+type PixelRoot = Root<Rootable![Pixel]>;
+
 /// Row 16, with a hard limit: a leak gets its error, is told what it is, and the program goes on when it lets go.
 #[test]
 fn fault_16_a_leak_against_a_hard_limit() {
@@ -170,8 +173,8 @@ fn fault_16_a_leak_against_a_hard_limit() {
     for round in 0..3 {
         // What the last round has let go of.
         assert_eq!(heap.collect(), Collected::Complete);
-        let mut last: Option<Root<Rootable![Session<'_>]>> = None;
-        let pixels: Vec<Root<Rootable![Pixel]>> =
+        let mut last: Option<SessionRoot> = None;
+        let pixels: Vec<PixelRoot> =
             (0..1000).map(|_| heap.enter(|mc| mc.root(mc.alloc(Pixel([7; 32]))))).collect();
         let error = (0..1_000_000).find_map(|number| {
             let made = heap.enter(|mc| {

@@ -30,6 +30,12 @@ struct Entry {
     bytes: AtomicU64,
 }
 
+impl Entry {
+    const fn new() -> Entry {
+        Entry { ty: AtomicPtr::new(ptr::null_mut()), bytes: AtomicU64::new(0) }
+    }
+}
+
 /// The types of a class.
 pub struct TypeNames {
     /// Those of which it has single values, and those of which it has slices.
@@ -50,8 +56,7 @@ pub struct Noted {
 impl TypeNames {
     /// No types.
     pub const fn new() -> TypeNames {
-        const NONE: Entry = Entry { ty: AtomicPtr::new(ptr::null_mut()), bytes: AtomicU64::new(0) };
-        TypeNames { entries: [[NONE; TRACKED], [NONE; TRACKED]] }
+        TypeNames { entries: [const { [const { Entry::new() }; TRACKED] }; 2] }
     }
 
     /// The class gives `bytes` of memory away, for values of `ty` or slices of them.
