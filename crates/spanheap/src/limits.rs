@@ -62,10 +62,10 @@ impl Heap {
     /// ```
     /// # use spanheap::{Heap, Root, Rootable};
     /// let heap = Heap::new();
-    /// let list: Root<Rootable![[u64]]> = heap.enter(|mc| mc.root(mc.alloc_slice(0..100_000)));
+    /// let list: Root<Rootable![[u32]]> = heap.enter(|mc| mc.root(mc.alloc_slice(0..100_000)));
     /// let live = heap.explain_live();
-    /// assert_eq!(live.types[0].name, "[u64]");
-    /// assert!(live.types[0].is_exact && live.types[0].bytes.get() >= 800_000);
+    /// assert_eq!(live.types[0].name, "[u32]");
+    /// assert!(live.types[0].is_exact && live.types[0].bytes.get() >= 400_000);
     /// # drop(list);
     /// ```
     #[must_use]
