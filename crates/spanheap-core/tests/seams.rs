@@ -11,8 +11,8 @@
 #![allow(unsafe_code)]
 
 use spanheap_core::addr::{Addr, Bytes};
+use spanheap_core::collect::Options;
 use spanheap_core::collect::roots::RootRecord;
-use spanheap_core::collect::{Options, Policy};
 use spanheap_core::heap::ManualSpan;
 use spanheap_core::mutator::{Heap, Mutator};
 use spanheap_core::observe::{Picture, Rss, Stats};
@@ -192,9 +192,13 @@ fn watch(heap: &Heap, stop: &AtomicBool) {
 
 #[test]
 fn what_is_held_stays_and_what_is_dead_dies_once_whatever_meets() {
-    let policy = Policy { percent: Some(100), limit: Some(Bytes::new(LIMIT)) };
-    let options =
-        Options { policy, continuously: true, checkmark: true, poison: true, ..Options::default() };
+    let options = Options {
+        hard_limit: Some(Bytes::new(LIMIT)),
+        continuously: true,
+        checkmark: true,
+        poison: true,
+        ..Options::default()
+    };
     let heap = Heap::new(Os::native(), options).expect("memory");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -1,19 +1,17 @@
-//! [`Heap`]: made, entered, collected, dropped.
+//! [`Heap`]: entered, collected, asked, dropped. How it is made is in `builder`, its limits are in `limits`.
 //!
 //! A thread attaches itself at its first `enter` and stays attached until it ends or the heap is gone. What
 //! it needs for that is in a thread-local list, one entry per heap, the one used last in front.
 
 use crate::attach;
+use crate::builder::HeapBuilder;
 use crate::mutator::Mutator;
 use crate::rss::Rss;
 use crate::stats::Stats;
 use core::fmt;
-use spanheap_core::addr::Bytes;
-use spanheap_core::collect::{Options, Policy};
-use spanheap_core::mutator::{Heap as CoreHeap, NewHeapError};
+use spanheap_core::mutator::Heap as CoreHeap;
 use spanheap_core::observe::Picture;
-use spanheap_core::os::{Features, Os};
-use std::num::NonZeroUsize;
+use spanheap_core::os::Features;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +42,7 @@ use std::time::Duration;
 /// ```
 #[derive(Clone)]
 pub struct Heap {
-    core: Arc<CoreHeap>,
+    pub(crate) core: Arc<CoreHeap>,
 }
 
 /// What [`Heap::collect`] has done.
@@ -71,44 +69,6 @@ pub enum CollectedFor {
     Requested,
 }
 
-/// Why a heap could not be made.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// The memory limit leaves no room for any object.
-    LimitTooSmall {
-        /// The limit in bytes.
-        limit: usize,
-        /// The smallest that is accepted, in bytes.
-        smallest: usize,
-    },
-    /// The system gives no memory or no thread.
-    System(NewHeapError),
-}
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BuildError::LimitTooSmall { limit, smallest } => write!(
-                f,
-                "a memory limit of {} leaves no room for objects: the smallest is {}",
-                Bytes::new(*limit),
-                Bytes::new(*smallest)
-            ),
-            BuildError::System(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for BuildError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            BuildError::LimitTooSmall { .. } => None,
-            BuildError::System(error) => Some(error),
-        }
-    }
-}
-
 impl Heap {
     /// A heap with the usual settings.
     ///
@@ -124,7 +84,7 @@ impl Heap {
 
     /// Settings for a heap.
     pub fn builder() -> HeapBuilder {
-        HeapBuilder { options: Options::default(), os: None }
+        HeapBuilder::new()
     }
 
     /// Opens a closure: inside it, and only there, objects can be reached.
@@ -264,119 +224,5 @@ impl Drop for Leave<'_> {
     #[inline]
     fn drop(&mut self) {
         self.0.leave();
-    }
-}
-
-/// The smallest memory limit, in bytes: what an empty heap needs for itself, and a chunk of pages.
-const SMALLEST_LIMIT: usize = 8 << 20;
-
-/// Settings for a [`Heap`].
-#[must_use = "settings make no heap until `build` is called"]
-pub struct HeapBuilder {
-    options: Options,
-    os: Option<Os>,
-}
-
-impl HeapBuilder {
-    /// How much the heap may grow, in percent of what the last cycle retained, before the next one is
-    /// complete. 100 if nothing is said: twice the live heap, and 4 MiB at least. With 0 the goal is always
-    /// reached: one cycle follows the other without pause.
-    pub fn gc_percent(mut self, percent: u32) -> HeapBuilder {
-        self.options.policy.percent = Some(percent);
-        self
-    }
-
-    /// No cycle begins because the heap has grown; only [`Heap::collect`], a memory limit and an allocation
-    /// that was refused begin one.
-    pub fn gc_percent_off(mut self) -> HeapBuilder {
-        self.options.policy.percent = None;
-        self
-    }
-
-    /// Bytes of ready memory that the heap keeps below, its own records included: when pages for objects would
-    /// exceed them, `try_alloc` returns an error and `alloc` panics. Records are refused nothing; a
-    /// thirty-second part of the limit and half a mebibyte are kept for them.
-    pub fn memory_limit(mut self, bytes: usize) -> HeapBuilder {
-        self.options.policy.limit = Some(Bytes::new(bytes));
-        self
-    }
-
-    /// A cycle begins when there was none for so long: two minutes if nothing is said. So a heap that does not
-    /// grow runs its destructors and gives its memory back all the same. `None`: it is not collected for that.
-    /// With [`HeapBuilder::gc_percent_off`] it never is.
-    pub fn periodic_collection(mut self, period: Option<Duration>) -> HeapBuilder {
-        self.options.periodic = period;
-        self
-    }
-
-    /// Collect all the time, one cycle after the other. For tests.
-    pub fn collect_continuously(mut self, on: bool) -> HeapBuilder {
-        self.options.continuously = on;
-        self
-    }
-
-    /// Verify every cycle: when it has marked, all closures are waited for, no new one may begin, and a
-    /// second mark compares. A live object that was missed aborts the process with a report.
-    ///
-    /// For tests. A closure that waits for another thread's closure to begin waits for ever in this mode.
-    pub fn checkmark(mut self, on: bool) -> HeapBuilder {
-        self.options.checkmark = on;
-        self
-    }
-
-    /// Fill freed objects with a pattern. For tests.
-    pub fn poison(mut self, on: bool) -> HeapBuilder {
-        self.options.poison = on;
-        self
-    }
-
-    /// Whether free memory goes back to the system by itself; it does if nothing is said. A program that is
-    /// alone on its machine and comes back to its largest size again and again may save the page faults.
-    /// [`Heap::release_memory`] and a memory limit return it in either case.
-    pub fn return_memory(mut self, on: bool) -> HeapBuilder {
-        self.options.return_memory = on;
-        self
-    }
-
-    /// Use full memory fences where the kernel could do without. For tests; the heap does so by itself where
-    /// the kernel cannot.
-    pub fn symmetric_fences(mut self, on: bool) -> HeapBuilder {
-        self.options.symmetric_fences = on;
-        self
-    }
-
-    /// How many threads mark, the collector's own included. If nothing is said, a quarter of the processors
-    /// does, one at least, and in a heap below 64 MiB one. Threads that the system refuses are done without.
-    pub fn mark_threads(mut self, threads: NonZeroUsize) -> HeapBuilder {
-        self.options.mark_threads = Some(threads);
-        self
-    }
-
-    /// Let every allocation pay with marking while a cycle marks, as if the collector were behind. For tests; in
-    /// a large heap it does when the collector is.
-    pub fn always_assist(mut self, on: bool) -> HeapBuilder {
-        self.options.always_assist = on;
-        self
-    }
-
-    /// The operating system to live on: for tests, a simulated one that refuses memory on request.
-    pub fn os(mut self, os: Os) -> HeapBuilder {
-        self.os = Some(os);
-        self
-    }
-
-    /// Makes the heap.
-    ///
-    /// # Errors
-    /// When the memory limit is too small for any heap, and when the system gives no memory or no thread.
-    pub fn build(self) -> Result<Heap, BuildError> {
-        let Policy { limit, .. } = self.options.policy;
-        if let Some(limit) = limit.filter(|limit| limit.get() < SMALLEST_LIMIT) {
-            let (limit, smallest) = (limit.get(), SMALLEST_LIMIT);
-            return Err(BuildError::LimitTooSmall { limit, smallest });
-        }
-        let os = self.os.unwrap_or_else(Os::native);
-        let core = CoreHeap::new(os, self.options).map_err(BuildError::System)?;
-        Ok(Heap { core: Arc::new(core) })
     }
 }

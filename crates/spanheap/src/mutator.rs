@@ -92,7 +92,9 @@ impl<'gc> Mutator<'gc> {
     /// Moves `value` into the heap, if there is room.
     ///
     /// # Errors
-    /// [`OutOfMemory`] when the limit or the system does not allow more memory. The value is dropped.
+    /// [`OutOfMemory`] when the [hard limit](crate::HeapBuilder::hard_limit) or the system does not allow more
+    /// memory. The value is dropped, a cycle is asked for, and the heap goes on. A soft limit refuses nothing.
+    /// [`Heap::explain_live`](crate::Heap::explain_live) says which types hold the memory.
     #[inline]
     pub fn try_alloc<T: Trace + Send + Sync + 'gc>(
         &self,

@@ -1,5 +1,6 @@
 //! [`Stats`]: what a heap holds and what its collector has done.
 
+use spanheap_core::addr::Bytes;
 use spanheap_core::mutator::Heap as CoreHeap;
 use spanheap_core::observe::{MemoryState, Stats as CoreStats};
 use spanheap_core::span::size_class::SizeClass;
@@ -26,6 +27,22 @@ pub struct Stats {
     pub used_bytes: usize,
     /// The size at which the next cycle should end, in bytes of objects.
     pub goal_bytes: usize,
+    /// The soft memory limit, in ready bytes: [`HeapBuilder::memory_limit`](crate::HeapBuilder::memory_limit).
+    pub memory_limit: Option<usize>,
+    /// The hard memory limit, in ready bytes: [`HeapBuilder::hard_limit`](crate::HeapBuilder::hard_limit).
+    pub hard_limit: Option<usize>,
+    /// How often the heap grew beyond the soft limit, having been below. Never falls.
+    pub times_over_limit: u64,
+    /// Allocations that were refused, by the hard limit or by the system. Never falls.
+    pub refusals: u64,
+    /// How often a cycle that only a limit wanted had to wait, because such cycles had had half of the process's
+    /// processor time already. Never falls.
+    pub deferred_cycles: u64,
+    /// How often the program was told that a limit is near:
+    /// [`HeapBuilder::on_pressure`](crate::HeapBuilder::on_pressure). Never falls.
+    pub pressure_calls: u64,
+    /// How often it has panicked then. Never falls.
+    pub pressure_panics: u64,
     /// Bytes of pages that hold objects. Counted.
     pub heap_bytes: usize,
     /// Bytes of pages that are managed by hand. Counted.
@@ -58,7 +75,7 @@ pub struct Stats {
     pub large: LargeStats,
     /// Bytes that are mapped for the heap and its records.
     pub mapped_bytes: usize,
-    /// Bytes of these that are ready for use: what a memory limit counts.
+    /// Bytes of these that are ready for use: what memory limits count.
     pub ready_bytes: usize,
     /// CPU time of the collector thread, and of those that mark with it.
     pub gc_cpu: Duration,
@@ -137,6 +154,13 @@ impl Stats {
             live_objects: core.marked_objects,
             used_bytes: core.live.get(),
             goal_bytes: core.goal.get(),
+            memory_limit: core.soft_limit.map(Bytes::get),
+            hard_limit: core.hard_limit.map(Bytes::get),
+            times_over_limit: core.times_over_soft_limit,
+            refusals: core.refusals,
+            deferred_cycles: core.deferred_cycles,
+            pressure_calls: core.pressure_calls,
+            pressure_panics: core.pressure_panics,
             heap_bytes: pages(MemoryState::InUse),
             manual_bytes: pages(MemoryState::Manual),
             cached_bytes: pages(MemoryState::Cached),

@@ -8,7 +8,8 @@
 use spanheap::os::Os;
 use spanheap::os::sim::SimOs;
 use spanheap::{
-    BuildError, Collected, Gc, GcCell, GcMutex, Heap, OutOfMemory, Root, Rootable, Trace,
+    BuildError, Collected, Gc, GcCell, GcMutex, Heap, LimitError, OutOfMemory, Root, Rootable,
+    Trace,
 };
 use spanheap_core::addr::Bytes;
 use std::sync::Arc;
@@ -127,7 +128,7 @@ fn all_calls_may_fail_from_any_on() {
 
 #[test]
 fn a_limit_refuses_and_the_program_goes_on() {
-    let heap = Heap::builder().memory_limit(16 << 20).build().unwrap();
+    let heap = Heap::builder().hard_limit(16 << 20).build().unwrap();
     type Numbers = Root<Rootable![[u64]]>;
     let mut kept: Vec<Numbers> = Vec::new();
     let error = loop {
@@ -188,8 +189,11 @@ fn a_refusal_asks_for_a_cycle_that_nobody_else_wants() {
 #[test]
 fn a_limit_without_room_is_refused_at_once() {
     for limit in [0, 1, 1 << 20] {
-        let error = Heap::builder().memory_limit(limit).build().unwrap_err();
-        assert!(matches!(error, BuildError::LimitTooSmall { .. }), "{error}");
-        assert!(error.to_string().contains("leaves no room"), "{error}");
+        let builders = [Heap::builder().memory_limit(limit), Heap::builder().hard_limit(limit)];
+        for builder in builders {
+            let error = builder.build().unwrap_err();
+            assert!(matches!(error, BuildError::Limit(LimitError::TooSmall { .. })), "{error}");
+            assert!(error.to_string().contains("leaves no room"), "{error}");
+        }
     }
 }

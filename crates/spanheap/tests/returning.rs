@@ -68,7 +68,7 @@ fn memory_in_excess_of_the_limit_goal_goes_back_while_nothing_happens() {
 
 #[test]
 fn before_a_limit_refuses_free_memory_is_returned_for_it() {
-    let heap = Heap::builder().gc_percent_off().memory_limit(72 * MIB).build().expect("a heap");
+    let heap = Heap::builder().gc_percent_off().hard_limit(72 * MIB).build().expect("a heap");
     let all = blocks(&heap, 44, MIB);
     // Every second block goes; what they leave are holes, in which nothing larger fits.
     let kept: Vec<Block> = all.into_iter().step_by(2).collect();

@@ -49,7 +49,7 @@ pub(crate) struct Options {
     /// How long, in seconds.
     #[arg(long, default_value_t = 5.0, allow_negative_numbers = true)]
     seconds: f64,
-    /// The memory limit of the heap: a number of bytes, or with a unit. None by default.
+    /// The hard memory limit of the heap: a number of bytes, or with a unit. None by default.
     #[arg(long, value_parser = options::size)]
     limit: Option<u64>,
 }
@@ -66,7 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let sources = sources::load(&options.files)?;
     let mut builder = Heap::builder();
     if let Some(limit) = options.limit {
-        builder = builder.memory_limit(limit as usize);
+        builder = builder.hard_limit(limit as usize);
     }
     let heap = builder.build()?;
     let slots = slots(&sources);

@@ -9,6 +9,8 @@
 //! - **Helpers** mark along with it, in large heaps on large machines ([`super::workers`]).
 //! - The **drop thread** runs destructors. The collector starts it at the end of the first cycle after which
 //!   one is owed. If the system gives no thread, the collector runs what is owed itself, after each cycle.
+//! - The **pressure thread** tells the program of limits that are near, if it wants to hear of them
+//!   ([`super::pressure`]).
 //!
 //! # Safety
 //! The destructors of what is left at the end of a heap run when no mutator can enter any more.
@@ -19,16 +21,17 @@ use super::control::{Control, Wish};
 use super::crew::{Crew, Marked};
 use super::grey::GreyQueue;
 use super::mark;
-use super::pacer::speed::Times;
-use super::pacer::{Finished, MemoryUse, Pacer, Plan, Policy, Tuning, Work, periodic};
+use super::pacer::{Pacer, Plan, Policy, Tuning, periodic};
 use super::phase::{Phase, PhaseWord};
+use super::pressure::{Desk, PressureHook, Watch};
+use super::ration::{Due, Ration};
 use super::registry::{MutatorRecord, Registry};
 use super::roots::RootTable;
 use super::scavenger::Scavenger;
+use super::settings::Settings;
 use super::workers::{Helpers, workers};
-use crate::addr::{Addr, AddrRange, Bytes, WORD_BYTES};
+use crate::addr::{Addr, AddrRange, Bytes};
 use crate::heap::central::Config;
-use crate::heap::counters::MemoryState;
 use crate::heap::{Central, OutOfMemory};
 use crate::os::barrier::ProcessBarrier;
 use crate::os::{Os, OsError};
@@ -45,9 +48,6 @@ const SWEEP_BATCH: usize = 10;
 /// How many such batches it sweeps between two looks at who else wants one.
 const BATCHES_PER_LOOK: u32 = 16;
 
-/// How many threads mark.
-const MARK_WORKERS: usize = 1;
-
 /// The thread does not sleep longer than this for a periodic cycle, however far away it is: the system takes
 /// no time without bounds.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
@@ -55,10 +55,12 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 /// How a heap is to behave.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// When cycles begin, and how large the heap may become.
+    /// When cycles begin, and how large the heap should be at most.
     pub policy: Policy,
     /// Begin a cycle when there was none for so long, if the policy has a percent; `None`: do not.
     pub periodic: Option<Duration>,
+    /// Bytes of ready memory beyond which pages for objects are refused.
+    pub hard_limit: Option<Bytes>,
     /// Collect all the time, whatever the size of the heap: for tests.
     pub continuously: bool,
     /// Verify each cycle with a second mark: see [`super::checkmark`].
@@ -81,6 +83,7 @@ impl Default for Options {
         Options {
             policy: Policy { percent: Some(100), limit: None },
             periodic: Some(periodic::PERIOD),
+            hard_limit: None,
             continuously: false,
             checkmark: false,
             poison: false,
@@ -116,24 +119,36 @@ pub struct Collector {
     pub(super) roots: RootTable,
     pub(super) control: Control,
     pub(super) last: Lock<Last>,
-    /// When the next cycle begins. The limit of its policy is somewhat below that of the page heap.
-    pacer: Lock<Pacer>,
+    /// What can be changed, and the pacer.
+    pub(super) settings: Lock<Settings>,
     /// How many processors there are for the threads of the process.
-    processors: usize,
+    pub(super) processors: usize,
     /// What the workers of a cycle share.
     pub(super) crew: Crew,
     /// Bytes that mutators have scanned in the middle of allocations.
     pub(super) assisted: AtomicU64,
     /// The threads of this heap.
     threads: Lock<Threads>,
+    /// Where notices for the pressure thread go.
+    pub(super) pressure: Option<Desk>,
+    /// When the heap was made.
+    pub(super) begun: Instant,
 }
 
 /// The threads of a heap.
 #[derive(Default)]
 struct Threads {
-    collector: Option<ThreadId>,
-    drops: Option<ThreadId>,
+    /// By [`OwnThread`].
+    own: [Option<ThreadId>; 3],
     helpers: Vec<ThreadId>,
+}
+
+/// A thread that a heap has one of.
+#[derive(Clone, Copy)]
+pub(super) enum OwnThread {
+    Collector = 0,
+    Drops = 1,
+    Pressure = 2,
 }
 
 /// What is known of the cycles so far.
@@ -151,20 +166,29 @@ pub struct Last {
     pub cpu: Duration,
     /// Objects that checkmark mode has verified, over all cycles.
     pub checked: u64,
+    /// How often a cycle that a limit wanted had to wait.
+    pub deferred: u64,
 }
 
 impl Collector {
     /// The collector of a new heap on `os`; its thread is not running yet.
     pub fn new(os: Os, options: Options) -> Result<Collector, OsError> {
-        let config = Config { limit: options.policy.limit, poison: options.poison };
+        let config = Config {
+            soft_limit: options.policy.limit,
+            hard_limit: options.hard_limit,
+            poison: options.poison,
+        };
         let central = Central::new(os, config)?;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        // What is allocated while a cycle runs has to fit under the limit, too: it is refused otherwise.
-        let room = |limit: Bytes| Bytes::new(limit.get() - limit.get() / 16);
-        let policy = Policy { limit: options.policy.limit.map(room), ..options.policy };
-        let pacer = Pacer::new(policy, Tuning::unassisted(MARK_WORKERS, processors));
+        let limit = central.pages().limits().target();
+        let background = workers(processors, options.mark_threads);
+        let pacer = Pacer::new(
+            Policy { limit, ..options.policy },
+            Tuning::unassisted(background, processors),
+        );
         let plan = pacer.plan();
         central.set_trigger(plan.trigger);
+        central.set_unlimited_trigger(plan.unlimited);
         let fence = match options.symmetric_fences {
             true => ProcessBarrier::forced_symmetric(),
             false => ProcessBarrier::detect(),
@@ -176,8 +200,8 @@ impl Collector {
             plan,
             cpu: Duration::ZERO,
             checked: 0,
+            deferred: 0,
         };
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Collector {
             central,
             options,
@@ -188,11 +212,13 @@ impl Collector {
             roots: RootTable::new(),
             control: Control::new(),
             last: Lock::new(Rank::Statistics, last),
-            pacer: Lock::new(Rank::Statistics, pacer),
+            settings: Lock::new(Rank::Settings, Settings::new(pacer)),
             processors,
-            crew: Crew::new(workers(processors, options.mark_threads)),
+            crew: Crew::new(background),
             assisted: AtomicU64::new(0),
             threads: Lock::new(Rank::Statistics, Threads::default()),
+            pressure: None,
+            begun: Instant::now(),
         })
     }
 
@@ -205,13 +231,25 @@ impl Collector {
     pub fn begin_shutdown(&self) {
         self.control.shut_down();
         self.central.alarm().ring();
+        if let Some(desk) = &self.pressure {
+            desk.close();
+        }
+    }
+
+    /// The program wants to be told of limits that are near.
+    pub fn set_pressure_hook(&mut self, hook: PressureHook) {
+        self.pressure = Some(Desk::new(hook));
+    }
+
+    /// The calling thread is one of the heap's own.
+    pub(super) fn note_own_thread(&self, thread: OwnThread) {
+        self.threads.lock().own[thread as usize] = Some(std::thread::current().id());
     }
 
     /// Whether the calling thread belongs to this heap.
     pub fn is_own_thread(&self) -> bool {
         let (me, threads) = (std::thread::current().id(), self.threads.lock());
-        let known = [threads.collector, threads.drops];
-        known.contains(&Some(me)) || threads.helpers.contains(&me)
+        threads.own.contains(&Some(me)) || threads.helpers.contains(&me)
     }
 
     /// Notes which threads help to mark.
@@ -298,26 +336,42 @@ impl Collector {
 
     /// The life of the collector thread.
     pub fn run(self: &Arc<Collector>) {
-        self.threads.lock().collector = Some(std::thread::current().id());
+        self.note_own_thread(OwnThread::Collector);
         let mut helpers = Helpers::default();
         let mut drop_thread = None;
         let mut scavenger = Scavenger::new();
+        let mut ration = Ration::new(self.processors);
+        let mut watch = Watch::default();
         let mut last_end = Instant::now();
         loop {
-            let until_due = self.until_due(last_end);
-            match self.control.wish() {
+            let reason = match self.control.wish() {
                 Wish::Shutdown => break,
-                Wish::Nothing if until_due != Some(Duration::ZERO) => {
-                    let pause = self.options.return_memory.then(|| scavenger.work(self)).flatten();
-                    self.central.alarm().sleep(pause.into_iter().chain(until_due).min());
-                    continue;
-                }
-                _ => {}
-            }
+                Wish::Nothing if !self.options.continuously => match self.due(&mut ration) {
+                    Due::Now(reason) => Some(reason),
+                    Due::In(pause) => {
+                        self.central.alarm().sleep(Some(pause));
+                        continue;
+                    }
+                    Due::No => {
+                        let until = self.until_periodic(last_end);
+                        if until != Some(Duration::ZERO) {
+                            let pause = self.options.return_memory.then(|| scavenger.work(self));
+                            let pause = pause.flatten().into_iter().chain(until).min();
+                            self.central.alarm().sleep(pause);
+                            continue;
+                        }
+                        None
+                    }
+                },
+                _ => None,
+            };
+            let before = self.central.live();
             self.control.cycle_begins();
             self.cycle(&mut helpers);
             self.start_drop_thread(&mut drop_thread);
+            self.enter_cycle(&mut ration, reason, before);
             self.control.cycle_ends();
+            self.watch_limits(&mut watch);
             last_end = Instant::now();
         }
         helpers.end(self);
@@ -325,14 +379,11 @@ impl Collector {
         self.wind_up(drop_thread);
     }
 
-    /// How long it is at most until there is reason for a cycle that nobody asks for; zero: there is. The last
-    /// cycle has ended at `last_end`.
-    fn until_due(&self, last_end: Instant) -> Option<Duration> {
-        if self.options.continuously || self.central.wants_cycle() {
-            return Some(Duration::ZERO);
-        }
-        let (policy, period) = (self.options.policy, self.options.periodic);
-        let due = periodic::until_due(policy, period, last_end.elapsed())?;
+    /// How long it is at most until a cycle is due for no other reason than that there was none for long; zero: it
+    /// is. The last one has ended at `last_end`.
+    fn until_periodic(&self, last_end: Instant) -> Option<Duration> {
+        let policy = self.settings.lock().policy();
+        let due = periodic::until_due(policy, self.options.periodic, last_end.elapsed())?;
         Some(due.min(LONGEST_SLEEP))
     }
 
@@ -343,7 +394,7 @@ impl Collector {
         let collector = self.clone();
         let run = move || {
             // Before the first destructor: it may drop the last handle of this heap.
-            collector.threads.lock().drops = Some(std::thread::current().id());
+            collector.note_own_thread(OwnThread::Drops);
             let central = &collector.central;
             let writer = central.counters().shared();
             while let Some(batch) = central.drops().wait_and_run_batch(writer) {
@@ -377,87 +428,12 @@ impl Collector {
         }
     }
 
-    /// Work that there would be if everything in the heap were alive: its objects, and the root table.
-    fn worst_work(&self, live: Bytes) -> Work {
-        let roots = Bytes::new(self.roots.len() * WORD_BYTES);
-        Work { heap: live, globals: roots, ..Work::default() }
-    }
-
-    /// Tells the pacer that a cycle begins.
-    pub(super) fn pace_start(&self) {
-        let live = self.central.live();
-        let worst = self.worst_work(live);
-        self.pacer.lock().start(live, worst);
-    }
-
-    /// Tells the pacer what marking has found, when `allocated` bytes were taken since the cycle began, and how
-    /// long that has lasted.
-    pub(super) fn pace_finish(
-        &self,
-        report: &CycleReport,
-        retained: Bytes,
-        allocated: Bytes,
-        (elapsed, cpu): (Duration, Duration),
-    ) {
-        let roots = self.worst_work(Bytes::ZERO);
-        let mut pacer = self.pacer.lock();
-        if report.retained_everything {
-            return pacer.give_up(retained);
-        }
-        let live = pacer.triggered().unwrap_or(Bytes::ZERO).saturating_add(allocated);
-        pacer.finish(Finished {
-            live,
-            marked: retained,
-            done: Work { heap: report.marked.bytes, ..roots },
-            times: Times {
-                elapsed,
-                processors: self.processors,
-                workers: Some(cpu),
-                assists: Duration::ZERO,
-                idle: Duration::ZERO,
-            },
-        });
-    }
-
-    /// What memory is used for, if that matters to the pacer.
-    fn memory_use(&self) -> MemoryUse {
-        if self.options.policy.limit.is_none() {
-            return MemoryUse::default();
-        }
-        let counted = self.central.counters().snapshot();
-        MemoryUse {
-            ready: self.central.os().accounting().ready(),
-            free: counted.pages(MemoryState::Free) + counted.pages(MemoryState::Cached),
-            // With the free slots of their spans: the plan is for the time when these are used again.
-            objects: counted.pages(MemoryState::InUse),
-        }
-    }
-
-    /// Plans the next cycle, after a finished one, when spans had `in_use` bytes of pages at the end of marking.
-    /// `is_swept`: nothing waits to be swept.
-    pub(super) fn plan_next(&self, in_use: Bytes, is_swept: bool) -> Plan {
-        let memory = self.memory_use();
-        let sweeping = (!is_swept).then(|| self.central.live());
-        let plan = {
-            let mut pacer = self.pacer.lock();
-            pacer.set_memory(memory);
-            pacer.commit(sweeping);
-            let plan = pacer.plan();
-            // Under the lock, so that the trigger that stays is that of the last plan.
-            self.central.set_trigger(plan.trigger);
-            plan
-        };
-        self.set_scavenge_goals(in_use, self.last_cycle().plan.goal, plan.goal);
-        plan
-    }
-
-    /// Remembers what a cycle has found, and how the next one is planned.
-    pub(super) fn finish_report(&self, report: CycleReport, plan: Plan, cpu: Duration) {
+    /// Remembers what a cycle has found.
+    pub(super) fn finish_report(&self, report: CycleReport, cpu: Duration) {
         let mut last = self.last.lock();
         last.cycles += 1;
         last.report = report;
         last.retained = self.central.retained();
-        last.plan = plan;
         last.cpu += cpu;
     }
 

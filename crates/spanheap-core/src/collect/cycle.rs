@@ -90,9 +90,9 @@ impl Collector {
         self.plan_next(in_use, false);
         self.sweep_all();
         // Again: what was garbage is free now, and nothing waits to be swept any more.
-        let plan = self.plan_next(in_use, true);
+        self.plan_next(in_use, true);
         let cpu = thread_cpu_time().saturating_sub(cpu_before) + helped;
-        self.finish_report(report, plan, cpu);
+        self.finish_report(report, cpu);
     }
 
     /// Phase 3: marks everything that was reachable at its beginning.

@@ -64,6 +64,10 @@
 //! | [`pacer`] | when to begin, and what allocating costs: numbers in, numbers out |
 //! | [`mark_workers`] | how marking is shared out: numbers in, numbers out |
 //! | [`limiter`] | how much of the processors the collector may take: numbers in, decisions out |
+//! | [`limit`] | a limit as one says it |
+//! | [`pressure`] | telling the program that a limit is near |
+//! | [`settings`] | what can be changed meanwhile, and the plan that follows |
+//! | [`ration`] | how much of the processors a limit may cost |
 //! | [`checkmark`] | verification by a second mark |
 
 pub(crate) mod assist;
@@ -74,6 +78,7 @@ pub(crate) mod control;
 pub(crate) mod crew;
 pub(crate) mod cycle;
 pub(crate) mod grey;
+pub mod limit;
 pub mod limiter;
 pub(crate) mod mark;
 pub mod mark_workers;
@@ -81,13 +86,17 @@ pub mod pacer;
 pub(crate) mod page_queue;
 pub(crate) mod page_ring;
 pub(crate) mod phase;
+pub mod pressure;
+pub(crate) mod ration;
 pub(crate) mod registry;
 pub mod roots;
 pub(crate) mod scan;
 pub(crate) mod scavenger;
+pub(crate) mod settings;
 pub(crate) mod workers;
 
 pub(crate) use collector::Collector;
 pub use collector::Options;
+pub use limit::{LimitError, MemoryLimit};
 pub use pacer::Policy;
 pub(crate) use phase::{Phase, PhaseWord};

@@ -74,6 +74,24 @@ impl Tint {
     }
 }
 
+/// What somebody wants memory for.
+#[derive(Clone, Copy)]
+struct Values {
+    ty: &'static TypeInfo,
+    /// Whether it is for a slice of them.
+    is_slice: bool,
+}
+
+impl Values {
+    fn one(ty: &'static TypeInfo) -> Values {
+        Values { ty, is_slice: false }
+    }
+
+    fn slice(ty: &'static TypeInfo) -> Values {
+        Values { ty, is_slice: true }
+    }
+}
+
 /// The cache of one class.
 #[derive(Default)]
 pub struct ClassCache {
@@ -102,15 +120,15 @@ impl ClassCache {
         &self,
         central: &Central,
         key: &ClassKey,
-        ty: &'static TypeInfo,
+        values: Values,
         tint: Tint,
         local: &LocalPages,
     ) -> Result<Addr, OutOfMemory> {
         let class = match self.class.get() {
             Some(class) => class,
-            None => central.class(key, ty.name)?,
+            None => central.class(key, values.ty.name)?,
         };
-        self.refill(central, class, tint, local)
+        self.refill(central, class, values, tint, local)
     }
 
     /// Takes the next run of the cached span, or else of another one; the first slot of it is returned.
@@ -120,6 +138,7 @@ impl ClassCache {
         &self,
         central: &Central,
         class: &'static Class,
+        values: Values,
         tint: Tint,
         local: &LocalPages,
     ) -> Result<Addr, OutOfMemory> {
@@ -138,6 +157,7 @@ impl ClassCache {
                 self.give_back(central, tint, writer);
             }
             let span = central.acquire(class, local)?;
+            class.note_type(values.ty, values.is_slice, span.info().pages.bytes());
             from = span.info().base;
             self.class.set(Some(class));
             self.span.set(Some(span.into_raw()));
@@ -287,7 +307,7 @@ impl SpanCache {
             None => {
                 let size = Bytes::new(ty.size);
                 let key = ClassKey::of(ty);
-                self.alloc_large(central, &key, ty, size, tint).map(|(addr, _)| addr)
+                self.alloc_large(central, &key, Values::one(ty), size, tint).map(|(addr, _)| addr)
             }
         }
     }
@@ -301,7 +321,7 @@ impl SpanCache {
         ty: &'static TypeInfo,
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
-        self.run(cache, central, &ClassKey::of(ty), ty, tint)
+        self.run(cache, central, &ClassKey::of(ty), Values::one(ty), tint)
     }
 
     /// The first slot of the next run of `cache`, if the mutator does not have to help the collector first.
@@ -310,11 +330,11 @@ impl SpanCache {
         cache: &ClassCache,
         central: &Central,
         key: &ClassKey,
-        ty: &'static TypeInfo,
+        values: Values,
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
         self.check_purse(central, tint)?;
-        let slot = cache.next_run(central, key, ty, tint, &self.pages)?;
+        let slot = cache.next_run(central, key, values, tint, &self.pages)?;
         if tint.black {
             self.purse.charge(central.debt(), cache.end.get().bytes_since(slot));
         }
@@ -344,7 +364,7 @@ impl SpanCache {
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
         let key = ClassKey::of(ty);
-        self.alloc_key(central, &key, ty, tint)
+        self.alloc_key(central, &key, Values::one(ty), tint)
     }
 
     /// A slot for `bytes` of values of `ty`: a slice.
@@ -359,7 +379,7 @@ impl SpanCache {
         let size_class = SizeClass::for_layout(bytes, ty.align);
         let key = ClassKey::of_slice(ty, size_class);
         let Some(size_class) = size_class else {
-            return self.alloc_large(central, &key, ty, bytes, tint);
+            return self.alloc_large(central, &key, Values::slice(ty), bytes, tint);
         };
         if ty.shape == crate::span::Shape::NoScan && ty.drop.is_none() {
             if bytes.get() < TINY_BYTES && ty.align <= TINY_BYTES {
@@ -368,11 +388,11 @@ impl SpanCache {
             let cache = &self.noscan[size_class.index()];
             let addr = match cache.bump(size_class.size().get()) {
                 Some(addr) => addr,
-                None => self.run(cache, central, &key, ty, tint)?,
+                None => self.run(cache, central, &key, Values::slice(ty), tint)?,
             };
             return Ok((addr, size_class.size()));
         }
-        Ok((self.alloc_key(central, &key, ty, tint)?, size_class.size()))
+        Ok((self.alloc_key(central, &key, Values::slice(ty), tint)?, size_class.size()))
     }
 
     /// A slot of the class `key`, which is small, through the direct-mapped table.
@@ -380,15 +400,15 @@ impl SpanCache {
         &self,
         central: &Central,
         key: &ClassKey,
-        ty: &'static TypeInfo,
+        values: Values,
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
         let size_class = key.size_class.expect("a small class");
         let slot = size_class.size().get();
-        let cache = self.cache_of(central, key, ty, size_class)?;
+        let cache = self.cache_of(central, key, values.ty, size_class)?;
         match cache.bump(slot) {
             Some(addr) => Ok(addr),
-            None => self.run(cache, central, key, ty, tint),
+            None => self.run(cache, central, key, values, tint),
         }
     }
 
@@ -481,14 +501,16 @@ impl SpanCache {
         &self,
         central: &Central,
         key: &ClassKey,
-        ty: &'static TypeInfo,
+        values: Values,
         bytes: Bytes,
         tint: Tint,
     ) -> Result<(Addr, Bytes), OutOfMemory> {
+        let ty = values.ty;
         let class = central.class(key, ty.name)?;
         self.check_purse(central, tint)?;
         let element = if key.counting == Counting::Trailer { ty.size } else { 0 };
         let span = central.acquire_large(class, bytes, element, ty.align, &self.pages)?;
+        class.note_type(ty, values.is_slice, span.info().pages.bytes());
         let info: Info = *span.info();
         let whole = Run { start: info.base, end: info.limit() };
         for table in tables_of(span.span(), tint).into_iter().flatten() {

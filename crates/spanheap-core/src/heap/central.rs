@@ -7,7 +7,7 @@
 //! 1. a swept span of the class with free slots,
 //! 2. an unswept one, which it sweeps itself (sweeping on demand: garbage is used before new memory),
 //! 3. new pages, for which dead spans of any class are swept and freed first ([`super::reclaim`]),
-//! 4. if pages are refused, whatever can be had when all that waits has been swept.
+//! 4. if pages are refused, whatever can be had when all that waits has been swept and its own pages are back.
 //!
 //! Its own class comes before the reclaimer: most swept spans have a free slot and nothing else to give,
 //! so they serve without the lock of the page heap and without bits to clear and pages to map. And
@@ -17,27 +17,28 @@
 //! A refusal asks for a cycle, too, and does not wait for it: the closure that wanted memory holds on to
 //! what it can reach, and a cycle would wait for the closure.
 //!
-//! **Counting.** Mutators report what they take by the run, not by the object: `taken` grows by a run
-//! when it is taken and shrinks by what is left of it when it is given back. Between two cycles, live
-//! bytes are thus what the last one retained plus what has been taken since: never too low, and too
-//! high by the unfinished runs.
+//! What is taken is counted in `trigger`, and that is what makes a cycle begin.
 //!
 //! # Safety
 //! Releasing everything at the end of a heap is the caller's promise passed on.
 #![allow(unsafe_code)]
 
 mod manual;
+mod trigger;
+
+pub use trigger::Reason;
 
 use super::class::{Class, ClassKey, ClassTable};
 use super::counters::{Counters, Writer};
 use super::debt::Debt;
 use super::drops::{Batch, DropQueue};
 use super::error::OutOfMemory;
+use super::limits::Limits;
 use super::page_heap::{Force, LocalPages, PageHeap, Refused, Request};
 use super::reclaim::Reclaimer;
 use super::stall::Stalls;
 use super::sweep::{How, sweep};
-use super::sweep_pace::{Line, SweepPace};
+use super::sweep_pace::SweepPace;
 use super::swept::Swept;
 use crate::addr::{Addr, Bytes, PAGE_BYTES, PageCount};
 use crate::offheap::Persistent;
@@ -53,8 +54,10 @@ const SWEEP_BUDGET: usize = 64;
 /// How a heap's shared part is to be.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Config {
+    /// Ready bytes that the heap would rather not exceed.
+    pub soft_limit: Option<Bytes>,
     /// Ready bytes that the heap will not exceed.
-    pub limit: Option<Bytes>,
+    pub hard_limit: Option<Bytes>,
     /// Whether freed slots are filled with a pattern.
     pub poison: bool,
 }
@@ -84,6 +87,8 @@ pub struct Central {
     total: AtomicU64,
     /// When live bytes reach this, the alarm rings.
     trigger: AtomicUsize,
+    /// The same as it would be without a limit.
+    unlimited_trigger: AtomicUsize,
     /// Whether it has rung since the trigger was set.
     triggered: AtomicBool,
     /// Whether an allocation was refused since the last cycle began.
@@ -98,7 +103,7 @@ impl Central {
     /// The shared part of a new heap.
     pub fn new(os: Os, config: Config) -> Result<Central, OsError> {
         let number = map::new_heap_number();
-        let pages = PageHeap::new(&os, number, config.limit)?;
+        let pages = PageHeap::new(&os, number, Limits::new(config.soft_limit, config.hard_limit))?;
         Ok(Central {
             number,
             os,
@@ -116,6 +121,7 @@ impl Central {
             taken: AtomicUsize::new(0),
             total: AtomicU64::new(0),
             trigger: AtomicUsize::new(usize::MAX),
+            unlimited_trigger: AtomicUsize::new(usize::MAX),
             triggered: AtomicBool::new(false),
             starved: AtomicBool::new(false),
             alarm: Alarm::new(),
@@ -173,7 +179,7 @@ impl Central {
 
     /// Takes back the pages that a mutator keeps for itself.
     pub fn take_back(&self, local: &LocalPages) {
-        self.pages.take_back(&self.os, &self.memory, local);
+        let _ = self.pages.take_back(&self.os, &self.memory, local);
     }
 
     /// The last finished cycle.
@@ -239,38 +245,6 @@ impl Central {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Counts a run that a mutator takes, and rings the alarm when that is enough for a cycle.
-    pub fn count_taken(&self, bytes: Bytes) {
-        self.taken.fetch_add(bytes.get(), Ordering::Relaxed);
-        self.total.fetch_add(bytes.get() as u64, Ordering::Relaxed);
-        if self.is_triggered() && !self.triggered.swap(true, Ordering::Relaxed) {
-            self.alarm.ring();
-        }
-    }
-
-    /// Whether live bytes have reached the trigger.
-    pub fn is_triggered(&self) -> bool {
-        self.live().get() >= self.trigger.load(Ordering::Relaxed)
-    }
-
-    /// Whether there is reason for a cycle: the trigger, or an allocation that was refused.
-    pub fn wants_cycle(&self) -> bool {
-        self.is_triggered() || self.starved.load(Ordering::Relaxed)
-    }
-
-    /// A cycle begins, and what is refused from here on asks for another one.
-    pub fn cycle_begins(&self) {
-        self.starved.store(false, Ordering::Relaxed);
-    }
-
-    /// Sets the live bytes at which the alarm rings. Until then, all that waits now is to be swept.
-    pub fn set_trigger(&self, trigger: Bytes) {
-        self.trigger.store(trigger.get(), Ordering::Relaxed);
-        self.triggered.store(false, Ordering::Relaxed);
-        let (waiting, swept) = (self.backlog.waiting(), self.backlog.swept());
-        self.pace.set(Line::new(waiting, swept, self.live(), trigger));
-    }
-
     /// What wakes the collector.
     pub fn alarm(&self) -> &Alarm {
         &self.alarm
@@ -286,12 +260,6 @@ impl Central {
         &self.stalls
     }
 
-    /// Counts the rest of a run that a mutator gives back.
-    pub fn count_returned(&self, bytes: Bytes) {
-        self.taken.fetch_sub(bytes.get(), Ordering::Relaxed);
-        self.total.fetch_sub(bytes.get() as u64, Ordering::Relaxed);
-    }
-
     /// The class of `key`.
     pub fn class(
         &self,
@@ -301,6 +269,11 @@ impl Central {
         self.classes
             .find_or_make(key, type_name, &self.os, &self.memory)
             .map_err(|error| self.out_of_memory(Bytes::ZERO, error.into()))
+    }
+
+    /// The classes of the heap.
+    pub fn classes(&self) -> impl Iterator<Item = &'static Class> {
+        self.classes.iter()
     }
 
     /// A swept span of `class` with at least one free slot, for the mutator whose pages are `local`.
@@ -320,7 +293,7 @@ impl Central {
         };
         self.keep_pace(request.pages.bytes(), PageCount::ZERO);
         let writer = self.writer(local);
-        let span = self.in_need(|| match self.take_swept(class, writer) {
+        let span = self.in_need(local, || match self.take_swept(class, writer) {
             Some(span) => Ok(span),
             None => match self.take_astray(class, true) {
                 Some(span) => Ok(span),
@@ -356,7 +329,7 @@ impl Central {
         };
         // What the reclaimer will sweep for it is not swept twice.
         self.keep_pace(pages.bytes(), pages);
-        self.in_need(|| self.new_span(class, local, &request)).map_err(refused)
+        self.in_need(local, || self.new_span(class, local, &request)).map_err(refused)
     }
 
     /// Returns free pages to the system, at least `bytes` of them or all that there are.
@@ -427,19 +400,30 @@ impl Central {
         {}
     }
 
-    /// What `attempt` returns, or what it returns when everything that waited has been swept. A refusal
-    /// that remains asks for a cycle.
-    fn in_need<T>(&self, attempt: impl Fn() -> Result<T, Refused>) -> Result<T, Refused> {
+    /// What `attempt` returns, or what it returns when everything that waited has been swept and the caller's
+    /// own pages are everybody's. A refusal that remains asks for a cycle.
+    fn in_need<T>(
+        &self,
+        local: &LocalPages,
+        attempt: impl Fn() -> Result<T, Refused>,
+    ) -> Result<T, Refused> {
         let again = match attempt() {
-            Err(Refused::Limit | Refused::System) if self.sweep_everything() => attempt(),
+            Err(Refused::Limit | Refused::System) if self.give_up_reserves(local) => attempt(),
             other => other,
         };
         if let Err(Refused::Limit | Refused::System) = again {
+            self.pages.limits().note_refusal();
             if !self.starved.swap(true, Ordering::Relaxed) {
                 self.alarm.ring();
             }
         }
         again
+    }
+
+    /// Sweeps everything and gives the mutator's own pages back; false when there was nothing of either.
+    fn give_up_reserves(&self, local: &LocalPages) -> bool {
+        let swept = self.sweep_everything();
+        self.pages.take_back(&self.os, &self.memory, local) || swept
     }
 
     /// Sweeps until somebody who is about to take `bytes`, and to sweep `own` pages for it, owes nothing.
@@ -577,7 +561,7 @@ impl Central {
     /// The error for a request that was refused.
     pub fn out_of_memory(&self, requested: Bytes, refused: Refused) -> OutOfMemory {
         let limit = match refused {
-            Refused::Limit => self.pages.limit(),
+            Refused::Limit => self.pages.limits().hard(),
             Refused::TooLarge => {
                 return OutOfMemory { requested, live: self.live(), limit: None };
             }

@@ -2,7 +2,7 @@
 //! spans.
 //!
 //! A class is made when its first object is allocated and lives as long as its heap. Finding one is a
-//! walk down a hash chain without a lock; making one takes the table's lock.
+//! walk down a hash chain without a lock; making one takes the table's lock. `names` says which types use it.
 //!
 //! # Locking
 //! [`Rank::Classes`] to add a class; the spans of a class are a [`SpanSet`], with a lock of its own.
@@ -14,6 +14,11 @@
 //!   and the collector, which are gone by then.
 #![allow(unsafe_code)]
 
+mod names;
+
+pub use names::Noted;
+
+use crate::addr::Bytes;
 use crate::offheap::Persistent;
 use crate::os::{Category, Os, OsError};
 use crate::span::size_class::SizeClass;
@@ -21,6 +26,7 @@ use crate::span::{Backlog, Counting, DropFn, Generation, Layout, OwnedSpan, Span
 use crate::sync::atomic::{AtomicPtr, Ordering};
 use crate::sync::{Lock, Rank};
 use core::ptr;
+use names::TypeNames;
 
 /// What makes two spans interchangeable.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +90,7 @@ pub struct Class {
     key: ClassKey,
     index: u32,
     type_name: fn() -> &'static str,
+    names: TypeNames,
     spans: SpanSet,
     next_in_bucket: *const Class,
     next: *const Class,
@@ -103,6 +110,16 @@ impl Class {
     /// The type for which the class was made first.
     pub fn type_name(&self) -> fn() -> &'static str {
         self.type_name
+    }
+
+    /// Notes that `bytes` of memory go to values of `ty`, or to slices of them.
+    pub fn note_type(&self, ty: &'static TypeInfo, is_slice: bool, bytes: Bytes) {
+        self.names.note(ty, is_slice, bytes);
+    }
+
+    /// The types that the class is used for, those first that have taken most.
+    pub fn types(&self) -> Vec<Noted> {
+        self.names.noted()
     }
 
     /// The spans of the class that nobody is at work on.
@@ -169,6 +186,7 @@ impl ClassTable {
             key: *key,
             index: *count,
             type_name,
+            names: TypeNames::new(),
             spans: SpanSet::new(),
             next_in_bucket: bucket.load(Ordering::Relaxed),
             next: self.newest.load(Ordering::Relaxed),

@@ -16,6 +16,8 @@
 //! | [`zero`] | zeroed slots, without clearing what is zero |
 //! | [`scavenge_pace`], [`pi_controller`] | how fast free memory goes back to the system, and until when |
 //! | [`stall`] | how long mutators were held up, and why the longest time |
+//! | [`live`] | which types hold the memory |
+//! | [`limits`] | the soft and the hard limit, and how often they were met |
 //! | [`error`] | why an allocation was refused |
 //!
 //! This layer knows generations and colours, and nothing of phases, grace periods or roots: those belong
@@ -28,6 +30,8 @@ pub(crate) mod counters;
 pub(crate) mod debt;
 pub(crate) mod drops;
 mod error;
+pub(crate) mod limits;
+pub(crate) mod live;
 pub(crate) mod page_heap;
 pub mod pi_controller;
 pub(crate) mod reclaim;
@@ -39,7 +43,8 @@ pub(crate) mod sweep_pace;
 pub(crate) mod swept;
 pub(crate) mod zero;
 
-pub(crate) use central::Central;
+pub(crate) use central::{Central, Reason};
 pub use error::OutOfMemory;
+pub use live::{Live, LiveType};
 pub use page_heap::ManualSpan;
 pub(crate) use page_heap::{Force, Refused};

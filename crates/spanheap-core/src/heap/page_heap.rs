@@ -9,7 +9,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `page_heap` | allocating and freeing spans, the limit |
+//! | `page_heap` | allocating and freeing spans, the hard limit |
 //! | `local` | what a mutator keeps for itself, without a lock |
 //! | `manual` | spans that hold no objects |
 //! | `ready` | making pages ready for use |
@@ -20,8 +20,8 @@
 //! | `walk`, `inspect` | walks over arenas, pages and spans; over pages under the lock |
 //!
 //! **Readiness.** New pages are *prepared*, and the page allocator calls them scavenged; pages become
-//! ready, and count toward the limit, when a span takes them. They are prepared again when the scavenger has
-//! returned them. The limit is compared when pages become ready, and nowhere else.
+//! ready, and count toward the limits, when a span takes them. They are prepared again when the scavenger has
+//! returned them. The hard limit is compared when pages become ready, and nowhere else.
 //!
 //! **Zeros.** Pages come from the system as zeros, and come back as zeros when they were returned. Each arena
 //! remembers below which address it has been used, and a span remembers below which address it may be
@@ -61,6 +61,7 @@ pub use scavenge::Force;
 
 use super::class::Class;
 use super::counters::{Counters, MemoryState};
+use super::limits::Limits;
 use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
 use crate::bitmap;
 use crate::offheap::Persistent;
@@ -75,16 +76,13 @@ use local::LOCAL_PAGES;
 use records::SpanRecords;
 use totals::Totals;
 
-/// What is kept below a limit for records, besides a part of the limit: two blocks of persistent memory.
-const RECORDS_BYTES: usize = 512 << 10;
-
 /// How often an allocation that meets the limit makes room before it is refused.
 const ATTEMPTS: usize = 3;
 
 /// Why there is no span.
 #[derive(Clone, Copy, Debug)]
 pub enum Refused {
-    /// The heap's limit on ready bytes would be exceeded.
+    /// The heap's hard limit on ready bytes would be exceeded.
     Limit,
     /// The request cannot be met by any heap.
     TooLarge,
@@ -118,7 +116,7 @@ pub struct Request {
 /// The page heap of a heap.
 pub struct PageHeap {
     number: u64,
-    limit: Option<Bytes>,
+    limits: Limits,
     inner: Lock<Inner>,
     /// The newest arena; each names the one before it.
     newest: AtomicPtr<HeapArena>,
@@ -161,7 +159,7 @@ unsafe impl Send for Inner {}
 
 impl PageHeap {
     /// A page heap without pages, for the heap of that number.
-    pub fn new(os: &Os, number: u64, limit: Option<Bytes>) -> Result<PageHeap, OsError> {
+    pub fn new(os: &Os, number: u64, limits: Limits) -> Result<PageHeap, OsError> {
         let none = Addr::NULL;
         let inner = Inner {
             pages: PageAlloc::new(os)?,
@@ -173,7 +171,7 @@ impl PageHeap {
         };
         Ok(PageHeap {
             number,
-            limit,
+            limits,
             inner: Lock::new(Rank::PageHeap, inner),
             newest: AtomicPtr::new(core::ptr::null_mut()),
             totals: Totals::default(),
@@ -195,22 +193,14 @@ impl PageHeap {
         self.totals.counters()
     }
 
-    /// The limit on ready bytes.
-    pub fn limit(&self) -> Option<Bytes> {
-        self.limit
-    }
-
-    /// The ready bytes up to which pages are handed out. Some room below the limit is kept for the records
-    /// that are made later, since these are not refused: side tables, queues of the collector, spans.
-    fn allowed(&self) -> Bytes {
-        self.limit.map_or(Bytes::new(usize::MAX), |limit| {
-            limit.saturating_sub(Bytes::new(limit.get() / 32 + RECORDS_BYTES))
-        })
+    /// The limits on ready bytes.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Whether pages of `more` bytes would be too much.
     fn is_over_limit(&self, os: &Os, more: Bytes) -> bool {
-        self.limit.is_some() && os.accounting().ready() + more > self.allowed()
+        self.limits.hard().is_some() && os.accounting().ready() + more > self.limits.allowed()
     }
 
     /// A new span of `class`.
@@ -315,10 +305,11 @@ impl PageHeap {
     ) -> Result<(NonNull<Span>, PageRun), Refused> {
         // Growing takes room by itself, more or less, so making room once need not be enough.
         let mut attempts = 0;
+        self.make_soft_room(os, n, align);
         loop {
             let mut inner = self.inner.lock();
             local.fetch_records(&mut inner, os, memory)?;
-            if is_local {
+            if is_local && !self.limits.is_near(os.accounting().ready()) {
                 self.refill(&mut inner, os, local);
                 if let Some(both) = self.take_local(os, memory, local, n) {
                     return Ok(both);

@@ -10,8 +10,10 @@
 
 use super::Mutator;
 use crate::addr::Bytes;
+use crate::collect::pressure::PressureHook;
 use crate::collect::{Collector, Options};
 use crate::fatal::fatal;
+use crate::heap::Live;
 use crate::os::{Features, Os, OsError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,6 +25,8 @@ use std::time::{Duration, Instant};
 pub struct Heap {
     collector: Arc<Collector>,
     thread: Option<JoinHandle<()>>,
+    /// Calls the program when a limit is near.
+    pressure_thread: Option<JoinHandle<()>>,
 }
 
 /// Why a heap could not be made.
@@ -59,15 +63,38 @@ impl Heap {
     /// # Errors
     /// When the system gives no memory or no thread; nothing is left behind.
     pub fn new(os: Os, options: Options) -> Result<Heap, NewHeapError> {
-        let collector = Collector::new(os, options).map_err(NewHeapError::Memory)?;
-        let mut heap = Heap { collector: Arc::new(collector), thread: None };
-        let collector = heap.collector.clone();
-        let thread = std::thread::Builder::new()
-            .name("spanheap-gc".into())
-            .spawn(move || run_or_die(&collector))
-            .map_err(NewHeapError::Thread)?;
-        heap.thread = Some(thread);
+        Heap::with_pressure_hook(os, options, None)
+    }
+
+    /// The same, with a function that is called when a limit is near, on a thread for that: see
+    /// [`crate::collect::pressure`].
+    ///
+    /// # Errors
+    /// As [`Heap::new`].
+    pub fn with_pressure_hook(
+        os: Os,
+        options: Options,
+        hook: Option<PressureHook>,
+    ) -> Result<Heap, NewHeapError> {
+        let mut collector = Collector::new(os, options).map_err(NewHeapError::Memory)?;
+        let has_hook = hook.is_some();
+        if let Some(hook) = hook {
+            collector.set_pressure_hook(hook);
+        }
+        let collector = Arc::new(collector);
+        let mut heap = Heap { collector, thread: None, pressure_thread: None };
+        heap.thread = Some(heap.start("spanheap-gc", run_or_die)?);
+        if has_hook {
+            let run = |collector: &Arc<Collector>| collector.run_pressure();
+            heap.pressure_thread = Some(heap.start("spanheap-limit", run)?);
+        }
         Ok(heap)
+    }
+
+    fn start(&self, name: &str, run: fn(&Arc<Collector>)) -> Result<JoinHandle<()>, NewHeapError> {
+        let collector = self.collector.clone();
+        let thread = std::thread::Builder::new().name(name.into());
+        thread.spawn(move || run(&collector)).map_err(NewHeapError::Thread)
     }
 
     /// A mutator for the calling thread.
@@ -123,6 +150,48 @@ impl Heap {
         self.collector.central().os().features().with_barrier(barrier)
     }
 
+    /// Growth until a cycle is complete, in percent of what the last one retained; `None`: cycles run on demand
+    /// only, and for a limit.
+    pub fn percent(&self) -> Option<u32> {
+        self.collector.percent()
+    }
+
+    /// Changes it; the next cycle is planned anew at once.
+    pub fn set_percent(&self, percent: Option<u32>) {
+        self.collector.set_percent(percent);
+    }
+
+    /// Ready bytes that the heap should not exceed.
+    pub fn soft_limit(&self) -> Option<Bytes> {
+        self.collector.central().pages().limits().soft()
+    }
+
+    /// Changes them; the next cycle is planned anew at once.
+    pub fn set_soft_limit(&self, limit: Option<Bytes>) {
+        self.collector.set_soft_limit(limit);
+    }
+
+    /// Ready bytes beyond which pages for objects are refused.
+    pub fn hard_limit(&self) -> Option<Bytes> {
+        self.collector.central().pages().limits().hard()
+    }
+
+    /// Changes them. A heap that is above loses nothing: no more pages become ready until it is below, and free ones
+    /// are returned. The next cycle is planned anew at once.
+    pub fn set_hard_limit(&self, limit: Option<Bytes>) {
+        self.collector.set_hard_limit(limit);
+    }
+
+    /// The system that the heap lives on, to ask it something.
+    pub fn os(&self) -> &Os {
+        self.collector.central().os()
+    }
+
+    /// Which types hold the memory.
+    pub fn explain_live(&self) -> Live {
+        Live::of(self.collector.central())
+    }
+
     /// The collector, for statistics.
     pub(crate) fn collector(&self) -> &Collector {
         &self.collector
@@ -132,7 +201,11 @@ impl Heap {
 impl Drop for Heap {
     fn drop(&mut self) {
         self.collector.begin_shutdown();
-        let end = End { collector: self.collector.clone(), thread: self.thread.take() };
+        let end = End {
+            collector: self.collector.clone(),
+            thread: self.thread.take(),
+            pressure_thread: self.pressure_thread.take(),
+        };
         if self.collector.is_own_thread() {
             // The last handle was owned by a value in the heap itself, and its destructor runs on the
             // heap's own thread, which cannot wait for its own end.
@@ -159,10 +232,15 @@ fn run_or_die(collector: &Arc<Collector>) {
 struct End {
     collector: Arc<Collector>,
     thread: Option<JoinHandle<()>>,
+    pressure_thread: Option<JoinHandle<()>>,
 }
 
 impl End {
     fn run(self) {
+        if let Some(thread) = self.pressure_thread {
+            // Panics of the program's function are contained, and nothing else there is the program's.
+            let _ = thread.join();
+        }
         match self.thread {
             Some(thread) => {
                 // It does not end by a panic: see `run_or_die`.

@@ -186,7 +186,7 @@ impl Mutator {
     /// A slot for one value of `ty`: uninitialised, large enough and aligned.
     ///
     /// # Errors
-    /// When the limit or the system does not allow more memory.
+    /// When the hard limit or the system does not allow more memory.
     ///
     /// # Safety
     /// A closure is open; U2 and U4.
@@ -258,7 +258,7 @@ impl Mutator {
     /// A manual span: whole pages, `bytes` long at least, at a multiple of `align`. The collector leaves it alone.
     ///
     /// # Errors
-    /// When the limit or the system does not allow more memory.
+    /// When the hard limit or the system does not allow more memory.
     ///
     /// # Panics
     /// When no closure is open, or `align` is not a power of two.

@@ -18,6 +18,7 @@ mod walk;
 
 pub use crate::heap::counters::{MemoryState, Objects, Snapshot};
 pub use crate::heap::stall::Cause;
+pub use crate::heap::{Live, LiveType};
 pub use picture::{ArenaPicture, ClassPicture, PageState, PageTotals, Picture};
 pub use rss::{Rss, RssRow};
 pub use walk::Walk;
@@ -47,6 +48,21 @@ pub struct Stats {
     pub goal: Bytes,
     /// The size at which it begins.
     pub trigger: Bytes,
+    /// Ready bytes that the heap should not exceed.
+    pub soft_limit: Option<Bytes>,
+    /// Ready bytes beyond which pages for objects are refused.
+    pub hard_limit: Option<Bytes>,
+    /// How often the heap grew beyond its soft limit, having been below.
+    pub times_over_soft_limit: u64,
+    /// Allocations that were refused, by the hard limit or by the system.
+    pub refusals: u64,
+    /// How often a cycle that only a limit wanted had to wait, lest the collector take more than half of the
+    /// processor time.
+    pub deferred_cycles: u64,
+    /// How often the program was told that a limit is near.
+    pub pressure_calls: u64,
+    /// How often it has panicked then.
+    pub pressure_panics: u64,
     /// Bytes of pages that belong to spans.
     pub spans: Bytes,
     /// Bytes of objects allocated since the heap was made, unfinished runs of slots included; it
@@ -104,6 +120,8 @@ impl Stats {
         let accounting = central.os().accounting();
         let (longest_stall, longest_stall_cause) = central.stalls().longest();
         let (dropped, drop_panics) = central.drops().counts();
+        let (limits, (pressure_calls, pressure_panics)) =
+            (central.pages().limits(), collector.pressure_calls());
         let (mutators, mutators_inside) = collector.registry().counts();
         Stats {
             cycles: last.cycles,
@@ -113,6 +131,13 @@ impl Stats {
             live: central.live(),
             goal: last.plan.goal,
             trigger: last.plan.trigger,
+            soft_limit: limits.soft(),
+            hard_limit: limits.hard(),
+            times_over_soft_limit: limits.met().times_over,
+            refusals: limits.met().refusals,
+            deferred_cycles: last.deferred,
+            pressure_calls,
+            pressure_panics,
             spans: central.pages().in_use(),
             allocated: central.total(),
             counted: central.counters().snapshot(),

@@ -1,4 +1,4 @@
-//! The CPU time of a thread, for the collector's account of itself.
+//! The CPU time of a thread and of the process, for the collector's account of itself.
 //!
 //! # Safety
 //! One system call that writes to a local.
@@ -8,9 +8,18 @@ use std::time::Duration;
 
 /// CPU time that the calling thread has used so far; zero if the system does not say.
 pub fn thread_cpu_time() -> Duration {
+    read(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// CPU time that all threads of the process have used so far; zero if the system does not say.
+pub fn process_cpu_time() -> Duration {
+    read(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn read(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes to the timespec, which is ours.
-    let failed = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } != 0;
+    let failed = unsafe { libc::clock_gettime(clock, &raw mut time) } != 0;
     if failed {
         return Duration::ZERO;
     }
@@ -29,5 +38,19 @@ mod tests {
             sum = std::hint::black_box(sum + 1);
         }
         assert!(sum > 0);
+    }
+
+    #[test]
+    fn the_clock_of_the_process_counts_all_threads() {
+        let before = process_cpu_time();
+        let work = || {
+            let begun = thread_cpu_time();
+            while thread_cpu_time() - begun < Duration::from_millis(2) {}
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(work);
+            scope.spawn(work);
+        });
+        assert!(process_cpu_time() - before >= Duration::from_millis(4));
     }
 }

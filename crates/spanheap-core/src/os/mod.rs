@@ -36,6 +36,7 @@
 //! | `error`, `feature`, [`limits`] | what was refused; what the system offers; the sizes of pages |
 //! | [`guarding`], `splits` | pages that fault in the midst of memory, and what that costs in mappings |
 //! | `resident` | which pages are in memory, as the kernel says |
+//! | `cgroup` | how much memory the machine has, and the control groups of the process allow |
 //! | [`barrier`], [`clock`] | a fence in all threads; the CPU time of a thread |
 //! | `asan` | what AddressSanitizer is told |
 //!
@@ -95,6 +96,7 @@ compile_error!(
 mod account;
 pub(crate) mod asan;
 pub mod barrier;
+mod cgroup;
 pub(crate) mod clock;
 mod error;
 mod feature;
@@ -510,6 +512,17 @@ impl Os {
     /// system the process is what lives on it.
     pub fn process_resident(&self) -> Option<Bytes> {
         dispatch!(self, process_resident())
+    }
+
+    /// How much memory the machine has; `None` if the system does not say.
+    pub fn machine_memory(&self) -> Option<Bytes> {
+        cgroup::machine_memory(&|path| dispatch!(self, read_text(path)))
+    }
+
+    /// The lowest limit on memory of the control groups that the process is in, both versions; `None` if there
+    /// is none. Reads some files at each call: a limit may change.
+    pub fn cgroup_limit(&self) -> Option<Bytes> {
+        cgroup::limit(&|path| dispatch!(self, read_text(path)))
     }
 
     /// Gives back a range that is Reserved and nothing more; the category does not matter then.

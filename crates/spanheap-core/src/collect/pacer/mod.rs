@@ -54,6 +54,9 @@ use goal::Bounds;
 use speed::{Speeds, Times};
 use trigger::PARTS;
 
+/// The least that counts as a part of what is marked when a goal by limit keeps its distance from that.
+const LEAST_PART: usize = 64 << 10;
+
 /// What a user asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Policy {
@@ -84,11 +87,7 @@ impl Tuning {
     /// since nothing but an early beginning keeps a program that allocates quickly from its goal.
     pub fn unassisted(workers: usize, processors: usize) -> Tuning {
         let share = workers as f64 / processors.max(1) as f64;
-        Tuning {
-            background: share.clamp(1.0 / 64.0, 0.5),
-            earliest: PARTS / 8,
-            least_room: PARTS / 16,
-        }
+        Tuning { background: share.clamp(1.0 / 64.0, 0.5), earliest: PARTS / 8, least_room: 1 }
     }
 
     /// For the workers of [`MarkWorkers`], where those who allocate help.
@@ -105,11 +104,14 @@ pub struct Plan {
     pub goal: Bytes,
     /// The size at which it should begin.
     pub trigger: Bytes,
+    /// The size at which it would begin without a limit.
+    pub unlimited: Bytes,
 }
 
 impl Plan {
     /// No cycle unless somebody asks.
-    pub const NEVER: Plan = Plan { goal: goal::NEVER, trigger: goal::NEVER };
+    pub const NEVER: Plan =
+        Plan { goal: goal::NEVER, trigger: goal::NEVER, unlimited: goal::NEVER };
 }
 
 /// Work of marking, by where it is: bytes to scan, or scanned.
@@ -219,7 +221,8 @@ impl Pacer {
 
     fn by_limit(&self) -> Bytes {
         let Some(limit) = self.policy.limit else { return goal::NEVER };
-        let room = Bytes::new(self.marked.get() / PARTS * self.tuning.least_room);
+        let part = (self.marked.get() / PARTS).max(LEAST_PART);
+        let room = Bytes::new(part.saturating_mul(self.tuning.least_room));
         let least = self.marked.saturating_add(room);
         goal::by_limit(limit, self.memory, self.marked).max(least)
     }
@@ -243,9 +246,13 @@ impl Pacer {
         if self.policy.percent.is_none() && self.policy.limit.is_none() {
             return Plan::NEVER;
         }
+        let trigger = |goal| trigger::trigger(goal, self.marked, self.runway, self.tuning.earliest);
         let goal = self.bounds().goal();
-        let trigger = trigger::trigger(goal, self.marked, self.runway, self.tuning.earliest);
-        Plan { goal: goal.size, trigger }
+        let unlimited = match self.policy.percent {
+            Some(_) => trigger(Bounds { by_limit: goal::NEVER, ..self.bounds() }.goal()),
+            None => goal::NEVER,
+        };
+        Plan { goal: goal.size, trigger: trigger(goal), unlimited }
     }
 
     /// What the last cycle has retained.

@@ -348,7 +348,7 @@ fn tiny_objects_share_blocks_and_never_bytes() {
 #[test]
 fn a_refused_allocation_changes_nothing() {
     let mut random = Random::new(0x0e0e);
-    let config = Config { limit: Some(Bytes::new(6 << 20)), poison: false };
+    let config = Config { hard_limit: Some(Bytes::new(6 << 20)), ..Config::default() };
     let central = Central::new(Os::native(), config).expect("memory");
     let (cache, tint) = (SpanCache::new(), white(&central));
     let (mut got, mut refused) = (Got::default(), 0);

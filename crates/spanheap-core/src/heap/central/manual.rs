@@ -30,7 +30,7 @@ impl Central {
             self.reclaim(pages, align);
             self.pages.alloc_manual(&self.os, &self.memory, local, pages, align)
         };
-        self.in_need(attempt).map_err(refused)
+        self.in_need(local, attempt).map_err(refused)
     }
 
     /// Frees a manual span.

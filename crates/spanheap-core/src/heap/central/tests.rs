@@ -48,7 +48,7 @@ pub(in crate::heap) struct World {
 impl World {
     pub(in crate::heap) fn new(limit: Option<usize>) -> World {
         let sim = SimOs::builder().build();
-        let config = Config { limit: limit.map(Bytes::new), poison: false };
+        let config = Config { hard_limit: limit.map(Bytes::new), ..Config::default() };
         let central = Central::new(Os::simulated(sim.clone()), config).expect("memory");
         World { central, cache: SpanCache::new(), sim }
     }
@@ -343,6 +343,28 @@ fn with_a_limit_dead_spans_are_swept_instead_of_an_error() {
     expected.extend(fill(&world, 8));
     assert!(expected.len() > survivors.len() + 1);
     assert_eq!(world.allocated(), expected);
+    world.release();
+}
+
+#[test]
+fn nothing_lies_idle_with_a_mutator_when_it_is_refused() {
+    use crate::heap::counters::MemoryState;
+    let world = World::new(Some(24 << 20));
+    let cached = || world.central.counters().snapshot().pages(MemoryState::Cached);
+    let object = world.alloc(PAGE_BYTES).expect("memory");
+    world.central.take_back(world.cache.local_pages());
+    assert_eq!(cached(), Bytes::ZERO);
+    let mut objects = fill(&world, 1);
+    objects.push(object);
+    assert!(world.cache.local_pages().is_without_pages());
+    assert_eq!(cached(), Bytes::ZERO);
+    assert_eq!(world.central.pages().limits().met().refusals, 1);
+    // What is free by now serves a larger run at once, and nobody gets pages for himself so near the limit.
+    let dead: BTreeSet<_> = objects.iter().copied().take(40).collect();
+    objects.iter().filter(|object| !dead.contains(object)).for_each(|&object| world.mark(object));
+    world.begin_generation(false);
+    world.alloc(PAGE_BYTES).expect("forty pages are free");
+    assert!(world.cache.local_pages().is_without_pages());
     world.release();
 }
 

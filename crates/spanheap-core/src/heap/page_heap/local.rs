@@ -89,7 +89,7 @@ impl LocalPages {
     }
 
     /// Whether no page is here.
-    pub(super) fn is_without_pages(&self) -> bool {
+    pub(in crate::heap) fn is_without_pages(&self) -> bool {
         self.pages.get().is_empty()
     }
 
@@ -117,11 +117,12 @@ pub(super) fn ready_pages(pages: &PageCache) -> PageCount {
 }
 
 impl PageHeap {
-    /// Takes back the pages and the records that a mutator has.
-    pub fn take_back(&self, os: &Os, memory: &Persistent, local: &LocalPages) {
+    /// Takes back the pages and the records that a mutator has; false if it had no pages.
+    pub fn take_back(&self, os: &Os, memory: &Persistent, local: &LocalPages) -> bool {
         let mut pages = local.pages.take();
-        if pages.is_empty() && local.count.get() == 0 {
-            return;
+        let had_pages = !pages.is_empty();
+        if !had_pages && local.count.get() == 0 {
+            return false;
         }
         let (writer, ready) = (self.writer(os, memory, local), ready_pages(&pages));
         // Before they are free: who takes one of them then counts that, and there are never less than none.
@@ -132,6 +133,7 @@ impl PageHeap {
             // SAFETY: the record came from this pool, and describes nothing that anybody has.
             unsafe { inner.spans.free(record) };
         }
+        had_pages
     }
 
     /// The right to count for the mutator that `local` belongs to.

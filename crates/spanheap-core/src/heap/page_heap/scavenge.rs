@@ -7,14 +7,16 @@
 //! |---|---|---|---|
 //! | the collector's thread, at a steady pace ([`crate::heap::scavenge_pace`]) or in haste | between cycles | down to the goals | no |
 //! | an allocation for which memory was made ready | after it has its pages | as much, but no more than is over the first goal | no |
-//! | an allocation that meets the memory limit | before it is refused | what is missing | yes |
+//! | an allocation of a mebibyte or more that would grow the heap beyond its soft limit | before it has its pages | what is missing | yes |
+//! | any that has done so | after it has its pages | as much, and 256 KiB | yes |
+//! | an allocation that meets the hard limit | before it is refused | what is missing | yes |
 //! | `release_memory()` | on request | everything | yes |
 //!
 //! "Forced" takes dense chunks, too, and those that have been busy lately.
 //!
 //! # Goals
 //! The *retained* memory is what spans use and what is free and not returned. The first goal follows the
-//! heap's own goal (it may grow to that anyway, and a little more); the second is 95 % of a memory limit.
+//! heap's own goal (it may grow to that anyway, and a little more); the second is 95 % of the lower limit.
 //!
 //! A heap that *settles*, because it has become much smaller, keeps hardly anything for its growth: its free
 //! pages lie scattered over what it once was, each with side tables and neighbours that are not free. The
@@ -29,9 +31,10 @@
 //! Free pages that were taken belong to the scavenger alone.
 #![allow(unsafe_code)]
 
-use super::{PageHeap, RECORDS_BYTES, tables};
+use super::{PageHeap, tables};
 use crate::addr::{Addr, AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
 use crate::heap::counters::MemoryState;
+use crate::heap::limits::RECORDS_BYTES;
 use crate::os::Os;
 use crate::span::arena::{TABLES, table_bytes_for};
 use crate::sync::atomic::Ordering;
@@ -50,6 +53,12 @@ const SETTLING_SPARE: usize = 16;
 
 /// The most that is returned between two looks at the lock.
 const PIECE: Bytes = Bytes::new(4 << 20);
+
+/// For so many bytes room is made below the soft limit before they are taken.
+const LARGE: Bytes = Bytes::new(1 << 20);
+
+/// What a growth beyond the soft limit returns besides what it brought.
+const SOFT_PIECE: Bytes = Bytes::new(256 << 10);
 
 impl PageHeap {
     /// Returns free pages to the system, at least `bytes` of them or all that there are. The result is how
@@ -186,29 +195,62 @@ impl PageHeap {
     /// Bytes that are retained, or ready, beyond the goals.
     pub fn excess(&self, os: &Os) -> Bytes {
         let retained = self.over_goal();
-        let limit = self.limit.map_or(Bytes::ZERO, |limit| {
+        let limit = self.limits.lowest().map_or(Bytes::ZERO, |limit| {
             let goal = crate::heap::scavenge_pace::limit_goal(limit);
-            os.accounting().ready().saturating_sub(goal)
+            // A heap may be above its soft limit for good, and only what is free can be returned.
+            let free = self.totals.idle();
+            os.accounting().ready().saturating_sub(goal).min(free)
         });
         retained.max(limit)
     }
 
-    /// Returns what a growth by `grown` bytes has brought the heap over its goal.
+    /// Returns what a growth by `grown` bytes has brought the heap over its goal, or over its soft limit.
     pub(super) fn scavenge_after_growth(&self, os: &Os, grown: Bytes) {
+        if grown == Bytes::ZERO {
+            return;
+        }
+        if self.limits.grown_beyond(os.accounting().ready()) != Bytes::ZERO {
+            self.keep_below_soft_limit(os, grown);
+            return;
+        }
         let over = self.over_goal();
-        if grown != Bytes::ZERO && over != Bytes::ZERO {
+        if over != Bytes::ZERO {
             self.scavenge(os, over.min(grown), Force::No);
         }
     }
 
-    /// Tries to make room below the limit for pages of `more` bytes, and for the tables and records that
+    /// Before a run of `n` pages is taken that nothing free has room for: returns free pages as far as it would
+    /// bring the heap over its soft limit. Runs of less than a mebibyte do not matter so much; what they are
+    /// over is returned after them.
+    pub(super) fn make_soft_room(&self, os: &Os, n: PageCount, align: Bytes) {
+        if self.limits.soft().is_none() || n.bytes() < LARGE {
+            return;
+        }
+        let missing = self.limits.grown_beyond(os.accounting().ready() + n.bytes());
+        if missing != Bytes::ZERO && !self.fits(n, align) {
+            self.scavenge(os, missing, Force::Yes);
+        }
+    }
+
+    /// Returns free pages, dense and busy ones too, because the heap has grown by `grown` bytes and is above
+    /// its soft limit. As much as it has grown by, or a piece more, lest one allocation work for all.
+    #[cold]
+    fn keep_below_soft_limit(&self, os: &Os, grown: Bytes) {
+        let over = self.limits.grown_beyond(os.accounting().ready());
+        self.scavenge(os, over.min(grown + SOFT_PIECE), Force::Yes);
+        if self.limits.grown_beyond(os.accounting().ready()) != Bytes::ZERO {
+            self.limits.note_over();
+        }
+    }
+
+    /// Tries to make room below the hard limit for pages of `more` bytes, and for the tables and records that
     /// growing by them would take; `beside`: for that many bytes of other tables, too. The result is how much
     /// was returned.
     pub(super) fn make_room(&self, os: &Os, more: Bytes, beside: Bytes) -> Bytes {
         let chunks = more.get().div_ceil(CHUNK_BYTES) + 1;
         let tables = table_bytes_for(Bytes::new(chunks * CHUNK_BYTES * TABLES)) + beside;
         let wanted = os.accounting().ready() + more + tables + Bytes::new(RECORDS_BYTES);
-        let missing = wanted.saturating_sub(self.allowed());
+        let missing = wanted.saturating_sub(self.limits.allowed());
         self.scavenge(os, missing, Force::Yes)
     }
 

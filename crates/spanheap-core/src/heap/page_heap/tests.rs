@@ -35,7 +35,7 @@ struct Bench {
 
 impl Bench {
     fn new(os: Os, sim: Option<Arc<SimOs>>, limit: Option<Bytes>) -> Result<Bench, OsError> {
-        let heap = PageHeap::new(&os, map::new_heap_number(), limit)?;
+        let heap = PageHeap::new(&os, map::new_heap_number(), Limits::new(None, limit))?;
         Ok(Bench {
             os,
             sim,
@@ -142,8 +142,9 @@ impl Bench {
         };
         let after = self.counted();
         if all && self.os.page_size().get() <= PAGE_BYTES {
-            let cached = |local: &LocalPages| self.heap.take_back(&self.os, &self.memory, local);
-            self.local.iter().for_each(cached);
+            for local in &self.local {
+                self.heap.take_back(&self.os, &self.memory, local);
+            }
             let free = self.counted().pages(MemoryState::Free);
             assert!(free < Bytes::new(self.local.len() * 64 * PAGE_BYTES));
         }

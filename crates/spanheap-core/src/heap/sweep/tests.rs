@@ -222,7 +222,7 @@ fn run_batch(
 }
 
 fn run_lives(os: Os, key: ClassKey, poison: bool, random: &mut Random) {
-    let central = Central::new(os, Config { limit: None, poison }).expect("memory");
+    let central = Central::new(os, Config { poison, ..Config::default() }).expect("memory");
     let class = central.class(&key, || "test").expect("memory");
     let mut subjects: Vec<_> =
         (0..3).map(|_| Subject::new(&central, class, Generation::FIRST)).collect();

@@ -256,6 +256,11 @@ impl NativeOs {
         resident::of_process(self.page_size)
     }
 
+    /// What a file of the system says.
+    pub(super) fn read_text(&self, path: &str) -> Option<String> {
+        std::fs::read_to_string(path).ok()
+    }
+
     pub(super) fn alloc(&self, bytes: Bytes, category: Category) -> Result<Addr, OsError> {
         let base = calls::map_new(Addr::NULL, bytes, PROT_READ | PROT_WRITE, 0)
             .map_err(|errno| OsError::new(Operation::Alloc, bytes, errno))?;

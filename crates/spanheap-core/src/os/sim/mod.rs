@@ -62,6 +62,7 @@ pub struct SimBuilder {
     fail_from: Option<usize>,
     fail_release: Option<usize>,
     budget: Option<Bytes>,
+    files: Vec<(String, String)>,
     guard_markers: bool,
     split_limit: usize,
 }
@@ -126,6 +127,12 @@ impl SimBuilder {
     /// The system does not take back the `n`-th range that is released, counted from 1.
     pub fn fail_release(mut self, n: usize) -> SimBuilder {
         self.fail_release = Some(n);
+        self
+    }
+
+    /// A file in which the system says something, such as `/proc/meminfo`. Default: none.
+    pub fn file(mut self, path: &str, text: &str) -> SimBuilder {
+        self.files.push((path.into(), text.into()));
         self
     }
 
@@ -233,6 +240,7 @@ impl SimOs {
             fail_from: None,
             fail_release: None,
             budget: None,
+            files: Vec::new(),
             guard_markers: true,
             split_limit: 64,
         }
@@ -440,6 +448,11 @@ impl SimOs {
         // The caller may do what it likes with the runs, so they are not visited under the lock.
         let runs = self.lock().shadow.ready_runs(range);
         runs.into_iter().for_each(visit);
+    }
+
+    pub(super) fn read_text(&self, path: &str) -> Option<String> {
+        let mut files = self.config.files.iter();
+        files.find(|(name, _)| name == path).map(|(_, text)| text.clone())
     }
 
     pub(super) fn process_resident(&self) -> Option<Bytes> {

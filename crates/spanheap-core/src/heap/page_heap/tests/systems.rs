@@ -183,7 +183,7 @@ fn nobody_is_refused_for_what_is_just_being_returned() {
 #[test]
 fn own_pages_are_counted_as_free_before_anybody_can_take_them() {
     let (os, memory, page) = (Os::native(), Persistent::new(), PageCount::new(1));
-    let heap = PageHeap::new(&os, map::new_heap_number(), None).unwrap();
+    let heap = PageHeap::new(&os, map::new_heap_number(), Limits::new(None, None)).unwrap();
     let local = LocalPages::default();
     let alloc = |pages: usize| {
         let (pages, align) = (PageCount::new(pages), Bytes::new(PAGE_BYTES));

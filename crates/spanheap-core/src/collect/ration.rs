@@ -1,0 +1,307 @@
+//! The ration of cycles that only a limit wants. The account is pure: numbers in, a decision out; the collector
+//! asks it with [`Collector::due`].
+//!
+//! A heap whose live objects need more than its limit allows could collect all the time, to no avail: the
+//! death spiral of memory limits. So cycles that begin because of a limit, or because an allocation was refused,
+//! have an account:
+//!
+//! ```text
+//!   debt += processor time of such a cycle
+//!   debt -= processor time of everybody else in the process, or a quarter of the time that has passed if that
+//!           is more; down to zero
+//!   a cycle that only a limit wants may begin when debt <= CREDIT
+//! ```
+//!
+//! Hence, at any time, they have had no more than half of the processor time of the process, and `CREDIT`, and
+//! the last one of them; or if the process rests, a fifth of one processor, because then is a good time. Cycles that growth has triggered, and those that somebody has asked for, begin
+//! whatever the debt is, and are not entered: their number is the program's choice.
+//!
+//! **A program that is refused again and again** asks for a cycle each time. If the last one that was begun for
+//! that has freed next to nothing, the next one waits until [`REFRAIN`] has passed since; nothing that the
+//! program could have let go of tells us, so some waiting there must be. Who knows that he has let go of something
+//! asks for a cycle himself.
+//!
+//! **While it waits** the collector sleeps until the debt could be paid at the earliest, between 1 and 20 ms;
+//! and if nobody has allocated since it last looked, twice as long as the last time, up to a second. So a program
+//! that is at rest above its limit is hardly woken.
+
+use super::collector::Collector;
+use crate::addr::Bytes;
+use crate::heap::Reason;
+use crate::os::clock::process_cpu_time;
+use std::time::Duration;
+
+/// The debt up to which a cycle may begin.
+pub const CREDIT: Duration = Duration::from_millis(100);
+
+/// How long a refusal waits for its cycle if the last such cycle was in vain.
+pub const REFRAIN: Duration = Duration::from_millis(100);
+
+/// Time pays a debt, too, so many times more slowly.
+const RESTING: u32 = 4;
+
+/// A cycle was in vain if it has freed less than this part of the live bytes.
+const VAIN: usize = 32;
+
+/// The shortest and the longest sleep while others allocate, and the longest one while nobody does.
+const SLEEPS: [Duration; 3] =
+    [Duration::from_millis(1), Duration::from_millis(20), Duration::from_secs(1)];
+
+/// What the clocks say.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Clocks {
+    /// Time since the heap was made.
+    pub wall: Duration,
+    /// Processor time of the process.
+    pub process: Duration,
+    /// Processor time of the heap's cycles, which is a part of that.
+    pub cycles: Duration,
+}
+
+/// What a cycle was good for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Yield {
+    /// Live bytes when it began.
+    pub before: Bytes,
+    /// Live bytes that it has retained.
+    pub retained: Bytes,
+}
+
+/// When a cycle begins that nobody has asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Due {
+    /// Now, for this reason.
+    Now(Reason),
+    /// Not before so much time has passed.
+    In(Duration),
+    /// There is no reason for one.
+    No,
+}
+
+/// The account.
+pub struct Ration {
+    processors: u32,
+    debt: Duration,
+    seen: Clocks,
+    /// When the last cycle ended that a refusal had begun, if it was in vain.
+    in_vain: Option<Duration>,
+    /// Live bytes at the last look, and how long the sleep was after it.
+    last_look: Option<(Bytes, Duration)>,
+    deferred: u64,
+}
+
+impl Ration {
+    /// An account without debt, on a machine with so many processors.
+    pub fn new(processors: usize) -> Ration {
+        Ration {
+            processors: u32::try_from(processors.max(1)).unwrap_or(u32::MAX),
+            debt: Duration::ZERO,
+            seen: Clocks::default(),
+            in_vain: None,
+            last_look: None,
+            deferred: 0,
+        }
+    }
+
+    /// How long the collector sleeps before it asks again, when there is `reason` for a cycle and `live` bytes
+    /// are live; `None`: the cycle may begin.
+    pub fn pause(&mut self, reason: Reason, live: Bytes, now: Clocks) -> Option<Duration> {
+        self.pay(now);
+        if reason == Reason::Goal {
+            return None;
+        }
+        let by_debt = self.debt.saturating_sub(CREDIT) / self.processors;
+        let by_vain = match (reason, self.in_vain) {
+            (Reason::Refusal, Some(ended)) => (ended + REFRAIN).saturating_sub(now.wall),
+            _ => Duration::ZERO,
+        };
+        let least = by_debt.max(by_vain);
+        if least == Duration::ZERO {
+            return None;
+        }
+        let [shortest, busy, idle] = SLEEPS;
+        let sleep = match self.last_look {
+            Some((seen, sleep)) if seen == live => (sleep * 2).min(idle),
+            _ => least.clamp(shortest, busy),
+        };
+        self.deferred += u64::from(self.last_look.is_none());
+        self.last_look = Some((live, sleep));
+        Some(sleep)
+    }
+
+    /// A cycle has ended that was begun for `reason`; `None`: somebody had asked for it.
+    pub fn cycle_ended(&mut self, reason: Option<Reason>, result: Yield, now: Clocks) {
+        let cost = now.cycles.saturating_sub(self.seen.cycles);
+        self.pay(now);
+        self.last_look = None;
+        let freed = result.before.saturating_sub(result.retained);
+        let in_vain = freed.get() < result.before.get() / VAIN;
+        match reason {
+            Some(Reason::Refusal) => self.in_vain = in_vain.then_some(now.wall),
+            _ if !in_vain => self.in_vain = None,
+            _ => {}
+        }
+        if matches!(reason, Some(Reason::Limit | Reason::Refusal)) {
+            self.debt += cost;
+        }
+    }
+
+    /// How often a cycle had to wait.
+    pub fn deferred(&self) -> u64 {
+        self.deferred
+    }
+
+    /// What others have worked since the last look pays the debt.
+    fn pay(&mut self, now: Clocks) {
+        let all = now.process.saturating_sub(self.seen.process);
+        let own = now.cycles.saturating_sub(self.seen.cycles);
+        let others = all.saturating_sub(own);
+        let passed = now.wall.saturating_sub(self.seen.wall).saturating_sub(own);
+        self.debt = self.debt.saturating_sub(others.max(passed / RESTING));
+        self.seen = now;
+    }
+}
+
+impl Collector {
+    fn clocks(&self) -> Clocks {
+        let cycles = self.last_cycle().cpu;
+        Clocks { wall: self.begun.elapsed(), process: process_cpu_time(), cycles }
+    }
+
+    /// When a cycle is due that nobody has asked for.
+    pub(super) fn due(&self, ration: &mut Ration) -> Due {
+        let Some(reason) = self.central.reason() else { return Due::No };
+        match reason {
+            Reason::Goal => Due::Now(reason),
+            _ => match ration.pause(reason, self.central.live(), self.clocks()) {
+                None => Due::Now(reason),
+                Some(pause) => Due::In(pause),
+            },
+        }
+    }
+
+    /// Enters a cycle that was begun for `reason`, when `before` bytes were live.
+    pub(super) fn enter_cycle(&self, ration: &mut Ration, reason: Option<Reason>, before: Bytes) {
+        let result = Yield { before, retained: self.central.retained() };
+        ration.cycle_ended(reason, result, self.clocks());
+        self.last.lock().deferred = ration.deferred();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const LIVE: Bytes = Bytes::new(100 << 20);
+    const VAINLY: Yield = Yield { before: LIVE, retained: LIVE };
+    const WELL: Yield = Yield { before: LIVE, retained: Bytes::new(50 << 20) };
+
+    /// Clocks that are moved by hand.
+    #[derive(Default)]
+    struct World(Clocks);
+
+    impl World {
+        fn collect(&mut self, ration: &mut Ration, reason: Option<Reason>, ms: u32, result: Yield) {
+            self.0.wall += MS * ms;
+            self.0.process += MS * ms;
+            self.0.cycles += MS * ms;
+            ration.cycle_ended(reason, result, self.0);
+        }
+
+        fn work(&mut self, ms: u32) {
+            self.0.wall += MS * ms;
+            self.0.process += MS * ms;
+        }
+    }
+
+    #[test]
+    fn fault_16_cycles_for_a_limit_have_half_of_the_time_at_most() {
+        // A program that allocates all the time, with a limit that it cannot meet: each cycle takes 30 ms, in
+        // vain, and the next one is wanted at once.
+        let (mut ration, mut world) = (Ration::new(1), World::default());
+        let (mut cycles, mut live) = (0, LIVE);
+        while world.0.wall < MS * 10_000 {
+            match ration.pause(Reason::Limit, live, world.0) {
+                None => {
+                    world.collect(&mut ration, Some(Reason::Limit), 30, VAINLY);
+                    cycles += 1;
+                }
+                Some(pause) => {
+                    assert!(pause >= MS && pause <= 20 * MS, "{pause:?}");
+                    world.work(pause.as_millis() as u32);
+                    live += Bytes::new(4096);
+                }
+            }
+            let others = world.0.process - world.0.cycles;
+            assert!(world.0.cycles <= others + CREDIT + MS * 30);
+        }
+        assert!(cycles > 160, "it has what it may have: {cycles}");
+    }
+
+    #[test]
+    fn what_growth_wants_and_what_somebody_asks_for_is_not_rationed() {
+        let (mut ration, mut world) = (Ration::new(1), World::default());
+        for _ in 0..100 {
+            world.collect(&mut ration, None, 50, VAINLY);
+            assert_eq!(ration.pause(Reason::Goal, LIVE, world.0), None);
+            world.collect(&mut ration, Some(Reason::Goal), 50, VAINLY);
+        }
+        assert_eq!(ration.pause(Reason::Limit, LIVE, world.0), None, "nor is it entered");
+        world.collect(&mut ration, Some(Reason::Limit), 500, VAINLY);
+        assert!(ration.pause(Reason::Limit, LIVE, world.0).is_some());
+        assert_eq!(ration.pause(Reason::Goal, LIVE, world.0), None);
+        assert_eq!(ration.deferred(), 1);
+    }
+
+    #[test]
+    fn refusals_wait_after_a_cycle_in_vain() {
+        let (mut ration, mut world) = (Ration::new(4), World::default());
+        assert_eq!(ration.pause(Reason::Refusal, LIVE, world.0), None);
+        world.collect(&mut ration, Some(Reason::Refusal), 1, VAINLY);
+        assert!(ration.pause(Reason::Refusal, LIVE, world.0).is_some());
+        assert_eq!(ration.pause(Reason::Limit, LIVE, world.0), None, "that is another matter");
+        world.work(99);
+        assert!(ration.pause(Reason::Refusal, LIVE, world.0).is_some());
+        world.work(1);
+        assert_eq!(ration.pause(Reason::Refusal, LIVE, world.0), None);
+    }
+
+    #[test]
+    fn refusals_do_not_wait_when_cycles_help() {
+        let (mut ration, mut world) = (Ration::new(4), World::default());
+        world.collect(&mut ration, Some(Reason::Refusal), 1, WELL);
+        assert_eq!(ration.pause(Reason::Refusal, LIVE, world.0), None);
+        // Nor when a cycle that somebody asked for has helped since.
+        world.collect(&mut ration, Some(Reason::Refusal), 1, VAINLY);
+        world.collect(&mut ration, None, 1, WELL);
+        assert_eq!(ration.pause(Reason::Refusal, LIVE, world.0), None);
+    }
+
+    #[test]
+    fn fault_19_a_program_at_rest_above_its_limit_is_hardly_woken() {
+        let (mut ration, mut world) = (Ration::new(2), World::default());
+        world.collect(&mut ration, Some(Reason::Limit), 500_000, VAINLY);
+        let begun = world.0.wall;
+        let mut looks = 0;
+        while world.0.wall < begun + Duration::from_secs(65) {
+            // Nobody works, so little is paid.
+            world.0.wall += ration.pause(Reason::Limit, LIVE, world.0).expect("in debt");
+            looks += 1;
+        }
+        assert!(looks <= 65 + 8, "{looks} looks in 65 seconds");
+        // As soon as somebody allocates, it looks more often.
+        let pause = ration.pause(Reason::Limit, LIVE + Bytes::new(1), world.0);
+        assert_eq!(pause, Some(SLEEPS[1]));
+    }
+
+    #[test]
+    fn clocks_that_step_back_do_no_harm() {
+        let (mut ration, mut world) = (Ration::new(2), World::default());
+        world.work(1000);
+        world.collect(&mut ration, Some(Reason::Limit), 300, VAINLY);
+        assert!(ration.pause(Reason::Limit, LIVE, Clocks::default()).is_some());
+        ration.cycle_ended(Some(Reason::Refusal), VAINLY, Clocks::default());
+        assert!(ration.pause(Reason::Refusal, LIVE, Clocks::default()).is_some());
+    }
+}

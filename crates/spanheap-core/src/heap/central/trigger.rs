@@ -1,0 +1,98 @@
+//! What mutators take, and when that is enough for a cycle.
+//!
+//! **Counting.** Mutators report what they take by the run, not by the object: `taken` grows by a run
+//! when it is taken and shrinks by what is left of it when it is given back. Between two cycles, live
+//! bytes are thus what the last one retained plus what has been taken since: never too low, and too
+//! high by the unfinished runs.
+//!
+//! **Two triggers.** A cycle begins when live bytes reach the trigger. Beside it is the one that there would be
+//! without a limit, so that the collector can tell a cycle that the heap's growth wants from one that only a
+//! limit wants: the second kind is rationed.
+
+use super::Central;
+use crate::addr::Bytes;
+use crate::heap::sweep_pace::Line;
+use crate::sync::atomic::Ordering;
+
+/// Why a cycle is wanted that nobody has asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// The heap has grown by as much as it may without regard to a limit.
+    Goal,
+    /// It comes near a limit.
+    Limit,
+    /// An allocation was refused.
+    Refusal,
+}
+
+impl Central {
+    /// Counts a run that a mutator takes, and rings the alarm when that is enough for a cycle.
+    pub fn count_taken(&self, bytes: Bytes) {
+        self.taken.fetch_add(bytes.get(), Ordering::Relaxed);
+        self.total.fetch_add(bytes.get() as u64, Ordering::Relaxed);
+        self.ring_if_triggered();
+    }
+
+    /// Rings once for each time that the trigger is set.
+    #[inline]
+    fn ring_if_triggered(&self) {
+        if self.is_triggered() && !self.triggered.swap(true, Ordering::Relaxed) {
+            self.alarm.ring();
+        }
+    }
+
+    /// Whether live bytes have reached the trigger.
+    pub fn is_triggered(&self) -> bool {
+        self.live().get() >= self.trigger.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is reason for a cycle: the trigger, or an allocation that was refused.
+    pub fn wants_cycle(&self) -> bool {
+        self.reason().is_some()
+    }
+
+    /// The best reason for a cycle.
+    pub fn reason(&self) -> Option<Reason> {
+        let live = self.live().get();
+        if live >= self.unlimited_trigger.load(Ordering::Relaxed) {
+            Some(Reason::Goal)
+        } else if self.starved.load(Ordering::Relaxed) {
+            Some(Reason::Refusal)
+        } else {
+            (live >= self.trigger.load(Ordering::Relaxed)).then_some(Reason::Limit)
+        }
+    }
+
+    /// A cycle begins, and what is refused from here on asks for another one.
+    pub fn cycle_begins(&self) {
+        self.starved.store(false, Ordering::Relaxed);
+    }
+
+    /// Moves the live bytes at which the alarm rings, and those at which it would without a limit. Rings if
+    /// they are reached already. The pace of the sweep stays as it is: its lines are the collector's to draw.
+    pub fn move_trigger(&self, trigger: Bytes, unlimited: Bytes) {
+        self.unlimited_trigger.store(unlimited.get(), Ordering::Relaxed);
+        self.trigger.store(trigger.get(), Ordering::Relaxed);
+        self.triggered.store(false, Ordering::Relaxed);
+        self.ring_if_triggered();
+    }
+
+    /// Sets the live bytes at which the alarm rings. Until then, all that waits now is to be swept.
+    pub fn set_trigger(&self, trigger: Bytes) {
+        self.trigger.store(trigger.get(), Ordering::Relaxed);
+        self.triggered.store(false, Ordering::Relaxed);
+        let (waiting, swept) = (self.backlog.waiting(), self.backlog.swept());
+        self.pace.set(Line::new(waiting, swept, self.live(), trigger));
+    }
+
+    /// Sets the live bytes at which a cycle would begin without a limit.
+    pub fn set_unlimited_trigger(&self, trigger: Bytes) {
+        self.unlimited_trigger.store(trigger.get(), Ordering::Relaxed);
+    }
+
+    /// Counts the rest of a run that a mutator gives back.
+    pub fn count_returned(&self, bytes: Bytes) {
+        self.taken.fetch_sub(bytes.get(), Ordering::Relaxed);
+        self.total.fetch_sub(bytes.get() as u64, Ordering::Relaxed);
+    }
+}
