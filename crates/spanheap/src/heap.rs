@@ -3,6 +3,7 @@
 //! A thread attaches itself at its first `enter` and stays attached until it ends or the heap is gone. What
 //! it needs for that is in a thread-local list, one entry per heap, the one used last in front.
 
+use crate::account::Account;
 use crate::attach;
 use crate::mutator::Mutator;
 use crate::rss::Rss;
@@ -158,6 +159,17 @@ impl Heap {
     pub fn release_memory(&self) -> usize {
         let _ = self.collect();
         self.core.release_free_memory().get()
+    }
+
+    /// Accounts for `bytes` outside of the heap that belong to its objects, such as the elements of a `Vec` in
+    /// one: cycles begin as early as if they were in it. Keep the value next to what it stands for; when it is
+    /// dropped, the bytes are taken off.
+    ///
+    /// The bytes count toward the goal and the trigger of [`Heap::stats`], and do not count as
+    /// memory that a limit refuses.
+    #[must_use = "what is accounted for is taken off when the value is dropped"]
+    pub fn account(&self, bytes: usize) -> Account {
+        Account::new(self.core.account(Bytes::new(bytes)))
     }
 
     /// What each page of the heap is used for, and how full its classes of spans are. It is taken while the

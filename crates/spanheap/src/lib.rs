@@ -228,30 +228,39 @@ extern crate self as spanheap;
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+mod account;
 mod attach;
+mod buffer;
 mod cell;
+mod container;
 mod gc;
 mod heap;
 mod impls;
 mod mutator;
 mod mutex;
+mod once;
 mod root;
 mod rootable;
 mod rss;
+mod rwlock;
 mod stats;
 mod trace;
+mod vec;
 mod zeroable;
 
+pub use account::Account;
 pub use cell::{GcCell, GcWord};
 pub use gc::Gc;
 pub use heap::{BuildError, Collected, Heap, HeapBuilder};
 pub use mutator::Mutator;
 pub use mutex::{GcMutex, GcMutexGuard};
+pub use once::GcOnce;
 pub use root::Root;
 #[doc(hidden)]
 pub use rootable::__DynRootable;
 pub use rootable::Rootable;
 pub use rss::Rss;
+pub use rwlock::{GcRwLock, GcRwLockReadGuard, GcRwLockWriteGuard};
 pub use spanheap_core::heap::OutOfMemory;
 pub use spanheap_core::observe::{ArenaPicture, ClassPicture, PageState, PageTotals, Picture};
 pub use spanheap_core::os;
@@ -259,6 +268,7 @@ pub use spanheap_core::span::layout::Shape;
 pub use spanheap_derive::Trace;
 pub use stats::{LargeStats, SizeStats, Stats};
 pub use trace::{Trace, Tracer};
+pub use vec::GcVec;
 pub use zeroable::Zeroable;
 
 /// The examples of the README are compiled and run.

@@ -24,7 +24,9 @@ pub struct Stats {
     pub live_objects: u64,
     /// Bytes of objects now: what the last cycle retained, and what has been allocated since.
     pub used_bytes: usize,
-    /// The size at which the next cycle should end, in bytes of objects.
+    /// Bytes outside of the heap that are accounted for: see [`Heap::account`](crate::Heap::account).
+    pub accounted_bytes: usize,
+    /// The size at which the next cycle should end, in bytes of objects and of what is accounted for.
     pub goal_bytes: usize,
     /// Bytes of pages that hold objects. Counted.
     pub heap_bytes: usize,
@@ -133,6 +135,7 @@ impl Stats {
             live_bytes: core.marked.get(),
             live_objects: core.marked_objects,
             used_bytes: core.live.get(),
+            accounted_bytes: core.outside.get(),
             goal_bytes: core.goal.get(),
             heap_bytes: pages(MemoryState::InUse),
             manual_bytes: pages(MemoryState::Manual),

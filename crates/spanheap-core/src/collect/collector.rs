@@ -124,6 +124,7 @@ impl Collector {
         let central = Central::new(os, config)?;
         let plan = options.policy.plan(Measured::default());
         central.set_trigger(plan.trigger);
+        central.outside().set_least(plan.trigger);
         let fence = match options.symmetric_fences {
             true => ProcessBarrier::forced_symmetric(),
             false => ProcessBarrier::detect(),
@@ -307,7 +308,10 @@ impl Collector {
     /// Plans the next cycle, when `allocated` bytes were taken while this one ran, and spans had `in_use` bytes
     /// of pages when marking was over.
     pub(super) fn plan_next(&self, allocated: Bytes, in_use: Bytes) -> Plan {
-        let measured = Measured { retained: self.central.retained(), allocated };
+        let retained = self.central.retained();
+        // What is outside is accounted for as if it were retained; see `heap::outside` for what is not.
+        let retained = retained + self.central.outside().begin_plan(retained);
+        let measured = Measured { retained, allocated };
         let plan = self.options.policy.plan(measured);
         self.central.set_trigger(plan.trigger);
         self.set_scavenge_goals(in_use, self.last_cycle().plan.goal, plan.goal);

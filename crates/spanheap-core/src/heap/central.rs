@@ -32,6 +32,7 @@ use super::class::{Class, ClassKey, ClassTable};
 use super::counters::{Counters, Writer};
 use super::drops::{Batch, DropQueue};
 use super::error::OutOfMemory;
+use super::outside::Outside;
 use super::page_heap::{Force, LocalPages, PageHeap, Refused, Request};
 use super::reclaim::Reclaimer;
 use super::stall::Stalls;
@@ -81,8 +82,10 @@ pub struct Central {
     taken: AtomicUsize,
     /// Bytes taken since the heap was made, less what was given back.
     total: AtomicU64,
-    /// When live bytes reach this, the alarm rings.
+    /// When live bytes and those outside reach this, the alarm rings.
     trigger: AtomicUsize,
+    /// What is accounted for outside of the heap.
+    outside: Outside,
     /// Whether it has rung since the trigger was set.
     triggered: AtomicBool,
     /// Whether an allocation was refused since the last cycle began.
@@ -113,6 +116,7 @@ impl Central {
             taken: AtomicUsize::new(0),
             total: AtomicU64::new(0),
             trigger: AtomicUsize::new(usize::MAX),
+            outside: Outside::new(),
             triggered: AtomicBool::new(false),
             starved: AtomicBool::new(false),
             alarm: Alarm::new(),
@@ -239,14 +243,36 @@ impl Central {
     pub fn count_taken(&self, bytes: Bytes) {
         self.taken.fetch_add(bytes.get(), Ordering::Relaxed);
         self.total.fetch_add(bytes.get() as u64, Ordering::Relaxed);
+        self.ring_if_triggered();
+    }
+
+    fn ring_if_triggered(&self) {
         if self.is_triggered() && !self.triggered.swap(true, Ordering::Relaxed) {
             self.alarm.ring();
         }
     }
 
-    /// Whether live bytes have reached the trigger.
+    /// What is accounted for outside of the heap.
+    pub fn outside(&self) -> &Outside {
+        &self.outside
+    }
+
+    /// Accounts for `bytes` outside, or as many as can be counted: how many. Rings the alarm when that is
+    /// enough for a cycle.
+    pub fn grow_outside(&self, bytes: Bytes) -> Bytes {
+        let grown = self.outside.grow(bytes);
+        self.ring_if_triggered();
+        grown
+    }
+
+    /// Bytes of objects, and what is accounted for outside of the heap: what the trigger is compared with.
+    pub fn weight(&self) -> Bytes {
+        Bytes::new(self.live().get().saturating_add(self.outside.now().get()))
+    }
+
+    /// Whether live bytes, with those outside, have reached the trigger.
     pub fn is_triggered(&self) -> bool {
-        self.live().get() >= self.trigger.load(Ordering::Relaxed)
+        self.weight().get() >= self.outside.adjust(self.trigger.load(Ordering::Relaxed))
     }
 
     /// Whether there is reason for a cycle: the trigger, or an allocation that was refused.
@@ -259,12 +285,12 @@ impl Central {
         self.starved.store(false, Ordering::Relaxed);
     }
 
-    /// Sets the live bytes at which the alarm rings. Until then, all that waits now is to be swept.
+    /// Sets the weight at which the alarm rings. Until then, all that waits now is to be swept.
     pub fn set_trigger(&self, trigger: Bytes) {
         self.trigger.store(trigger.get(), Ordering::Relaxed);
         self.triggered.store(false, Ordering::Relaxed);
         let (waiting, swept) = (self.backlog.waiting(), self.backlog.swept());
-        self.pace.set(Line::new(waiting, swept, self.live(), trigger));
+        self.pace.set(Line::new(waiting, swept, self.weight(), trigger));
     }
 
     /// What wakes the collector.
@@ -432,7 +458,7 @@ impl Central {
     /// Sweeps until somebody who is about to take `bytes`, and to sweep `own` pages for it, owes nothing.
     fn keep_pace(&self, bytes: Bytes, own: PageCount) {
         while self.backlog.waiting() > PageCount::ZERO {
-            let (live, swept) = (self.live(), self.backlog.swept());
+            let (live, swept) = (self.weight(), self.backlog.swept());
             let owed = self.pace.line().map_or(0, |line| line.owed(live, swept, bytes, own));
             if owed == 0 || !self.sweep_one() {
                 return;
