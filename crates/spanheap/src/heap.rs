@@ -172,6 +172,14 @@ impl Heap {
         Account::new(self.core.account(Bytes::new(bytes)))
     }
 
+    /// An allocator on the heap's pages, for collections of other crates that take one. What it gives out is freed
+    /// by hand and counts for the heap's limit, statistics and goal.
+    #[cfg(any(feature = "allocator-api2-02", feature = "allocator-api2-04"))]
+    #[must_use]
+    pub fn allocator(&self) -> crate::HeapAlloc {
+        crate::HeapAlloc::new(&self.core)
+    }
+
     /// What each page of the heap is used for, and how full its classes of spans are. It is taken while the
     /// program goes on, and costs a pass over a table of eight bytes per page and a cache line for each page in
     /// use: milliseconds for a gigabyte.
@@ -226,7 +234,7 @@ impl fmt::Debug for Heap {
 }
 
 /// Leaves the closure, also when it panics.
-struct Leave<'a>(&'a spanheap_core::mutator::Mutator);
+pub(crate) struct Leave<'a>(pub(crate) &'a spanheap_core::mutator::Mutator);
 
 impl Drop for Leave<'_> {
     #[inline]

@@ -229,6 +229,8 @@ extern crate self as spanheap;
 #[path = "private.rs"]
 pub mod __private;
 mod account;
+#[cfg(any(feature = "allocator-api2-02", feature = "allocator-api2-04"))]
+mod allocator;
 mod attach;
 mod buffer;
 mod cell;
@@ -250,6 +252,8 @@ mod vec;
 mod zeroable;
 
 pub use account::Account;
+#[cfg(any(feature = "allocator-api2-02", feature = "allocator-api2-04"))]
+pub use allocator::HeapAlloc;
 pub use cell::{GcCell, GcWord};
 pub use gc::Gc;
 pub use heap::{BuildError, Collected, Heap, HeapBuilder};
