@@ -22,7 +22,7 @@ use spanheap::{Gc, Heap, Mutator, Trace};
 use std::cell::RefCell;
 
 /// An object with a number that says whether it is itself.
-#[derive(Trace)]
+#[derive(Debug, Trace)]
 pub struct Item {
     key: u64,
     canary: u64,

@@ -143,7 +143,7 @@ fn compare<S: std::hash::BuildHasher>(map: &Map<'_, S>, twin: &Twin) {
 
 fn run<S>(mode: Mode, heap: &Heap, ops: &[Op])
 where
-    S: std::hash::BuildHasher + Default + Send + Sync + 'static,
+    S: std::hash::BuildHasher + Default + Trace + Send + Sync + 'static,
 {
     let held: Root<Rootable!['gc => Holder<'gc, S>]> = heap.enter(|mc| {
         mc.root(mc.alloc(Holder { map: GcRwLock::new(GcHashMap::with_hasher(S::default())) }))
@@ -170,7 +170,7 @@ where
 
 fn check<S>(mode: Mode, cases: u32, steps: usize)
 where
-    S: std::hash::BuildHasher + Default + Send + Sync + 'static,
+    S: std::hash::BuildHasher + Default + Trace + Send + Sync + 'static,
 {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     // The seed is fixed: the generator's own.

@@ -108,7 +108,7 @@ fn readers_do_not_keep_the_collector_from_the_contents() {
     });
 }
 
-#[derive(Trace)]
+#[derive(Debug, Trace)]
 struct Link<'gc> {
     item: Gc<'gc, Item>,
     next: Option<Gc<'gc, Link<'gc>>>,
@@ -187,7 +187,7 @@ fn what_an_exchange_takes_out_is_handed_to_the_collector() {
     }
     let heap = Mode::Watched.heap();
     let held: Root<Rootable![Slots<'_>]> = heap.enter(|mc| {
-        let slots = mc.alloc_slice((0..64).map(|key| GcCell::new(Some(item(mc, key)))));
+        let slots = mc.alloc_slice((0..64u32).map(|key| GcCell::new(Some(item(mc, key.into())))));
         mc.root(mc.alloc(Slots { slots }))
     });
     for round in 0..300 {
