@@ -276,7 +276,10 @@ macro_rules! implement {
         // SAFETY: blocks stay where they are until they are given back (A1, A2: the handle, or a clone
         // of it, keeps the pages), and clones are the same allocator.
         unsafe impl $version::alloc::Allocator for HeapAlloc {
-            fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, $version::alloc::AllocError> {
+            fn allocate(
+                &self,
+                layout: Layout,
+            ) -> Result<NonNull<[u8]>, $version::alloc::AllocError> {
                 let block = self.allocate_block(layout).ok_or($version::alloc::AllocError)?;
                 Ok(NonNull::slice_from_raw_parts(block.start, block.bytes))
             }

@@ -303,11 +303,7 @@ where
     /// # Errors
     /// As [`Mutator::try_alloc`]; nothing has changed then.
     #[inline]
-    pub fn try_reserve(
-        &mut self,
-        mc: &Mutator<'gc>,
-        additional: usize,
-    ) -> Result<(), OutOfMemory> {
+    pub fn try_reserve(&mut self, mc: &Mutator<'gc>, additional: usize) -> Result<(), OutOfMemory> {
         if additional > most(self.slots) - self.used {
             self.grow(mc, additional)?;
         }

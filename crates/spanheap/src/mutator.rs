@@ -119,10 +119,7 @@ impl<'gc> Mutator<'gc> {
     /// When there is no room: see [`Mutator::try_alloc_with`].
     #[inline]
     #[track_caller]
-    pub fn alloc_with<T: Trace + Send + Sync + 'gc>(
-        &self,
-        make: impl FnOnce() -> T,
-    ) -> Gc<'gc, T> {
+    pub fn alloc_with<T: Trace + Send + Sync + 'gc>(&self, make: impl FnOnce() -> T) -> Gc<'gc, T> {
         match self.try_alloc_with(make) {
             Ok(object) => object,
             Err(error) => panic!("{error}"),

@@ -157,11 +157,7 @@ impl<'gc, T> GcOnce<'gc, T> {
 
     #[cold]
     #[track_caller]
-    fn init<E>(
-        &self,
-        mc: &Mutator<'gc>,
-        init: impl FnOnce() -> Result<T, E>,
-    ) -> Result<&T, E> {
+    fn init<E>(&self, mc: &Mutator<'gc>, init: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
         let right = self.begin(mc);
         match self.get() {
             Some(value) => Ok(value),

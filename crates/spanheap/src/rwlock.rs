@@ -79,10 +79,7 @@ impl<'gc, T: Trace> GcRwLock<'gc, T> {
 
     /// Reads if nobody writes or waits to write.
     #[inline]
-    pub fn try_read<'a>(
-        &'a self,
-        _: &'a Mutator<'gc>,
-    ) -> Option<GcRwLockReadGuard<'a, 'gc, T>> {
+    pub fn try_read<'a>(&'a self, _: &'a Mutator<'gc>) -> Option<GcRwLockReadGuard<'a, 'gc, T>> {
         self.lock.try_read().then(|| GcRwLockReadGuard { lock: self })
     }
 
@@ -98,10 +95,7 @@ impl<'gc, T: Trace> GcRwLock<'gc, T> {
 
     /// Takes the lock to write if nobody reads or writes.
     #[inline]
-    pub fn try_write<'a>(
-        &'a self,
-        mc: &'a Mutator<'gc>,
-    ) -> Option<GcRwLockWriteGuard<'a, 'gc, T>> {
+    pub fn try_write<'a>(&'a self, mc: &'a Mutator<'gc>) -> Option<GcRwLockWriteGuard<'a, 'gc, T>> {
         self.lock.try_write().then(|| self.writer(mc))
     }
 

@@ -38,6 +38,13 @@ use spanheap_core::span::layout::Shape;
 /// });
 /// ```
 ///
+/// ```compile_fail,E0080
+/// # use spanheap::{Gc, GcVec, Heap, Trace};
+/// #[derive(Clone, Copy, Trace)]
+/// enum Value<'gc> { Number(f64), Text(Gc<'gc, str>) } // has a `Gc` or not
+/// Heap::new().enter(|mc| GcVec::new().push(mc, Value::Text(mc.alloc_str("one"))));
+/// ```
+///
 /// - Where memory is short, methods that may need more panic, and leave everything as it was; those that begin
 ///   with `try_` return [`OutOfMemory`].
 ///
@@ -145,11 +152,7 @@ impl<'gc, T: Trace + Copy + Send + Sync + 'gc> GcVec<'gc, T> {
     /// # Errors
     /// As [`Mutator::try_alloc`]; nothing has changed then.
     #[inline]
-    pub fn try_reserve(
-        &mut self,
-        mc: &Mutator<'gc>,
-        additional: usize,
-    ) -> Result<(), OutOfMemory> {
+    pub fn try_reserve(&mut self, mc: &Mutator<'gc>, additional: usize) -> Result<(), OutOfMemory> {
         if additional > self.capacity() - self.len {
             self.grow(mc, additional)?;
         }
@@ -425,6 +428,14 @@ impl<'gc, T: Trace + Copy + Send + Sync + 'gc> GcVec<'gc, T> {
 
     /// The elements of a type without `Gc`s, to be changed in place. For other types this does not compile; see
     /// [`GcVec::edit`].
+    ///
+    /// ```compile_fail,E0080
+    /// # use spanheap::{GcVec, Heap};
+    /// # Heap::new().enter(|mc| {
+    /// let mut items = GcVec::from_slice(mc, &[mc.alloc(1), mc.alloc(2)]);
+    /// items.as_mut_slice().swap(0, 1); // behind the collector's back
+    /// # });
+    /// ```
     pub fn as_mut_slice(&mut self) -> &mut [T] {
         const {
             assert!(

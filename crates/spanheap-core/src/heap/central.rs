@@ -27,6 +27,7 @@
 #![allow(unsafe_code)]
 
 mod manual;
+mod outside;
 
 use super::class::{Class, ClassKey, ClassTable};
 use super::counters::{Counters, Writer};
@@ -244,35 +245,6 @@ impl Central {
         self.taken.fetch_add(bytes.get(), Ordering::Relaxed);
         self.total.fetch_add(bytes.get() as u64, Ordering::Relaxed);
         self.ring_if_triggered();
-    }
-
-    fn ring_if_triggered(&self) {
-        if self.is_triggered() && !self.triggered.swap(true, Ordering::Relaxed) {
-            self.alarm.ring();
-        }
-    }
-
-    /// What is accounted for outside of the heap.
-    pub fn outside(&self) -> &Outside {
-        &self.outside
-    }
-
-    /// Accounts for `bytes` outside, or as many as can be counted: how many. Rings the alarm when that is
-    /// enough for a cycle.
-    pub fn grow_outside(&self, bytes: Bytes) -> Bytes {
-        let grown = self.outside.grow(bytes);
-        self.ring_if_triggered();
-        grown
-    }
-
-    /// Bytes of objects, and what is accounted for outside of the heap: what the trigger is compared with.
-    pub fn weight(&self) -> Bytes {
-        Bytes::new(self.live().get().saturating_add(self.outside.now().get()))
-    }
-
-    /// Whether live bytes, with those outside, have reached the trigger.
-    pub fn is_triggered(&self) -> bool {
-        self.weight().get() >= self.outside.adjust(self.trigger.load(Ordering::Relaxed))
     }
 
     /// Whether there is reason for a cycle: the trigger, or an allocation that was refused.

@@ -389,12 +389,8 @@ impl Mutator {
         new: Addr,
     ) -> Result<Addr, Addr> {
         // Acquire on failure: the object that is found was published by the store that is read.
-        let outcome = field.compare_exchange(
-            current.get(),
-            new.get(),
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
+        let outcome =
+            field.compare_exchange(current.get(), new.get(), Ordering::AcqRel, Ordering::Acquire);
         if outcome.is_ok() && self.is_buffering() {
             // SAFETY: S1: pointer fields hold 0 or an object of this heap. S2: it was just taken out.
             unsafe { self.shade(current) };

@@ -43,7 +43,10 @@ fn threads_share_a_map_that_is_read_and_written_while_cycles_run() {
                                 let key = key * WRITERS + writer;
                                 let old = map.insert(mc, key, item(mc, key + round * 1000));
                                 let before = old.map(|old| key_of(old) / 1000);
-                                assert_eq!(before, round.checked_sub(1).filter(|_| round % 10 != 1));
+                                assert_eq!(
+                                    before,
+                                    round.checked_sub(1).filter(|_| round % 10 != 1)
+                                );
                             }
                             if round % 10 == 0 {
                                 map.retain(mc, |key, _| key % WRITERS != writer);
@@ -134,7 +137,8 @@ fn a_stack_of_compared_and_exchanged_pointers_loses_and_doubles_nothing() {
             for number in 0..EACH {
                 heap.enter(|mc| {
                     let (top, item) = (&stack.get(mc).as_ref().top, item(mc, number * 8 + thread));
-                    let pushed = top.fetch_update(mc, |next| Some(Some(mc.alloc(Link { item, next }))));
+                    let pushed =
+                        top.fetch_update(mc, |next| Some(Some(mc.alloc(Link { item, next }))));
                     assert!(pushed.is_ok());
                     if number % 3 != 0 {
                         let popped = top.fetch_update(mc, |top| Some(top?.next)).unwrap();

@@ -196,7 +196,7 @@ fn check(mode: Mode, cases: u32, steps: usize) {
 
 #[test]
 fn a_vec_and_its_twin_agree_while_cycles_run() {
-    check(Mode::Watched, 16, 60);
+    check(Mode::Watched, 6, 50);
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn leaves_are_edited_in_place_and_empty_types_take_no_memory() {
 #[test]
 fn a_local_vec_survives_cycles_that_others_wait_for() {
     let heap = Mode::Watched.heap();
-    for round in 0..20u64 {
+    for round in 0..5u64 {
         Mode::Watched.step(&heap, |mc| {
             let mut vec = GcVec::new();
             for key in 0..500 {
