@@ -121,12 +121,11 @@ impl<'gc, T: Trace + Copy + Send + Sync + 'gc> Buffer<'gc, T> {
         capacity: usize,
         zeroed: bool,
     ) -> Result<Self, OutOfMemory> {
-        let (start, slot) = match Self::allocate(mc, capacity, zeroed)? {
-            Some(new) => new,
-            None => return Ok(Buffer::empty()),
+        let Some(start) = Self::allocate(mc, capacity, zeroed)? else {
+            return Ok(Buffer::empty());
         };
         // SAFETY: F2: pointer words are null, so the object may be found.
-        unsafe { mc.core().publish(slot) };
+        unsafe { mc.core().publish(start.cast()) };
         Ok(Self::at_start(start, capacity))
     }
 
@@ -139,12 +138,12 @@ impl<'gc, T: Trace + Copy + Send + Sync + 'gc> Buffer<'gc, T> {
         mc: &Mutator<'gc>,
         capacity: usize,
         zeroed: bool,
-    ) -> Result<Option<(NonNull<T>, NonNull<u8>)>, OutOfMemory> {
+    ) -> Result<Option<NonNull<T>>, OutOfMemory> {
         if size_of::<T>() == 0 || capacity == 0 {
             return Ok(None);
         }
         let slot = mc.try_slice_slot::<T>(capacity, zeroed || Self::POINTERS != 0)?;
-        Ok(Some((slot.cast(), slot)))
+        Ok(Some(slot.cast()))
     }
 
     /// How many elements fit into the slot that `capacity` elements get.
@@ -163,14 +162,13 @@ impl<'gc, T: Trace + Copy + Send + Sync + 'gc> Buffer<'gc, T> {
         capacity: usize,
     ) -> Result<Self, OutOfMemory> {
         debug_assert!(len <= capacity && len <= self.capacity);
-        let (start, slot) = match Self::allocate(mc, capacity, false)? {
-            Some(new) => new,
-            None => return Ok(Buffer::empty()),
+        let Some(start) = Self::allocate(mc, capacity, false)? else {
+            return Ok(Buffer::empty());
         };
         // SAFETY: F1 here, room for more there, and nobody knows the new slot yet.
         unsafe { start.copy_from_nonoverlapping(self.start(), len) };
         // SAFETY: F2: copies of pointer words, and null behind them.
-        unsafe { mc.core().publish(slot) };
+        unsafe { mc.core().publish(start.cast()) };
         Ok(Self::at_start(start, capacity))
     }
 
@@ -228,8 +226,8 @@ impl<'gc, T: Trace + Copy + Send + Sync + 'gc> Buffer<'gc, T> {
                 // SAFETY: F2 of the place, and the caller's promise about the value.
                 unsafe { Self::store(mc, to.cast(), new) };
             } else {
-                // SAFETY: this word is read by nobody but who has the container.
-                unsafe { to.write(from.read()) };
+                // SAFETY: a word of the place, which is read by nobody but who has the container.
+                unsafe { to.copy_from(from, 1) };
             }
         }
     }
@@ -256,7 +254,9 @@ impl<'gc, T: Trace + Copy + Send + Sync + 'gc> Buffer<'gc, T> {
     /// Both ranges lie within the capacity.
     pub(crate) unsafe fn shift(&mut self, mc: &Mutator<'gc>, from: usize, to: usize, count: usize) {
         // SAFETY: the caller's promise.
-        let (source, target) = unsafe { (self.place(from), self.place(to)) };
+        let source = unsafe { self.place(from) };
+        // SAFETY: the caller's promise.
+        let target = unsafe { self.place(to) };
         if !Self::is_watched(mc) {
             // SAFETY: the caller's promise; nobody else looks.
             unsafe { target.copy_from(source, count) };
@@ -266,7 +266,9 @@ impl<'gc, T: Trace + Copy + Send + Sync + 'gc> Buffer<'gc, T> {
             // What is still to be moved is not overwritten: upwards from the end, downwards from the start.
             let step = if to > from { count - 1 - step } else { step };
             // SAFETY: the caller's promise.
-            let (source, target) = unsafe { (source.add(step), target.add(step)) };
+            let source = unsafe { source.add(step) };
+            // SAFETY: the caller's promise.
+            let target = unsafe { target.add(step) };
             // SAFETY: elements of this buffer (F2).
             unsafe { Self::put_watched(mc, target, source) };
         }

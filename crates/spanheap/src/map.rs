@@ -324,8 +324,9 @@ where
         let mut new = Buffer::<Bucket<K, V>>::try_new(mc, slots, true)?;
         for bucket in self.slots().iter().filter(|bucket| bucket.tag & FULL != 0) {
             let mut at = first(bucket.tag, slots);
-            // SAFETY: B2 of the new buffer, which is all zeros but for what was put in here.
-            while unsafe { new.start().add(at).as_ref() }.tag != EMPTY {
+            // SAFETY: `slots` buckets, all zeros but for what was put in here (B2).
+            let taken = unsafe { core::slice::from_raw_parts(new.start().as_ptr(), slots) };
+            while taken[at].tag != EMPTY {
                 at = (at + 1) & (slots - 1);
             }
             // SAFETY: `at` is less than `slots`; an entry of the old buffer.
@@ -417,11 +418,9 @@ where
 
     /// Makes a bucket empty or removed.
     fn set_tag(&mut self, mc: &Mutator<'gc>, at: usize, tag: u64) {
-        let mut none = MaybeUninit::<Bucket<K, V>>::zeroed();
-        // SAFETY: inside of the value, which is zeroed: a bucket without an entry.
-        unsafe { (&raw mut (*none.as_mut_ptr()).tag).write(tag) };
+        let (key, value) = (MaybeUninit::zeroed(), MaybeUninit::zeroed());
         // SAFETY: a bucket; pointer words are null.
-        unsafe { self.buckets.put(mc, at, none.as_ptr()) };
+        unsafe { self.buckets.put(mc, at, &Bucket { tag, key, value }) };
     }
 
     /// Takes the entry of a key away; returns its value.

@@ -141,11 +141,13 @@ fn compare<S: std::hash::BuildHasher>(map: &Map<'_, S>, twin: &Twin) {
     }
 }
 
+type Held<S> = Root<Rootable!['gc => Holder<'gc, S>]>;
+
 fn run<S>(mode: Mode, heap: &Heap, ops: &[Op])
 where
     S: std::hash::BuildHasher + Default + Trace + Send + Sync + 'static,
 {
-    let held: Root<Rootable!['gc => Holder<'gc, S>]> = heap.enter(|mc| {
+    let held: Held<S> = heap.enter(|mc| {
         mc.root(mc.alloc(Holder { map: GcRwLock::new(GcHashMap::with_hasher(S::default())) }))
     });
     let mut twin = Twin::new();

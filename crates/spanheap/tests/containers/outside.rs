@@ -145,12 +145,10 @@ fn blocks_are_aligned_apart_and_as_long_as_they_say() {
             let block = alloc.allocate_zeroed(layout).unwrap();
             let start = block.cast::<u8>().as_ptr();
             assert!(start.addr() % align == 0 && block.len() >= size);
-            for offset in 0..block.len() {
-                // SAFETY: inside the block, which is the test's.
-                let byte = unsafe { &mut *start.add(offset) };
-                assert_eq!(*byte, 0);
-                *byte = taken.len() as u8;
-            }
+            // SAFETY: the block is the test's, and zeroed.
+            let bytes = unsafe { core::slice::from_raw_parts_mut(start, block.len()) };
+            assert!(bytes.iter().all(|&byte| byte == 0));
+            bytes.fill(taken.len() as u8);
             taken.push((block, layout));
         }
     }
