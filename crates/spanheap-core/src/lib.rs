@@ -19,8 +19,8 @@
 //!
 //! # What is public
 //! The runtime API: [`mutator`], the descriptions of types in [`span`], [`collect::Options`] and roots,
-//! [`observe`]; the system layer [`os`], with the quantities of [`addr`]; and [`sync::RawLock`], for locks that
-//! lie in objects.
+//! [`observe`]; the system layer [`os`], with the quantities of [`addr`]; and [`sync::RawLock`] and [`sync::RawRwLock`],
+//! for locks that lie in objects.
 //!
 //! The rest is public for the tests alone that hold it against Go's data or a twin: [`bitmap`], [`offheap`],
 //! [`pages`], the other names of [`sync`], and of [`heap`] the modules

@@ -112,6 +112,67 @@ impl<'gc, W: GcWord<'gc>> GcCell<'gc, W> {
         // SAFETY: C1; and what was overwritten is retained by the barrier, if a cycle runs.
         unsafe { W::from_addr(old) }
     }
+
+    /// Makes the cell hold `new` if it holds `current`, which is the same object or also nothing; returns what
+    /// it held. Another thread cannot come in between.
+    ///
+    /// Objects are compared, not their contents. While the closure holds `current`, no other object can
+    /// take its place.
+    ///
+    /// # Errors
+    /// What the cell holds, when that is not `current`.
+    #[inline]
+    pub fn compare_exchange(&self, mc: &Mutator<'gc>, current: W, new: W) -> Result<W, W> {
+        let (expected, new) = (current.to_addr(), new.to_addr());
+        // SAFETY: as in `set`; the closure holds `current`, too.
+        match unsafe { mc.core().compare_exchange(&self.word, expected, new) } {
+            Ok(_) => Ok(current),
+            // SAFETY: C1.
+            Err(found) => Err(unsafe { W::from_addr(found) }),
+        }
+    }
+
+    /// Makes the cell hold what `f` returns for what it holds, and returns what it held; `None` of `f` leaves
+    /// the cell alone. If another thread comes in between, `f` is called again.
+    ///
+    /// # Errors
+    /// What the cell holds, when `f` has returned `None` for it.
+    pub fn fetch_update(
+        &self,
+        mc: &Mutator<'gc>,
+        mut f: impl FnMut(W) -> Option<W>,
+    ) -> Result<W, W> {
+        let mut held = self.get();
+        while let Some(new) = f(held) {
+            match self.compare_exchange(mc, held, new) {
+                Ok(old) => return Ok(old),
+                Err(other) => held = other,
+            }
+        }
+        Err(held)
+    }
+
+    /// Makes the cell hold `value` and returns what it held: [`GcCell::swap`] by the name that
+    /// [`Cell`](core::cell::Cell) gives it.
+    #[inline]
+    pub fn replace(&self, mc: &Mutator<'gc>, value: W) -> W {
+        self.swap(mc, value)
+    }
+
+    /// Empties the cell and returns what it held.
+    #[inline]
+    pub fn take(&self, mc: &Mutator<'gc>) -> W
+    where
+        W: Default,
+    {
+        self.swap(mc, W::default())
+    }
+
+    /// What the cell holds; the cell is not in a heap, or is not any more.
+    #[inline]
+    pub fn into_inner(self) -> W {
+        self.get()
+    }
 }
 
 impl<'gc, W: GcWord<'gc> + Default> Default for GcCell<'gc, W> {

@@ -12,6 +12,7 @@
 #![allow(unsafe_code)]
 
 use crate::trace::{Trace, Tracer};
+use core::borrow::Borrow;
 use core::cell::Cell;
 use core::cmp::Ordering;
 use core::fmt;
@@ -139,6 +140,14 @@ impl<T: ?Sized + PartialOrd> PartialOrd for Gc<'_, T> {
 impl<T: ?Sized + Ord> Ord for Gc<'_, T> {
     fn cmp(&self, other: &Self) -> Ordering {
         (**self).cmp(&**other)
+    }
+}
+
+/// Equality, order and hash are those of the object, so a map with `Gc`s for keys can be searched with a
+/// borrowed key.
+impl<T: ?Sized> Borrow<T> for Gc<'_, T> {
+    fn borrow(&self) -> &T {
+        self
     }
 }
 

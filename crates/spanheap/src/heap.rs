@@ -3,12 +3,14 @@
 //! A thread attaches itself at its first `enter` and stays attached until it ends or the heap is gone. What
 //! it needs for that is in a thread-local list, one entry per heap, the one used last in front.
 
+use crate::account::Account;
 use crate::attach;
 use crate::builder::HeapBuilder;
 use crate::mutator::Mutator;
 use crate::rss::Rss;
 use crate::stats::Stats;
 use core::fmt;
+use spanheap_core::addr::Bytes;
 use spanheap_core::mutator::Heap as CoreHeap;
 use spanheap_core::observe::Picture;
 use spanheap_core::os::Features;
@@ -164,6 +166,25 @@ impl Heap {
         self.core.release_free_memory().get()
     }
 
+    /// Accounts for `bytes` outside of the heap that belong to its objects, such as the elements of a `Vec` in
+    /// one: cycles begin as early as if they were in it. Keep the value next to what it stands for; when it is
+    /// dropped, the bytes are taken off.
+    ///
+    /// The bytes count toward the goal and the trigger of [`Heap::stats`], and do not count as
+    /// memory that a limit refuses.
+    #[must_use = "what is accounted for is taken off when the value is dropped"]
+    pub fn account(&self, bytes: usize) -> Account {
+        Account::new(self.core.account(Bytes::new(bytes)))
+    }
+
+    /// An allocator on the heap's pages, for collections of other crates that take one. What it gives out is freed
+    /// by hand and counts for the heap's limit, statistics and goal.
+    #[cfg(any(feature = "allocator-api2-02", feature = "allocator-api2-04"))]
+    #[must_use]
+    pub fn allocator(&self) -> crate::HeapAlloc {
+        crate::HeapAlloc::new(&self.core)
+    }
+
     /// What each page of the heap is used for, and how full its classes of spans are. It is taken while the
     /// program goes on, and costs a pass over a table of eight bytes per page and a cache line for each page in
     /// use: milliseconds for a gigabyte.
@@ -218,7 +239,7 @@ impl fmt::Debug for Heap {
 }
 
 /// Leaves the closure, also when it panics.
-struct Leave<'a>(&'a spanheap_core::mutator::Mutator);
+pub(crate) struct Leave<'a>(pub(crate) &'a spanheap_core::mutator::Mutator);
 
 impl Drop for Leave<'_> {
     #[inline]

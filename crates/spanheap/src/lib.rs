@@ -228,33 +228,48 @@ extern crate self as spanheap;
 #[doc(hidden)]
 #[path = "private.rs"]
 pub mod __private;
+mod account;
+#[cfg(any(feature = "allocator-api2-02", feature = "allocator-api2-04"))]
+mod allocator;
 mod attach;
+mod buffer;
 mod builder;
 mod cell;
+mod container;
 mod gc;
 mod heap;
 mod impls;
 mod limits;
+pub mod map;
 mod mutator;
 mod mutex;
+mod once;
 mod root;
 mod rootable;
 mod rss;
+mod rwlock;
 mod stats;
 mod trace;
+mod vec;
 mod zeroable;
 
+pub use account::Account;
+#[cfg(any(feature = "allocator-api2-02", feature = "allocator-api2-04"))]
+pub use allocator::HeapAlloc;
 pub use builder::{BuildError, HeapBuilder};
 pub use cell::{GcCell, GcWord};
 pub use gc::Gc;
 pub use heap::{Collected, CollectedFor, Heap};
+pub use map::GcHashMap;
 pub use mutator::Mutator;
 pub use mutex::{GcMutex, GcMutexGuard};
+pub use once::GcOnce;
 pub use root::Root;
 #[doc(hidden)]
 pub use rootable::__DynRootable;
 pub use rootable::Rootable;
 pub use rss::Rss;
+pub use rwlock::{GcRwLock, GcRwLockReadGuard, GcRwLockWriteGuard};
 pub use spanheap_core::collect::pressure::{LimitKind, Pressure, Response};
 pub use spanheap_core::collect::{LimitError, MemoryLimit};
 pub use spanheap_core::heap::OutOfMemory;
@@ -265,6 +280,7 @@ pub use spanheap_core::span::layout::Shape;
 pub use spanheap_derive::Trace;
 pub use stats::{LargeStats, SizeStats, Stats};
 pub use trace::{Trace, Tracer};
+pub use vec::GcVec;
 pub use zeroable::Zeroable;
 
 /// The examples of the README are compiled and run.

@@ -15,7 +15,7 @@ use core::ptr::NonNull;
 use spanheap_core::heap::OutOfMemory;
 use spanheap_core::mutator::Mutator as CoreMutator;
 use spanheap_core::mutator::SliceSlot;
-use spanheap_core::span::layout::{DropFn, TypeInfo};
+use spanheap_core::span::layout::{DropFn, Shape, TypeInfo};
 
 /// The handle of an open closure on its heap: it allocates, makes roots, and lets cells be changed.
 ///
@@ -106,6 +106,48 @@ impl<'gc> Mutator<'gc> {
         let object = slot.cast::<T>();
         // SAFETY: the slot is uninitialised memory for a `T`, and ours.
         unsafe { object.write(value) };
+        // SAFETY: the object is initialised.
+        unsafe { self.core.publish(slot) };
+        // SAFETY: G1 holds: the object was made in the open closure.
+        Ok(unsafe { Gc::from_pointer(object) })
+    }
+
+    /// Makes a value in the heap: `make` is called, and what it returns is moved in. A value that needs no
+    /// destructor gets its place first, so the compiler can build a large one there and never copy it.
+    ///
+    /// A panic of `make` is passed on. Its place is garbage then, which nobody looks into.
+    ///
+    /// # Panics
+    /// When there is no room: see [`Mutator::try_alloc_with`].
+    #[inline]
+    #[track_caller]
+    pub fn alloc_with<T: Trace + Send + Sync + 'gc>(&self, make: impl FnOnce() -> T) -> Gc<'gc, T> {
+        match self.try_alloc_with(make) {
+            Ok(object) => object,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Makes a value in the heap, if there is room: see [`Mutator::alloc_with`].
+    ///
+    /// # Errors
+    /// As [`Mutator::try_alloc`]. Whether `make` has been called then is not said.
+    #[inline]
+    pub fn try_alloc_with<T: Trace + Send + Sync + 'gc>(
+        &self,
+        make: impl FnOnce() -> T,
+    ) -> Result<Gc<'gc, T>, OutOfMemory> {
+        if core::mem::needs_drop::<T>() {
+            // A slot of such a type belongs to a value whose destructor will run, so the value comes first.
+            return self.try_alloc(make());
+        }
+        // SAFETY: as in `try_alloc`, but for `make` in between, which may allocate and panic. That matters to
+        // nobody: until it is published the slot can be reached by no one, and so is never marked and never
+        // looked into; without a destructor the sweep does not look into it either.
+        let slot = unsafe { self.core.alloc(&Describe::<T>::INFO) }?;
+        let object = slot.cast::<T>();
+        // SAFETY: the slot is uninitialised memory for a `T`, and ours.
+        unsafe { object.write(make()) };
         // SAFETY: the object is initialised.
         unsafe { self.core.publish(slot) };
         // SAFETY: G1 holds: the object was made in the open closure.
@@ -232,6 +274,31 @@ impl<'gc> Mutator<'gc> {
         let slot = unsafe { self.core.alloc_slice_zeroed(&Describe::<T>::INFO, len) }?;
         // Zeros are values of `T`, and so all of them are initialised.
         Ok(Building::of(self, slot).finish(len))
+    }
+
+    /// How many values of `T` fit into the slot of a slice of `len`.
+    pub(crate) fn slice_room<T: Trace>(len: usize) -> usize {
+        let room = || Describe::<T>::INFO.slice_bytes(len)?.get().checked_div(size_of::<T>());
+        room().unwrap_or(len).max(len)
+    }
+
+    /// A slot for a slice of `len` values whose elements are found by a mask and need no destructor. It is not
+    /// published. Either it is all zeros, or it is uninitialised and holds no pointers.
+    pub(crate) fn try_slice_slot<T: Trace + Copy>(
+        &self,
+        len: usize,
+        zeroed: bool,
+    ) -> Result<NonNull<u8>, OutOfMemory> {
+        const { assert!(!matches!(T::SHAPE, Shape::Opaque)) };
+        let info = &Describe::<T>::INFO;
+        let slot = match zeroed {
+            // SAFETY: a closure is open, the description is the type's own, and zeros hold no pointers; so the
+            // object may stay as it is until its caller publishes it. There is no counter.
+            true => unsafe { self.core.alloc_slice_zeroed(info, len) },
+            // SAFETY: as above, for elements without pointers.
+            false => unsafe { self.core.alloc_slice(info, len) },
+        };
+        Ok(slot?.start)
     }
 
     /// Retains an object beyond the closure: see [`Root`].

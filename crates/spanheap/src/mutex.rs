@@ -1,19 +1,15 @@
 //! [`GcMutex`]: any Rust collection of `Gc`s, behind a lock that the collector respects.
 //!
-//! The collector may read the contents only while it holds the lock, and it only *tries* to take it: a
-//! locked container is put aside and tried again. For that to be right, a mutator that takes the lock
-//! while a cycle runs first hands the collector all pointers inside (the contents as the snapshot had
-//! them), before it can change any. In the marking phase once per cycle is enough: the container then
-//! counts as scanned.
+//! What a mutator owes the collector when it takes the lock, and how the collector reads, is in
+//! [`crate::container`].
 //!
 //! There is no poisoning: a panic while the lock is held leaves the contents as they are.
 //!
 //! # Safety
-//! - L1. The contents are reached only by whoever holds the lock: a guard, or the tracer.
-//! - L2. A guard cannot leave its closure, by its lifetime; so no guard of an earlier closure exists when a
-//!   cycle's snapshot is taken.
+//! L1 and L2, of `container.rs`.
 #![allow(unsafe_code)]
 
+use crate::container::Scanned;
 use crate::gc::Invariant;
 use crate::mutator::Mutator;
 use crate::trace::{Trace, Tracer};
@@ -21,11 +17,7 @@ use core::cell::UnsafeCell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering};
-use spanheap_core::addr::Addr;
-use spanheap_core::mutator::ContainerBarrier;
 use spanheap_core::span::layout::Shape;
-use spanheap_core::span::tracer::{EdgeSink, Reader};
 use spanheap_core::sync::RawLock;
 use std::time::Instant;
 
@@ -39,8 +31,7 @@ use std::time::Instant;
 /// the mutator of another, which knows nothing of the first one's collector.
 pub struct GcMutex<'gc, T> {
     lock: RawLock,
-    /// The last cycle that has scanned the contents; written under the lock, when that is done.
-    scanned: AtomicU32,
+    scanned: Scanned,
     _brand: Invariant<'gc>,
     value: UnsafeCell<T>,
 }
@@ -53,7 +44,7 @@ unsafe impl<T: Send> Send for GcMutex<'_, T> {}
 impl<'gc, T: Trace> GcMutex<'gc, T> {
     /// A free container with `value` in it.
     pub const fn new(value: T) -> GcMutex<'gc, T> {
-        let (lock, scanned) = (RawLock::new(), AtomicU32::new(0));
+        let (lock, scanned) = (RawLock::new(), Scanned::never());
         GcMutex { lock, scanned, _brand: PhantomData, value: UnsafeCell::new(value) }
     }
 
@@ -91,40 +82,11 @@ impl<'gc, T: Trace> GcMutex<'gc, T> {
     /// Does what the collector needs before the contents may change. The lock is held.
     #[inline]
     fn guard<'a>(&'a self, mc: &'a Mutator<'gc>) -> GcMutexGuard<'a, 'gc, T> {
+        // The guard first: it gives the lock up if the contents' trace function panics.
         let guard = GcMutexGuard { mutex: self };
-        match mc.core().container_barrier() {
-            ContainerBarrier::None => {}
-            ContainerBarrier::Shade => self.shade_contents(mc),
-            ContainerBarrier::ShadeOnce(cycle) => {
-                if self.scanned.load(Ordering::Relaxed) != cycle {
-                    self.shade_contents(mc);
-                    self.scanned.store(cycle, Ordering::Release);
-                }
-            }
-        }
+        // SAFETY: the lock is held, by the guard.
+        unsafe { self.scanned.before_change(mc, self.value.get()) };
         guard
-    }
-
-    #[cold]
-    fn shade_contents(&self, mc: &Mutator<'_>) {
-        let mut sink = Shade { mc };
-        // SAFETY: the lock is held, so the contents are this thread's alone, and so are containers in them.
-        let mut tracer = unsafe { Tracer::new(&mut sink, Reader::Everything) };
-        // SAFETY: L1: the lock is held by this thread.
-        unsafe { &*self.value.get() }.trace(&mut tracer);
-    }
-}
-
-/// Gives pointers to the barrier buffer.
-struct Shade<'a, 'gc> {
-    mc: &'a Mutator<'gc>,
-}
-
-impl EdgeSink for Shade<'_, '_> {
-    fn edge(&mut self, target: Addr) {
-        // SAFETY: S1: the contents' own `Gc`s (E1), and the container is in the heap of this mutator, by
-        // its brand. S2: the closure has locked the container, and so holds what is in it.
-        unsafe { self.mc.core().shade(target) };
     }
 }
 
@@ -134,30 +96,9 @@ unsafe impl<T: Trace> Trace for GcMutex<'_, T> {
     const SHAPE: Shape = if T::LEAF { Shape::NoScan } else { Shape::Opaque };
 
     fn trace(&self, tracer: &mut Tracer<'_>) {
-        let Reader::Collector(cycle) = tracer.reader() else {
-            // Whoever wants everything has the contents to himself: a mutator that holds the lock of a
-            // container around this one (and nobody can hold a guard of this one without it), or checkmark
-            // mode, when nobody is inside. A guard that was forgotten must not hide pointers from him.
-            //
-            // SAFETY: L1 holds by what was just said.
-            unsafe { &*self.value.get() }.trace(tracer);
-            return;
-        };
-        // Whoever has scanned it for this cycle may hold the lock as often and as long as he likes. Acquire:
-        // what he has buffered is found when he leaves his closure at the latest.
-        if self.scanned.load(Ordering::Acquire) == cycle {
-            return;
-        }
-        if !self.lock.try_lock() {
-            tracer.defer();
-            return;
-        }
-        // The guard gives the lock up even if the contents' trace function panics.
-        let guard = GcMutexGuard { mutex: self };
-        guard.trace(tracer);
-        if !tracer.is_deferred() {
-            self.scanned.store(cycle, Ordering::Release);
-        }
+        let lock = || self.lock.try_lock().then(|| GcMutexGuard { mutex: self });
+        // SAFETY: a guard holds the lock.
+        unsafe { self.scanned.trace(self.value.get(), lock, tracer) };
     }
 }
 

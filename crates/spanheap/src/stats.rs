@@ -25,7 +25,9 @@ pub struct Stats {
     pub live_objects: u64,
     /// Bytes of objects now: what the last cycle retained, and what has been allocated since.
     pub used_bytes: usize,
-    /// The size at which the next cycle should end, in bytes of objects.
+    /// Bytes outside of the heap that are accounted for: see [`Heap::account`](crate::Heap::account).
+    pub accounted_bytes: usize,
+    /// The size at which the next cycle should end, in bytes of objects and of what is accounted for.
     pub goal_bytes: usize,
     /// The soft memory limit, in ready bytes: [`HeapBuilder::memory_limit`](crate::HeapBuilder::memory_limit).
     pub memory_limit: Option<usize>,
@@ -153,6 +155,7 @@ impl Stats {
             live_bytes: core.marked.get(),
             live_objects: core.marked_objects,
             used_bytes: core.live.get(),
+            accounted_bytes: core.outside.get(),
             goal_bytes: core.goal.get(),
             memory_limit: core.soft_limit.map(Bytes::get),
             hard_limit: core.hard_limit.map(Bytes::get),

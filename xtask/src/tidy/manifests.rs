@@ -15,7 +15,10 @@ use super::{Finding, Source, Tree};
 const ALLOWED: [(&str, Option<&[&str]>); 4] = [
     ("spanheap-core", Some(&["libc"])),
     ("spanheap-derive", Some(&["syn", "quote", "proc-macro2"])),
-    ("spanheap", Some(&["spanheap-core", "spanheap-derive"])),
+    (
+        "spanheap",
+        Some(&["spanheap-core", "spanheap-derive", "allocator-api2-02", "allocator-api2-04"]),
+    ),
     ("spanheap-cli", None),
 ];
 

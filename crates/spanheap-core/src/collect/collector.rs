@@ -189,6 +189,7 @@ impl Collector {
         let plan = pacer.plan();
         central.set_trigger(plan.trigger);
         central.set_unlimited_trigger(plan.unlimited);
+        central.outside().set_least(plan.trigger);
         let fence = match options.symmetric_fences {
             true => ProcessBarrier::forced_symmetric(),
             false => ProcessBarrier::detect(),

@@ -106,9 +106,8 @@ impl Collector {
 
     /// Tells the pacer that a cycle begins.
     pub(super) fn pace_start(&self) {
-        let live = self.central.live();
-        let worst = self.worst_work(live);
-        self.settings.lock().pacer.start(live, worst);
+        let worst = self.worst_work(self.central.live());
+        self.settings.lock().pacer.start(self.central.weight(), worst);
     }
 
     /// Tells the pacer what marking has found, when `allocated` bytes were taken since the cycle began, and how
@@ -121,15 +120,17 @@ impl Collector {
         (elapsed, cpu): (Duration, Duration),
     ) {
         let roots = self.worst_work(Bytes::ZERO);
+        // What is outside is accounted for as if it were retained; see `heap::outside` for what is not.
+        let marked = retained + self.central.outside().begin_plan(retained);
         let mut settings = self.settings.lock();
         let pacer = &mut settings.pacer;
         if report.retained_everything {
-            return pacer.give_up(retained);
+            return pacer.give_up(marked);
         }
         let live = pacer.triggered().unwrap_or(Bytes::ZERO).saturating_add(allocated);
         pacer.finish(Finished {
             live,
-            marked: retained,
+            marked,
             done: Work { heap: report.marked.bytes, ..roots },
             times: Times {
                 elapsed,
@@ -169,7 +170,7 @@ impl Collector {
             settings.needed = self.central.retained() + beside;
         }
         settings.pacer.set_memory(memory);
-        settings.pacer.commit((!is_swept).then_some(live));
+        settings.pacer.commit((!is_swept).then(|| self.central.weight()));
         let plan = settings.pacer.plan();
         self.central.set_trigger(plan.trigger);
         self.central.set_unlimited_trigger(plan.unlimited);

@@ -24,6 +24,7 @@
 #![allow(unsafe_code)]
 
 mod manual;
+mod outside;
 mod trigger;
 
 pub use trigger::Reason;
@@ -34,6 +35,7 @@ use super::debt::Debt;
 use super::drops::{Batch, DropQueue};
 use super::error::OutOfMemory;
 use super::limits::Limits;
+use super::outside::Outside;
 use super::page_heap::{Force, LocalPages, PageHeap, Refused, Request};
 use super::reclaim::Reclaimer;
 use super::stall::Stalls;
@@ -85,10 +87,12 @@ pub struct Central {
     taken: AtomicUsize,
     /// Bytes taken since the heap was made, less what was given back.
     total: AtomicU64,
-    /// When live bytes reach this, the alarm rings.
+    /// When live bytes and those outside reach this, the alarm rings.
     trigger: AtomicUsize,
     /// The same as it would be without a limit.
     unlimited_trigger: AtomicUsize,
+    /// What is accounted for outside of the heap.
+    outside: Outside,
     /// Whether it has rung since the trigger was set.
     triggered: AtomicBool,
     /// Whether an allocation was refused since the last cycle began.
@@ -122,6 +126,7 @@ impl Central {
             total: AtomicU64::new(0),
             trigger: AtomicUsize::new(usize::MAX),
             unlimited_trigger: AtomicUsize::new(usize::MAX),
+            outside: Outside::new(),
             triggered: AtomicBool::new(false),
             starved: AtomicBool::new(false),
             alarm: Alarm::new(),
@@ -429,7 +434,7 @@ impl Central {
     /// Sweeps until somebody who is about to take `bytes`, and to sweep `own` pages for it, owes nothing.
     fn keep_pace(&self, bytes: Bytes, own: PageCount) {
         while self.backlog.waiting() > PageCount::ZERO {
-            let (live, swept) = (self.live(), self.backlog.swept());
+            let (live, swept) = (self.weight(), self.backlog.swept());
             let owed = self.pace.line().map_or(0, |line| line.owed(live, swept, bytes, own));
             if owed == 0 || !self.sweep_one() {
                 return;

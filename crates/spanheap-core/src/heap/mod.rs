@@ -15,6 +15,7 @@
 //! | [`specials`] | records on single objects, handed out when the objects die |
 //! | [`zero`] | zeroed slots, without clearing what is zero |
 //! | [`scavenge_pace`], [`pi_controller`] | how fast free memory goes back to the system, and until when |
+//! | [`outside`] | memory outside of the heap that counts for the trigger |
 //! | [`stall`] | how long mutators were held up, and why the longest time |
 //! | [`live`] | which types hold the memory |
 //! | [`limits`] | the soft and the hard limit, and how often they were met |
@@ -32,6 +33,7 @@ pub(crate) mod drops;
 mod error;
 pub(crate) mod limits;
 pub(crate) mod live;
+pub(crate) mod outside;
 pub(crate) mod page_heap;
 pub mod pi_controller;
 pub(crate) mod reclaim;

@@ -4,16 +4,22 @@
 //! may outlive it are roots (numbers that lead nowhere any more) and mutators, which are of no use but
 //! can be dropped safely at any time.
 //!
+//! Memory is returned by [`Pages`], of which the heap holds one. Whoever has manual spans that must not go
+//! away under him holds another: then the heap ends as usual, with threads and destructors, and its memory
+//! stays until he lets go.
+//!
 //! # Safety
-//! Memory is released when the threads have stopped and no closure is open.
+//! - W1. The last [`Pages`] of a heap is dropped when its threads have stopped and no closure is open: [`End`]
+//!   holds one until then.
 #![allow(unsafe_code)]
 
 use super::Mutator;
+use super::OutsideMemory;
 use crate::addr::Bytes;
 use crate::collect::pressure::PressureHook;
 use crate::collect::{Collector, Options};
 use crate::fatal::fatal;
-use crate::heap::Live;
+use crate::heap::{Live, ManualSpan};
 use crate::os::{Features, Os, OsError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,6 +33,49 @@ pub struct Heap {
     thread: Option<JoinHandle<()>>,
     /// Calls the program when a limit is near.
     pressure_thread: Option<JoinHandle<()>>,
+    pages: Pages,
+}
+
+/// All pages of a heap: they stay as long as somebody holds a value of this type. Nothing of the heap but its
+/// manual spans is of use beyond its own end.
+#[derive(Clone)]
+pub struct Pages {
+    held: Arc<HeldPages>,
+}
+
+struct HeldPages {
+    collector: Arc<Collector>,
+}
+
+impl Pages {
+    /// The number of the heap in this process.
+    pub fn heap_number(&self) -> u64 {
+        self.held.collector.central().number()
+    }
+
+    /// Frees a manual span, inside of a closure or outside, on any thread, before the end of the heap or after
+    /// it.
+    ///
+    /// # Panics
+    /// When the span belongs to another heap.
+    ///
+    /// # Safety
+    /// Nobody uses its memory any more.
+    pub unsafe fn free_manual(&self, span: ManualSpan) {
+        let central = self.held.collector.central();
+        assert!(span.heap() == central.number(), "{span:?} does not belong to this heap");
+        // SAFETY: the caller's promise; the span is this heap's, which has not been released, since the pages
+        // are held.
+        unsafe { central.free_manual(span) };
+    }
+}
+
+impl Drop for HeldPages {
+    fn drop(&mut self) {
+        // SAFETY: W1, and whoever drops a heap holds no pointer into it (U1). Manual spans are used only by
+        // those who hold the pages, and nobody does any more.
+        unsafe { self.collector.central().release() };
+    }
 }
 
 /// Why a heap could not be made.
@@ -82,7 +131,8 @@ impl Heap {
             collector.set_pressure_hook(hook);
         }
         let collector = Arc::new(collector);
-        let mut heap = Heap { collector, thread: None, pressure_thread: None };
+        let pages = Pages { held: Arc::new(HeldPages { collector: collector.clone() }) };
+        let mut heap = Heap { collector, thread: None, pressure_thread: None, pages };
         heap.thread = Some(heap.start("spanheap-gc", run_or_die)?);
         if has_hook {
             let run = |collector: &Arc<Collector>| collector.run_pressure();
@@ -134,6 +184,16 @@ impl Heap {
         let deadline =
             now.checked_add(time).unwrap_or(now + Duration::from_secs(100 * 365 * 86_400));
         self.collector.offer(deadline)
+    }
+
+    /// The pages of the heap, to hold on to manual spans.
+    pub fn pages(&self) -> Pages {
+        self.pages.clone()
+    }
+
+    /// Accounts for `bytes` outside of the heap: cycles begin as early as if they were in it.
+    pub fn account(&self, bytes: Bytes) -> OutsideMemory {
+        OutsideMemory::new(self.collector.clone(), bytes)
     }
 
     /// Returns all free memory to the system: how many bytes. What a cycle would free comes first only if the
@@ -205,6 +265,7 @@ impl Drop for Heap {
             collector: self.collector.clone(),
             thread: self.thread.take(),
             pressure_thread: self.pressure_thread.take(),
+            pages: self.pages.clone(),
         };
         if self.collector.is_own_thread() {
             // The last handle was owned by a value in the heap itself, and its destructor runs on the
@@ -233,6 +294,7 @@ struct End {
     collector: Arc<Collector>,
     thread: Option<JoinHandle<()>>,
     pressure_thread: Option<JoinHandle<()>>,
+    pages: Pages,
 }
 
 impl End {
@@ -249,8 +311,7 @@ impl End {
             // The thread never ran; there is nothing to wind up but memory.
             None => self.collector.registry().close(self.collector.central()),
         }
-        // SAFETY: the threads have stopped, the registry is closed, and whoever drops a heap holds no
-        // pointer into it (U1).
-        unsafe { self.collector.central().release() };
+        // W1 holds: now the heap itself needs its pages no more.
+        drop(self.pages);
     }
 }

@@ -24,8 +24,10 @@
 #![allow(unsafe_code)]
 
 mod heap;
+mod outside;
 
-pub use heap::{Heap, NewHeapError};
+pub use heap::{Heap, NewHeapError, Pages};
+pub use outside::OutsideMemory;
 
 use crate::addr::{Addr, Bytes, WORD_BYTES};
 use crate::collect::registry::{MutatorRecord, tint};
@@ -392,6 +394,31 @@ impl Mutator {
             unsafe { self.shade(old) };
         }
         old
+    }
+
+    /// Stores a pointer if the field holds `current`, and returns `current`; else returns what the field holds.
+    /// What was overwritten is buffered as by [`Mutator::swap`].
+    ///
+    /// # Errors
+    /// When the field holds something else.
+    ///
+    /// # Safety
+    /// As [`Mutator::write`]; the closure holds `current`, too, or it is 0.
+    #[inline]
+    pub unsafe fn compare_exchange(
+        &self,
+        field: &AtomicUsize,
+        current: Addr,
+        new: Addr,
+    ) -> Result<Addr, Addr> {
+        // Acquire on failure: the object that is found was published by the store that is read.
+        let outcome =
+            field.compare_exchange(current.get(), new.get(), Ordering::AcqRel, Ordering::Acquire);
+        if outcome.is_ok() && self.is_buffering() {
+            // SAFETY: S1: pointer fields hold 0 or an object of this heap. S2: it was just taken out.
+            unsafe { self.shade(current) };
+        }
+        outcome.map(Addr::new).map_err(Addr::new)
     }
 
     /// What to do after taking the lock of a container, before its contents may change.

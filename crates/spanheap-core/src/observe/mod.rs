@@ -44,6 +44,8 @@ pub struct Stats {
     pub marked_objects: u64,
     /// Bytes of objects now: retained, and allocated since.
     pub live: Bytes,
+    /// Bytes outside of the heap that are accounted for now. The next two figures include such bytes.
+    pub outside: Bytes,
     /// The size at which the next cycle should end.
     pub goal: Bytes,
     /// The size at which it begins.
@@ -129,6 +131,7 @@ impl Stats {
             marked: last.report.marked.bytes,
             marked_objects: last.report.marked.objects,
             live: central.live(),
+            outside: central.outside().now(),
             goal: last.plan.goal,
             trigger: last.plan.trigger,
             soft_limit: limits.soft(),

@@ -112,7 +112,7 @@ impl RawCondition {
 }
 
 /// Sleeps while `word` is `expected`, but no longer than `limit`. May return early.
-fn wait(word: &AtomicU32, expected: u32, limit: Option<Duration>) {
+pub(super) fn wait(word: &AtomicU32, expected: u32, limit: Option<Duration>) {
     let limit = limit.map(|limit| libc::timespec {
         tv_sec: limit.as_secs().min(i64::MAX as u64 / 4) as libc::time_t,
         tv_nsec: libc::c_long::from(limit.subsec_nanos()),
@@ -125,7 +125,7 @@ fn wait(word: &AtomicU32, expected: u32, limit: Option<Duration>) {
 }
 
 /// Wakes up to `count` threads that sleep on `word`.
-fn wake(word: &AtomicU32, count: i32) {
+pub(super) fn wake(word: &AtomicU32, count: i32) {
     let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the kernel uses the address as a name and does not touch the word.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, count) };

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `mod`, `rank` | [`Lock`], its [`Guard`], and the order of all locks |
 //! | `futex` | [`RawLock`]: a lock of one word |
+//! | `rwlock` | [`RawRwLock`]: a lock of one word for many readers or one writer |
 //! | `alarm` | [`Alarm`]: one thread sleeps, anybody may wake it |
 //! | `histogram` | [`TimeHistogram`]: durations, counted by any thread without a lock |
 //!
@@ -28,11 +29,13 @@ mod alarm;
 mod futex;
 mod histogram;
 mod rank;
+mod rwlock;
 
 pub use alarm::Alarm;
 pub use futex::RawLock;
 pub use histogram::{TIME_COUNTERS, TIME_EDGES, TimeBucket, TimeCounts, TimeHistogram, time_edges};
 pub use rank::Rank;
+pub use rwlock::RawRwLock;
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;

@@ -125,7 +125,7 @@ fn a_heap_that_does_not_fit_under_its_limit_still_has_room() {
     let mut pacer = Pacer::new(policy(100, 64 * MIB), Tuning::unassisted(1, 2));
     pacer.set_memory(MemoryUse { ready: Bytes::new(90 * MIB), ..MemoryUse::default() });
     cycle(&mut pacer, MIB, 64 * MIB);
-    assert_eq!(pacer.goal(), Bytes::new(68 * MIB), "a sixteenth");
+    assert_eq!(pacer.goal(), Bytes::new(65 * MIB), "a sixty-fourth");
     let mut pacer = Pacer::new(policy(100, 64 * MIB), Tuning::GO);
     pacer.set_memory(MemoryUse { ready: Bytes::new(90 * MIB), ..MemoryUse::default() });
     cycle(&mut pacer, MIB, 64 * MIB);

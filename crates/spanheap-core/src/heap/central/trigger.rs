@@ -5,7 +5,7 @@
 //! bytes are thus what the last one retained plus what has been taken since: never too low, and too
 //! high by the unfinished runs.
 //!
-//! **Two triggers.** A cycle begins when live bytes reach the trigger. Beside it is the one that there would be
+//! **Two triggers.** A cycle begins when live bytes, with those outside, reach the trigger. Beside it is the one that there would be
 //! without a limit, so that the collector can tell a cycle that the heap's growth wants from one that only a
 //! limit wants: the second kind is rationed.
 
@@ -33,19 +33,6 @@ impl Central {
         self.ring_if_triggered();
     }
 
-    /// Rings once for each time that the trigger is set.
-    #[inline]
-    fn ring_if_triggered(&self) {
-        if self.is_triggered() && !self.triggered.swap(true, Ordering::Relaxed) {
-            self.alarm.ring();
-        }
-    }
-
-    /// Whether live bytes have reached the trigger.
-    pub fn is_triggered(&self) -> bool {
-        self.live().get() >= self.trigger.load(Ordering::Relaxed)
-    }
-
     /// Whether there is reason for a cycle: the trigger, or an allocation that was refused.
     pub fn wants_cycle(&self) -> bool {
         self.reason().is_some()
@@ -53,13 +40,12 @@ impl Central {
 
     /// The best reason for a cycle.
     pub fn reason(&self) -> Option<Reason> {
-        let live = self.live().get();
-        if live >= self.unlimited_trigger.load(Ordering::Relaxed) {
+        if self.has_reached(&self.unlimited_trigger) {
             Some(Reason::Goal)
         } else if self.starved.load(Ordering::Relaxed) {
             Some(Reason::Refusal)
         } else {
-            (live >= self.trigger.load(Ordering::Relaxed)).then_some(Reason::Limit)
+            self.is_triggered().then_some(Reason::Limit)
         }
     }
 
@@ -68,8 +54,8 @@ impl Central {
         self.starved.store(false, Ordering::Relaxed);
     }
 
-    /// Moves the live bytes at which the alarm rings, and those at which it would without a limit. Rings if
-    /// they are reached already. The pace of the sweep stays as it is: its lines are the collector's to draw.
+    /// Moves the weight at which the alarm rings, and that at which it would without a limit. Rings if
+    /// it is reached already. The pace of the sweep stays as it is: its lines are the collector's to draw.
     pub fn move_trigger(&self, trigger: Bytes, unlimited: Bytes) {
         self.unlimited_trigger.store(unlimited.get(), Ordering::Relaxed);
         self.trigger.store(trigger.get(), Ordering::Relaxed);
@@ -77,15 +63,15 @@ impl Central {
         self.ring_if_triggered();
     }
 
-    /// Sets the live bytes at which the alarm rings. Until then, all that waits now is to be swept.
+    /// Sets the weight at which the alarm rings. Until then, all that waits now is to be swept.
     pub fn set_trigger(&self, trigger: Bytes) {
         self.trigger.store(trigger.get(), Ordering::Relaxed);
         self.triggered.store(false, Ordering::Relaxed);
         let (waiting, swept) = (self.backlog.waiting(), self.backlog.swept());
-        self.pace.set(Line::new(waiting, swept, self.live(), trigger));
+        self.pace.set(Line::new(waiting, swept, self.weight(), trigger));
     }
 
-    /// Sets the live bytes at which a cycle would begin without a limit.
+    /// Sets the weight at which a cycle would begin without a limit.
     pub fn set_unlimited_trigger(&self, trigger: Bytes) {
         self.unlimited_trigger.store(trigger.get(), Ordering::Relaxed);
     }
