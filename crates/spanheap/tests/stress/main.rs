@@ -7,6 +7,7 @@
 //!   containers, so that most of the time some of them are reachable only through a closure; none may be
 //!   lost or doubled.
 //! - [`publish`]: new objects are complete for whoever finds them.
+//! - [`torture`]: the adversary with everything at once, some millions of times in the long mode.
 //! - [`drops`]: every value that was made is dropped exactly once, on the drop thread.
 //!
 //! Every object carries a canary, freed memory is poisoned, and checkmark mode verifies the cycles of some
@@ -16,6 +17,7 @@ mod drops;
 mod publish;
 mod shadow;
 mod tokens;
+mod torture;
 
 use spanheap::{Heap, HeapBuilder};
 
