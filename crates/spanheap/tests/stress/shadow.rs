@@ -1,9 +1,7 @@
 //! Graphs with a shadow: what the heap holds is what an ordinary Rust program says it should.
 
 use crate::{Random, canary, modes, on_threads, rounds};
-use spanheap::{
-    Collected, Gc, GcCell, GcMutex, Heap, Mutator, OutOfMemory, Root, Rootable, Trace,
-};
+use spanheap::{Collected, Gc, GcCell, GcMutex, Heap, Mutator, OutOfMemory, Root, Rootable, Trace};
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 

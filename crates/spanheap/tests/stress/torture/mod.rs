@@ -13,9 +13,12 @@
 //! can be reached is compared with the ledger, and the number of objects that a collection retains with the
 //! number that was reached.
 //!
-//! A million steps by default. `SPANHEAP_LONG=1` makes it a thousand million, and says each minute how far it is
+//! Some million steps by default. `SPANHEAP_LONG=1` makes it a thousand million, and says each minute how far it is
 //! (with `--nocapture`); `SPANHEAP_SEED` begins elsewhere. Equal seeds make equal choices, but the threads
 //! meet as the machine pleases.
+//!
+//! A lost object may have been a lock, and whoever waits for it waits for ever. So a run that has made no step for
+//! a minute ends the process.
 
 mod player;
 mod world;
@@ -23,7 +26,9 @@ mod world;
 use crate::{Random, rounds};
 use player::Player;
 use spanheap::{Heap, HeapBuilder};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use world::World;
@@ -78,7 +83,7 @@ const MODES: [Mode; 6] = [
 fn wanted_steps() -> u64 {
     match std::env::var_os("SPANHEAP_LONG").is_some_and(|value| value != "0") {
         true => 1_000_000_000,
-        false => 1_000_000 * rounds() as u64,
+        false => 5_000_000 * rounds() as u64,
     }
 }
 
@@ -99,7 +104,10 @@ fn torture(mode: &Mode, seed: u64, steps: u64) -> u64 {
     let started = Instant::now();
     // The second heap has more to mark, so its phases are longer than most closures.
     let worlds = [0, 20_000].map(|ballast| World::new((mode.builder)().build().unwrap(), ballast));
-    let mut players: Vec<_> = (0..PLAYERS).map(|n| Player::new(&worlds, seed, n)).collect();
+    let closures = Arc::new(AtomicU64::new(0));
+    let player = |number| Player::new(&worlds, seed, number, closures.clone());
+    let mut players: Vec<_> = (0..PLAYERS).map(player).collect();
+    let _watch = watch(closures.clone());
     let (mut done, mut told) = (0, Instant::now());
     while done < steps {
         let round = ROUND.min((steps - done).div_ceil(PLAYERS));
@@ -116,6 +124,23 @@ fn torture(mode: &Mode, seed: u64, steps: u64) -> u64 {
     drop(players);
     worlds.into_iter().for_each(World::close);
     done
+}
+
+/// Ends the process when a minute passes without a closure, for as long as the result lives.
+fn watch(closures: Arc<AtomicU64>) -> mpsc::Sender<()> {
+    let (alive, watched) = mpsc::channel();
+    thread::spawn(move || {
+        let mut before = u64::MAX;
+        while let Err(RecvTimeoutError::Timeout) = watched.recv_timeout(Duration::from_secs(60)) {
+            let now = closures.load(Ordering::Relaxed);
+            if now == before {
+                eprintln!("torture: nobody has ended a closure for a minute");
+                std::process::abort();
+            }
+            before = now;
+        }
+    });
+    alive
 }
 
 /// Lets each player make so many steps, and compares everything with the ledgers. Returns how many steps were made

@@ -9,7 +9,8 @@ use super::world::{self, Chest, ChestRoot, Coin, CoinCell, CoinRoot, Coins, Worl
 use super::{Death, Random};
 use crate::shadow::Program;
 use spanheap::{Gc, GcMutex, Mutator, OutOfMemory};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How deep closures nest.
@@ -29,10 +30,12 @@ pub struct Player {
     /// Roots that are dropped at some later step, outside of closures or inside.
     stale: Vec<CoinRoot>,
     is_full: bool,
+    /// Closures that all players have ended.
+    closures: Arc<AtomicU64>,
 }
 
 impl Player {
-    pub fn new(worlds: &[World], seed: u64, number: u64) -> Player {
+    pub fn new(worlds: &[World], seed: u64, number: u64, closures: Arc<AtomicU64>) -> Player {
         Player {
             random: Random::new(seed ^ number << 48),
             steps: 0,
@@ -40,6 +43,7 @@ impl Player {
             gardens: worlds.iter().map(|_| Program::new(seed, number + 1)).collect(),
             stale: Vec::new(),
             is_full: false,
+            closures,
         }
     }
 
@@ -56,6 +60,7 @@ impl Player {
         while self.steps < end {
             let at = self.random.below(worlds.len());
             self.closure(worlds, at, 0, false);
+            self.closures.fetch_add(1, Ordering::Relaxed);
             if std::mem::take(&mut self.is_full) {
                 let _ = worlds[at].heap.collect();
             }
@@ -361,6 +366,8 @@ impl<'gc> Game<'_, 'gc> {
         for &top in &self.hand {
             let mut coin = Some(top);
             while let Some(this) = coin {
+                // A second panic ends the process, which is better than to go round for ever.
+                self.world.check_owned(this);
                 lost.push(self.world.melt(this));
                 coin = this.next.get();
             }

@@ -233,7 +233,11 @@ impl World {
         });
         for (number, seen) in audit.seen.iter().enumerate() {
             let lives = self.ledger.living[number].load(Ordering::Relaxed) != 0;
-            assert!(*seen == lives, "the coin {number} is {}", if lives { "lost" } else { "undead" });
+            assert!(
+                *seen == lives,
+                "the coin {number} is {}",
+                if lives { "lost" } else { "undead" }
+            );
         }
         let stats = self.heap.stats();
         assert_eq!(stats.live_objects, audit.objects + others, "objects retained: {stats:?}");
