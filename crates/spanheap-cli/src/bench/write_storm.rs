@@ -12,8 +12,10 @@
 //! - **marking**: the same while another thread has cycles run one after the other. Only closures that began
 //!   in a cycle count; how many of the stores these were is said as well.
 //!
-//! The times are nanoseconds per store, the least of some repetitions for the first three: what is above the least is
-//! somebody else's. A closure does [`BATCH`] stores, so entering it is not what is measured. What closures take
+//! The times are nanoseconds of the thread's own CPU time per store, the least of some repetitions for the first
+//! three: what is above the least is somebody else's, and while the collector works, the thread may have to wait for
+//! a processor, which is no cost of a store. `stores` is how many there are without cycles, all sizes and repetitions
+//! together; with cycles it is a quarter of that. A closure does [`BATCH`] stores, so entering it is not what is measured. What closures take
 //! as a whole, while marking, is the latency that the report gives.
 //!
 //! At the end of each way, what the table holds is compared with what an array of numbers says that went through the
@@ -32,6 +34,7 @@ use super::params::{Key, Params};
 use super::report::Figure;
 use super::{Outcome, Workload, in_threads, share};
 use crate::failure::{Failure, Result};
+use crate::process::thread_cpu_time;
 use crate::random::Random;
 
 pub(super) const WORKLOAD: Workload = Workload {
@@ -82,7 +85,7 @@ fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
             nodes: params.get("nodes"),
             each: each as usize,
             threads: params.threads,
-            stores: (params.get("stores") / PARTS.len() as u64 / 4).max(1),
+            stores: (params.get("stores") / PARTS.len() as u64 / REPEATS).max(1),
         };
         let found = storm.all_ways()?;
         checksum = checksum.wrapping_add(found.checksum);
@@ -191,12 +194,12 @@ impl Storm<'_> {
                 let mut store = make(self.each);
                 let mut random = self.random(index, repeat);
                 let stores = share(self.stores, self.threads, index);
-                let started = Instant::now();
+                let started = thread_cpu_time();
                 for _ in 0..stores {
                     let (i, j) = places(&mut random, self.each);
                     store(i, j);
                 }
-                Ok((started.elapsed(), stores))
+                Ok((thread_cpu_time().saturating_sub(started), stores))
             })?;
             best = best.min(ratio(&parts));
         }
@@ -298,12 +301,12 @@ fn stores<'gc>(
     count: u64,
     random: &mut Random,
 ) -> Duration {
-    let started = Instant::now();
+    let started = thread_cpu_time();
     for _ in 0..count {
         let (i, j) = places(random, slots.len());
         slots[i].set(mc, slots[j].get());
     }
-    started.elapsed()
+    thread_cpu_time().saturating_sub(started)
 }
 
 /// Nanoseconds per store on one side: 0 while no cycle ran, 1 while one did.
