@@ -7,7 +7,7 @@
 //! seen a thousand: records of threads are used again.
 
 use crate::{Random, canary, on_threads};
-use spanheap::{Collected, Gc, Heap, Root, Rootable, Trace};
+use spanheap::{Collected, Gc, Heap, Root, Rootable, Stats, Trace};
 use std::sync::Mutex;
 
 #[derive(Trace)]
@@ -100,7 +100,13 @@ fn fault_26_ten_thousand_threads_come_and_go() {
     }
     // This thread, at most, and no roots but the two that are held.
     assert!(stats.threads <= 1 && stats.roots <= 2 * SEATS, "{stats:?}");
-    let grown = stats.mapped_bytes.saturating_sub(before.mapped_bytes);
+    let grown = records(&stats).saturating_sub(records(&before));
     assert!(grown <= 1 << 20, "{grown} bytes more for 9000 threads: {stats:?}");
-    assert!(stats.heap_bytes <= 4 << 20, "{stats:?}");
+}
+
+/// Bytes that are mapped for the heap and are not pages for objects: its records. (How many pages for objects there
+/// are depends on how much is allocated while a cycle runs, and so on who else uses the machine.)
+fn records(stats: &Stats) -> usize {
+    let pages = [stats.heap_bytes, stats.cached_bytes, stats.free_bytes, stats.returned_bytes];
+    stats.mapped_bytes.saturating_sub(pages.iter().sum())
 }

@@ -103,7 +103,8 @@ fn fault_70_no_object_is_lost_to_an_adversary() {
 fn torture(mode: &Mode, seed: u64, steps: u64) -> u64 {
     let started = Instant::now();
     // The second heap has more to mark, so its phases are longer than most closures.
-    let worlds = [0, 20_000].map(|ballast| World::new((mode.builder)().build().unwrap(), ballast));
+    let worlds = [(0, 0), (10_000, 3_000)]
+        .map(|(ballast, cars)| World::new((mode.builder)().build().unwrap(), ballast, cars));
     let closures = Arc::new(AtomicU64::new(0));
     let player = |number| Player::new(&worlds, seed, number, closures.clone());
     let mut players: Vec<_> = (0..PLAYERS).map(player).collect();

@@ -5,7 +5,7 @@
 //! hand when it ends is put down somewhere; if a panic ends it, the coins in it are melted, so that the collector is
 //! free to take them and must.
 
-use super::world::{self, Chest, ChestRoot, Coin, CoinCell, CoinRoot, Coins, World};
+use super::world::{self, Car, Chest, ChestRoot, Coin, CoinCell, CoinRoot, Coins, World};
 use super::{Death, Random};
 use crate::shadow::Program;
 use spanheap::{Gc, GcMutex, Mutator, OutOfMemory};
@@ -89,7 +89,9 @@ impl Player {
         world.heap.enter(|mc| {
             let spare = (depth == 0).then(|| self.spares[at].get(mc));
             let (hand, glimpses, is_moved) = (Vec::new(), Vec::new(), false);
-            let mut game = Game { mc, player: self, world, at, spare, is_moved, hand, glimpses };
+            let player = &mut *self;
+            let mut game =
+                Game { mc, player, world, at, spare, is_moved, hand, train: None, glimpses };
             for _ in 0..length {
                 game.step();
                 if depth + 1 < DEPTH && game.random().one_in(200) {
@@ -119,6 +121,8 @@ struct Game<'a, 'gc> {
     spare: Option<Gc<'gc, Chest<'gc>>>,
     is_moved: bool,
     hand: Coins<'gc>,
+    /// A train that is in no station meanwhile.
+    train: Option<Gc<'gc, Car<'gc>>>,
     glimpses: Coins<'gc>,
 }
 
@@ -157,10 +161,12 @@ impl<'gc> Game<'_, 'gc> {
             36..40 => self.restack(),
             40..44 => self.glimpse(),
             44..48 => self.exchange_chest(),
-            48..52 => self.look(),
+            48..51 => self.look(),
+            51 => self.move_train(),
             52..56 => self.remelt(),
             56..59 => self.root(),
-            59..61 => self.take_root(),
+            59 => self.take_root(),
+            60 => self.ship(),
             61 => self.mint_missing(),
             62 => self.garden(),
             _ => self.dawdle(),
@@ -248,6 +254,50 @@ impl<'gc> Game<'_, 'gc> {
         let at = self.random().below(world::PLACES);
         self.spare = Some(places[at].swap(self.mc, spare));
         self.is_moved = true;
+    }
+
+    /// Takes a train out of its station, or puts one in; what was there goes on.
+    fn move_train(&mut self) {
+        let board = self.world.board.get(self.mc);
+        let at = self.random().below(world::STATIONS);
+        self.train = board.stations[at].swap(self.mc, self.train);
+    }
+
+    /// Puts the train where there is none.
+    fn park(&mut self) {
+        let board = self.world.board.get(self.mc);
+        let mut at = 0;
+        while self.train.is_some() {
+            self.train = board.stations[at % world::STATIONS].swap(self.mc, self.train);
+            at += 1;
+        }
+    }
+
+    /// Walks along a train, its own or one that stands in a station, and exchanges what a far car has.
+    fn ship(&mut self) {
+        if self.world.cars == 0 || !self.random().one_in(4) {
+            return;
+        }
+        let station = self.random().below(world::STATIONS);
+        let board = self.world.board.get(self.mc);
+        let head = self.train.or_else(|| board.stations[station].get());
+        let Some(mut car) = head else { return };
+        // Most of it happens at the end, where the collector comes last.
+        let reach = if self.random().one_in(4) { self.world.cars as usize } else { 16 };
+        let last = self.random().below(reach) as u64;
+        while let Some(next) = car.next.filter(|_| car.behind > last) {
+            world::touch_car(next);
+            car = next;
+        }
+        for _ in 0..16 {
+            let coin = self.hand.pop();
+            let old = car.cargo.swap(self.mc, coin);
+            self.hand.extend(old);
+            match car.next {
+                Some(next) if self.hand.len() <= HAND => car = next,
+                _ => break,
+            }
+        }
     }
 
     /// Checks all that the closure knows.
@@ -383,6 +433,7 @@ impl Drop for Game<'_, '_> {
         } else {
             self.put_down();
         }
+        self.park();
         if let Some(spare) = self.spare.filter(|_| self.is_moved) {
             self.player.spares[self.at] = self.mc.root(spare);
         }

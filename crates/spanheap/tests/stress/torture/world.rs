@@ -10,6 +10,10 @@
 //! cannot be lost by the program, and a coin that is missing, or there twice, was lost by the collector.
 //! Chests are never lost either: each player has a spare one and only exchanges it for others.
 //!
+//! **A train** is a long chain of cars, with room for a coin in each. Its head goes from station to station, and for a while
+//! into a hand, and others exchange what lies far behind. So when the collector comes upon a train late, it
+//! has a long way to go, and something may be taken from the end of it that it has not seen.
+//!
 //! **The ledger** has an entry for each number of a coin: the generation that lives. A coin that is melted
 //! ends its generation, and one that is minted begins the next, so a pointer to a slot that was freed and
 //! used again is found out at once, whatever lies there now. The destructor of a gem looks as well: it may
@@ -23,6 +27,8 @@ use std::sync::{Arc, Mutex};
 
 /// Chests on a board.
 pub const PLACES: usize = 48;
+/// Places for trains; half of them are empty, or in somebody's hand.
+pub const STATIONS: usize = 4;
 /// Coins of a world.
 pub const COINS: u32 = 600;
 
@@ -75,6 +81,17 @@ pub struct Chest<'gc> {
 #[derive(Trace)]
 pub struct Board<'gc> {
     pub places: Gc<'gc, [GcCell<'gc, Gc<'gc, Chest<'gc>>>]>,
+    pub stations: [GcCell<'gc, Option<Gc<'gc, Car<'gc>>>>; STATIONS],
+}
+
+/// A part of a train.
+#[derive(Trace)]
+pub struct Car<'gc> {
+    /// How many cars follow.
+    pub behind: u64,
+    canary: AtomicU64,
+    pub next: Option<Gc<'gc, Car<'gc>>>,
+    pub cargo: CoinCell<'gc>,
 }
 
 /// What must be true, kept outside of the heap.
@@ -107,6 +124,12 @@ pub fn touch_coin<'gc>(coin: Gc<'gc, Coin<'gc>>) {
     assert!(found == expected, "the coin {:#x} at {coin:p} was freed or overwritten", coin.id);
 }
 
+/// The same for a car.
+pub fn touch_car<'gc>(car: Gc<'gc, Car<'gc>>) {
+    let found = car.canary.load(Ordering::Relaxed);
+    assert!(found == canary_of(car.behind, car), "a car at {car:p} was freed or overwritten");
+}
+
 /// The same for a chest.
 pub fn touch_chest<'gc>(chest: Gc<'gc, Chest<'gc>>) {
     let expected = canary_of(chest.id, chest);
@@ -126,11 +149,13 @@ pub struct World {
     pub unminted: Mutex<Vec<u32>>,
     /// Objects that only keep the collector busy.
     ballast: Root<Rootable![[Gc<'_, [u64; 3]>]]>,
+    /// The length of each train.
+    pub cars: u64,
 }
 
 impl World {
     /// A board with chests in `heap`; all coins have yet to be minted.
-    pub fn new(heap: Heap, ballast: u64) -> World {
+    pub fn new(heap: Heap, ballast: u64, cars: u64) -> World {
         let ledger = Arc::new(Ledger {
             living: (0..COINS).map(|_| AtomicU32::new(0)).collect(),
             minted_gems: AtomicU64::new(0),
@@ -140,14 +165,18 @@ impl World {
         });
         let board = heap.enter(|mc| {
             let places: Vec<_> = (0..PLACES as u64).map(|id| GcCell::new(chest(mc, id))).collect();
-            mc.root(mc.alloc(Board { places: mc.alloc_slice(places) }))
+            let stations = [const { None }; STATIONS].map(GcCell::new);
+            let board = mc.alloc(Board { places: mc.alloc_slice(places), stations });
+            board.stations.iter().step_by(2).for_each(|station| station.set(mc, train(mc, cars)));
+            mc.root(board)
         });
         let ballast = heap.enter(|mc| {
             let all: Vec<_> = (0..ballast).map(|n| mc.alloc([n; 3])).collect();
             mc.root(mc.alloc_slice(all))
         });
         let unminted = Mutex::new((0..COINS).collect());
-        World { heap, ledger, board, locker: Mutex::new(Vec::new()), unminted, ballast }
+        let locker = Mutex::new(Vec::new());
+        World { heap, ledger, board, locker, unminted, ballast, cars }
     }
 
     /// Makes the next coin of a number that has none.
@@ -218,7 +247,8 @@ impl World {
     /// to nobody's coins.
     pub fn checkpoint(&self, spares: &[ChestRoot], others: u64) {
         assert_eq!(self.heap.collect(), Collected::Complete);
-        let mut audit = Audit { world: self, objects: 0, seen: vec![false; COINS as usize] };
+        let seen = vec![false; COINS as usize];
+        let mut audit = Audit { world: self, objects: 0, trains: 0, seen };
         self.heap.enter(|mc| {
             let board = self.board.get(mc);
             audit.objects += 2;
@@ -226,6 +256,8 @@ impl World {
             board.places.iter().map(GcCell::get).chain(spares).for_each(|c| audit.chest(mc, c));
             let locker = self.locker.lock().unwrap();
             locker.iter().for_each(|coin| audit.stack(coin.get(mc)));
+            board.stations.iter().filter_map(GcCell::get).for_each(|head| audit.train(head));
+            assert_eq!(audit.trains, STATIONS as u64 / 2 * u64::from(self.cars > 0));
             let ballast = self.ballast.get(mc);
             audit.objects += 1 + ballast.len() as u64;
             let mut numbers = ballast.iter().enumerate();
@@ -270,10 +302,23 @@ fn chest<'gc>(mc: &Mutator<'gc>, id: u64) -> Gc<'gc, Chest<'gc>> {
     chest
 }
 
+/// A train of so many cars, all empty.
+fn train<'gc>(mc: &Mutator<'gc>, cars: u64) -> Option<Gc<'gc, Car<'gc>>> {
+    let mut head = None;
+    for behind in 0..cars {
+        let (canary, cargo) = (AtomicU64::new(0), GcCell::new(None));
+        let car = mc.alloc(Car { behind, canary, next: head, cargo });
+        car.canary.store(canary_of(behind, car), Ordering::Relaxed);
+        head = Some(car);
+    }
+    head
+}
+
 /// A walk over everything that can be reached.
 struct Audit<'w> {
     world: &'w World,
     objects: u64,
+    trains: u64,
     seen: Vec<bool>,
 }
 
@@ -288,6 +333,18 @@ impl Audit<'_> {
             self.stack(coin);
         }
         chest.shelf.lock(mc).lock(mc).iter().for_each(|&coin| self.stack(coin));
+    }
+
+    fn train<'gc>(&mut self, head: Gc<'gc, Car<'gc>>) {
+        assert_eq!(head.behind + 1, self.world.cars, "a train without its head");
+        self.trains += 1;
+        let mut link = Some(head);
+        while let Some(car) = link {
+            touch_car(car);
+            self.objects += 1;
+            car.cargo.get().into_iter().for_each(|coin| self.stack(coin));
+            link = car.next;
+        }
     }
 
     fn stack<'gc>(&mut self, top: Gc<'gc, Coin<'gc>>) {
