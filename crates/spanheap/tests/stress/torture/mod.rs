@@ -43,6 +43,8 @@ const ROUND: u64 = 50_000;
 /// A way to run: a name, what the heaps are like, and how many times longer than others it takes.
 struct Mode {
     name: &'static str,
+    /// Whether each cycle is verified by a second mark.
+    verified: bool,
     builder: fn() -> HeapBuilder,
     cost: u64,
 }
@@ -50,30 +52,40 @@ struct Mode {
 const MODES: [Mode; 6] = [
     Mode {
         name: "continuous",
+        verified: false,
         builder: || Heap::builder().poison(true).collect_continuously(true),
         cost: 1,
     },
     Mode {
         name: "continuous, full fences, slots used again as they are",
+        verified: false,
         builder: || Heap::builder().collect_continuously(true).symmetric_fences(true),
         cost: 1,
     },
     Mode {
         name: "continuous, verified, full fences",
+        verified: true,
         builder: || {
-            let builder = Heap::builder().poison(true).checkmark(true);
+            let builder = Heap::builder().poison(true);
             builder.collect_continuously(true).symmetric_fences(true)
         },
         cost: 4,
     },
     Mode {
         name: "paced, verified",
-        builder: || Heap::builder().poison(true).checkmark(true).gc_percent(2),
+        verified: true,
+        builder: || Heap::builder().poison(true).gc_percent(2),
         cost: 2,
     },
-    Mode { name: "paced", builder: || Heap::builder().poison(true).gc_percent(20), cost: 1 },
+    Mode {
+        name: "paced",
+        verified: false,
+        builder: || Heap::builder().poison(true).gc_percent(20),
+        cost: 1,
+    },
     Mode {
         name: "by a small limit only",
+        verified: false,
         builder: || Heap::builder().poison(true).gc_percent_off().memory_limit(9 << 20),
         cost: 1,
     },
@@ -103,8 +115,10 @@ fn fault_70_no_object_is_lost_to_an_adversary() {
 fn torture(mode: &Mode, seed: u64, steps: u64) -> u64 {
     let started = Instant::now();
     // The second heap has more to mark, so its phases are longer than most closures.
-    let worlds = [(0, 0), (10_000, 3_000)]
-        .map(|(ballast, cars)| World::new((mode.builder)().build().unwrap(), ballast, cars));
+    let worlds = [(0, 0), (10_000, 3_000)].map(|(ballast, cars)| {
+        let builder = (mode.builder)().checkmark(mode.verified);
+        World::new(builder.build().unwrap(), mode.verified, ballast, cars)
+    });
     let closures = Arc::new(AtomicU64::new(0));
     let player = |number| Player::new(&worlds, seed, number, closures.clone());
     let mut players: Vec<_> = (0..PLAYERS).map(player).collect();

@@ -95,7 +95,10 @@ impl Player {
             for _ in 0..length {
                 game.step();
                 if depth + 1 < DEPTH && game.random().one_in(200) {
-                    let other = game.random().below(worlds.len());
+                    // A heap that is being verified lets nobody in before all have left. So where they are
+                    // verified, nobody waits in the second heap for the first.
+                    let from = if worlds[at].is_verified { at } else { 0 };
+                    let other = from + game.random().below(worlds.len() - from);
                     // The innermost may be the one that dies, and takes the others with it.
                     let dies = dies && game.random().one_in(3);
                     game.player.closure(worlds, other, depth + 1, dies);

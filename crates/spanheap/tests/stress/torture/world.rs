@@ -151,11 +151,13 @@ pub struct World {
     ballast: Root<Rootable![[Gc<'_, [u64; 3]>]]>,
     /// The length of each train.
     pub cars: u64,
+    /// Whether each cycle is verified.
+    pub is_verified: bool,
 }
 
 impl World {
     /// A board with chests in `heap`; all coins have yet to be minted.
-    pub fn new(heap: Heap, ballast: u64, cars: u64) -> World {
+    pub fn new(heap: Heap, is_verified: bool, ballast: u64, cars: u64) -> World {
         let ledger = Arc::new(Ledger {
             living: (0..COINS).map(|_| AtomicU32::new(0)).collect(),
             minted_gems: AtomicU64::new(0),
@@ -176,7 +178,7 @@ impl World {
         });
         let unminted = Mutex::new((0..COINS).collect());
         let locker = Mutex::new(Vec::new());
-        World { heap, ledger, board, locker, unminted, ballast, cars }
+        World { heap, ledger, board, locker, unminted, ballast, cars, is_verified }
     }
 
     /// Makes the next coin of a number that has none.
