@@ -64,6 +64,7 @@ pub struct Coin<'gc> {
 pub type CoinCell<'gc> = GcCell<'gc, Option<Gc<'gc, Coin<'gc>>>>;
 pub type Coins<'gc> = Vec<Gc<'gc, Coin<'gc>>>;
 pub type CoinRoot = Root<Rootable![Coin<'_>]>;
+type BallastRoot = Root<Rootable![[Gc<'_, [u64; 3]>]]>;
 pub type ChestRoot = Root<Rootable![Chest<'_>]>;
 
 /// Every kind of container that coins can lie in.
@@ -148,7 +149,7 @@ pub struct World {
     /// a thread.
     pub unminted: Mutex<Vec<u32>>,
     /// Objects that only keep the collector busy.
-    ballast: Root<Rootable![[Gc<'_, [u64; 3]>]]>,
+    ballast: BallastRoot,
     /// The length of each train.
     pub cars: u64,
     /// Whether each cycle is verified.
