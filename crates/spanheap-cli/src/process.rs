@@ -8,8 +8,8 @@
 //! taken from `/proc/self/status`, where it belongs to the memory of the present program.
 //!
 //! # Safety
-//! Two C functions are called: `getrusage`, which fills a structure that we own, and `sysconf`,
-//! which takes and returns numbers.
+//! Three C functions are called: `getrusage` and `clock_gettime`, which fill structures that we own, and
+//! `sysconf`, which takes and returns numbers.
 
 #![allow(unsafe_code)]
 
@@ -57,6 +57,18 @@ fn duration(time: libc::timeval) -> Duration {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let microseconds = u64::try_from(time.tv_usec).unwrap_or(0);
     Duration::from_secs(seconds) + Duration::from_micros(microseconds)
+}
+
+/// Reads the CPU time that the calling thread has used so far; zero if the system does not say.
+pub(crate) fn thread_cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a `timespec` of ours, which the call may write.
+    let status = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    if status != 0 {
+        return Duration::ZERO;
+    }
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// The resident set in bytes now, or 0 where `/proc` cannot tell.

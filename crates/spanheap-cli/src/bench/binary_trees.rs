@@ -29,6 +29,7 @@ pub(super) const WORKLOAD: Workload = Workload {
     name: "binary-trees",
     keys: &[Key { name: "depth", default: 16, min: MIN_DEPTH, max: 58 }],
     footprint,
+    settings: |_, builder| builder,
     run,
 };
 
@@ -69,7 +70,7 @@ fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
         Ok(sum)
     })?;
     let kept = heap.enter(|mc| count(long_lived.get(mc)));
-    Ok(Outcome { checksum: sums.iter().sum::<u64>() + kept, latency: None })
+    Ok(Outcome::plain(sums.iter().sum::<u64>() + kept))
 }
 
 /// Builds, counts and drops `trees` trees. Returns how many nodes they had.

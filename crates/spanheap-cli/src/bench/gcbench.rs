@@ -34,6 +34,7 @@ pub(super) const WORKLOAD: Workload = Workload {
         Key { name: "max", default: 16, min: 1, max: 56 },
     ],
     footprint,
+    settings: |_, builder| builder,
     run,
 };
 
@@ -103,7 +104,7 @@ fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
         let same = numbers.filter(|&(i, &number)| number == reciprocal(i)).count();
         count(kept.tree) + same as u64
     });
-    Ok(Outcome { checksum: sums.iter().sum::<u64>() + intact, latency: None })
+    Ok(Outcome::plain(sums.iter().sum::<u64>() + intact))
 }
 
 /// Makes `trees` trees with `make`, in batches, and adds up what it returns.

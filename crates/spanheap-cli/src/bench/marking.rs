@@ -29,6 +29,7 @@ pub(super) const WORKLOAD: Workload = Workload {
         Key { name: "rounds", default: 10, min: 1, max: 1_000_000 },
     ],
     footprint,
+    settings: |_, builder| builder,
     run,
 };
 
@@ -75,7 +76,7 @@ fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
         checksum = checksum.wrapping_add(heap.stats().live_objects);
     }
     drop(held);
-    Ok(Outcome { checksum, latency: Some(latency) })
+    Ok(Outcome { checksum, latency: Some(("cycle", latency)), figures: Vec::new() })
 }
 
 /// Makes the objects, and an array of them.

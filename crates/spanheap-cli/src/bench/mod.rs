@@ -9,8 +9,9 @@
 //! languages do without a choice. It panics when there is no memory; [`contain`] makes that an error
 //! like the others.
 //!
-//! Two benchmarks are about memory and not about time, and have options of their own: [`phases`] asks whether
-//! memory comes back after a peak, [`fragmentation`] how much of it free slots hold.
+//! Three benchmarks have more than one result and options of their own: [`phases`] asks whether memory comes back
+//! after a peak, [`fragmentation`] how much of it free slots hold, and [`stalls`] whether the longest push of
+//! the message bus grows with the heap.
 //!
 //! What is measured is the process: wall time of the workload, CPU time and peak memory from the
 //! operating system. A collector that works on other threads cannot hide there.
@@ -19,25 +20,30 @@ mod binary_trees;
 mod fragmentation;
 mod gcbench;
 mod histogram;
+mod leak;
+mod limits;
+mod lru;
 mod marking;
 mod message_bus;
 mod params;
 mod phases;
 mod report;
+mod stalls;
+mod write_storm;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
-use spanheap::Heap;
+use spanheap::{Heap, HeapBuilder};
 
 use crate::failure::{Failure, Result};
 use crate::options::check_threads;
 use crate::{output, process};
 use histogram::Histogram;
 use params::{Key, Params};
-use report::Report;
+use report::{Figure, Report};
 
 /// What `spanheap bench` is told.
 #[derive(Args)]
@@ -45,8 +51,8 @@ use report::Report;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
     #[command(subcommand)]
-    memory: Option<Memory>,
-    /// binary-trees, gcbench, message-bus or marking.
+    special: Option<Special>,
+    /// binary-trees, gcbench, message-bus, write-storm, lru, limits, leak or marking.
     #[arg(required = true)]
     workload: Option<String>,
     /// How many threads share the work, 1 to 1024.
@@ -66,16 +72,21 @@ pub(crate) struct Options {
 const EXAMPLES: &str = "Examples:
   spanheap bench binary-trees --set depth=18
   spanheap bench message-bus --threads 2 --json
+  spanheap bench message-bus --set collection=off        the same loop without the collector
+  spanheap bench limits --set percent=110
+  spanheap bench stalls --live 0.1GiB,1GiB,4GiB
   spanheap bench phases --large 1GiB --phase-seconds 5
   spanheap bench fragmentation --free random";
 
-/// The benchmarks that are about memory.
+/// The benchmarks with options of their own.
 #[derive(Subcommand)]
-enum Memory {
+enum Special {
     /// Live data of changing size: does memory come back?
     Phases(phases::Options),
     /// Half of the objects of each size freed: how much memory do the others hold?
     Fragmentation(fragmentation::Options),
+    /// The message bus beside more and more live data: do pushes take longer?
+    Stalls(stalls::Options),
 }
 
 /// A workload: what is known about it before it runs.
@@ -84,6 +95,8 @@ struct Workload {
     keys: &'static [Key],
     /// The most bytes that the workload keeps alive at once, or none if that overflows.
     footprint: fn(&Params) -> Option<u64>,
+    /// What the heap is like, besides its `gc_percent`.
+    settings: fn(&Params, HeapBuilder) -> HeapBuilder,
     run: fn(&Heap, &Params) -> Result<Outcome>,
 }
 
@@ -91,18 +104,36 @@ struct Workload {
 struct Outcome {
     /// Equal for all implementations of the workload with equal parameters.
     checksum: u64,
-    /// The time of each operation, where the workload is about that.
-    latency: Option<Histogram>,
+    /// The name of the operation that the workload is about, and the time of each.
+    latency: Option<(&'static str, Histogram)>,
+    /// What it has found out besides.
+    figures: Vec<Figure>,
 }
 
-const WORKLOADS: [Workload; 4] =
-    [binary_trees::WORKLOAD, gcbench::WORKLOAD, message_bus::WORKLOAD, marking::WORKLOAD];
+impl Outcome {
+    /// A checksum, and nothing else that is not common to all.
+    fn plain(checksum: u64) -> Outcome {
+        Outcome { checksum, latency: None, figures: Vec::new() }
+    }
+}
+
+const WORKLOADS: [Workload; 8] = [
+    binary_trees::WORKLOAD,
+    gcbench::WORKLOAD,
+    message_bus::WORKLOAD,
+    write_storm::WORKLOAD,
+    lru::WORKLOAD,
+    limits::WORKLOAD,
+    leak::WORKLOAD,
+    marking::WORKLOAD,
+];
 
 /// Runs the workload that `options` name.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    match &options.memory {
-        Some(Memory::Phases(options)) => return contain(|| phases::run(options)),
-        Some(Memory::Fragmentation(options)) => return contain(|| fragmentation::run(options)),
+    match &options.special {
+        Some(Special::Phases(options)) => return contain(|| phases::run(options)),
+        Some(Special::Fragmentation(options)) => return contain(|| fragmentation::run(options)),
+        Some(Special::Stalls(options)) => return contain(|| stalls::run(options)),
         None => {}
     }
     let name = options.workload.as_deref().unwrap_or_default();
@@ -110,13 +141,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let names = WORKLOADS.map(|workload| workload.name).join(", ");
         return Err(Failure::new(format!(
             "there is no workload {name:?}; there are {names}, and with options of their own, which follow \
-             the name, phases and fragmentation"
+             the name, phases, fragmentation and stalls"
         )));
     };
     check_threads(options.threads)?;
     let params = Params::parse(workload.keys, &options.set, options.threads)?;
     check_footprint(workload, &params)?;
-    let heap = Heap::builder().gc_percent(options.gc_percent).build()?;
+    let builder = Heap::builder().gc_percent(options.gc_percent);
+    let heap = (workload.settings)(&params, builder).build()?;
 
     let before = process::cpu_time();
     let started = Instant::now();

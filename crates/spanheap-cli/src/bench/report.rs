@@ -1,7 +1,9 @@
 //! A workload's result, as one line of JSON or as a table.
 //!
 //! The keys of the JSON line, their order and their units are the interface to the scripts that
-//! compare collectors; the programs under `bench/peers` print the same ones.
+//! compare collectors; the programs under `bench/peers` print the same ones. Only the cause of the longest
+//! stall is ours alone. Behind the common keys come those of the workload: its latencies, under the name of its
+//! operation, and its [`Figure`]s.
 
 use std::time::Duration;
 
@@ -28,13 +30,57 @@ pub(super) struct Report<'a> {
 }
 
 /// The points of the latency distribution that are reported, in parts of 10,000.
-const PERCENTILES: [(&str, u64); 5] = [
-    ("push_p50_ns", 5_000),
-    ("push_p99_ns", 9_900),
-    ("push_p999_ns", 9_990),
-    ("push_p9999_ns", 9_999),
-    ("push_max_ns", 10_000),
-];
+pub(super) const PERCENTILES: [(&str, u64); 5] =
+    [("p50", 5_000), ("p99", 9_900), ("p999", 9_990), ("p9999", 9_999), ("max", 10_000)];
+
+/// Something that one workload has found out, and others do not know of.
+pub(super) struct Figure {
+    /// Its key; the unit is at its end.
+    pub(super) key: String,
+    pub(super) value: Number,
+}
+
+/// The value of a figure.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Number {
+    /// A number of whole things: operations, bytes.
+    Count(u64),
+    /// A ratio, or a time in the unit that the key names.
+    Real(f64),
+    /// Words.
+    Text(String),
+}
+
+impl Figure {
+    pub(super) fn count(key: &str, value: u64) -> Figure {
+        Figure { key: key.to_owned(), value: Number::Count(value) }
+    }
+
+    /// What is no number, such as a part of nothing, is 0.
+    pub(super) fn real(key: &str, value: f64) -> Figure {
+        let value = if value.is_finite() { value } else { 0.0 };
+        Figure { key: key.to_owned(), value: Number::Real(value) }
+    }
+
+    pub(super) fn text(key: &str, value: &str) -> Figure {
+        Figure { key: key.to_owned(), value: Number::Text(value.to_owned()) }
+    }
+
+    /// The key and the value for a person.
+    fn line(&self) -> String {
+        let name = self.key.replace('_', " ");
+        let (name, value) = match &self.value {
+            Number::Count(count) => match name.strip_suffix(" bytes") {
+                Some(name) => (name, bytes(*count)),
+                None => (name.as_str(), count.to_string()),
+            },
+            Number::Real(real) => (name.as_str(), format!("{real:.3}")),
+            Number::Text(text) => (name.as_str(), text.clone()),
+        };
+        format!("{name:<14} {value}")
+    }
+}
 
 impl Report<'_> {
     /// The result as one line of JSON.
@@ -58,15 +104,18 @@ impl Report<'_> {
         ))?;
         output::line(&format!("memory         {} resident at most", bytes(self.peak_resident)))?;
         output::line(&format!("collector      {} cycles, {share:.1} % of the CPU", stats.cycles))?;
-        output::line(&format!("longest stall  {}", duration(stats.longest_stall)))?;
-        if let Some(latency) = &outcome.latency {
+        output::line(&format!(
+            "longest stall  {}, {}",
+            duration(stats.longest_stall),
+            stats.longest_stall_cause
+        ))?;
+        if let Some((operation, latency)) = &outcome.latency {
             let points = PERCENTILES.map(|(name, part)| {
-                let name = name.trim_start_matches("push_").trim_end_matches("_ns");
                 format!("{name} {}", duration(Duration::from_nanos(latency.quantile(part))))
             });
-            output::line(&format!("push           {}", points.join(", ")))?;
+            output::line(&format!("{operation:<14} {}", points.join(", ")))?;
         }
-        Ok(())
+        outcome.figures.iter().try_for_each(|figure| output::line(&figure.line()))
     }
 
     /// All that was set, by the user or by default.
@@ -100,10 +149,14 @@ impl Serialize for Report<'_> {
         map.serialize_entry("gc_cycles", &self.stats.cycles)?;
         map.serialize_entry("gc_cpu_s", &self.stats.gc_cpu.as_secs_f64())?;
         map.serialize_entry("longest_stall_ns", &(self.stats.longest_stall.as_nanos() as u64))?;
-        if let Some(latency) = &self.outcome.latency {
+        map.serialize_entry("longest_stall_cause", self.stats.longest_stall_cause)?;
+        if let Some((operation, latency)) = &self.outcome.latency {
             for (name, part) in PERCENTILES {
-                map.serialize_entry(name, &latency.quantile(part))?;
+                map.serialize_entry(&format!("{operation}_{name}_ns"), &latency.quantile(part))?;
             }
+        }
+        for Figure { key, value } in &self.outcome.figures {
+            map.serialize_entry(key, value)?;
         }
         map.end()
     }

@@ -5,6 +5,7 @@
 
 mod map;
 mod memory;
+mod pressure;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -247,12 +248,14 @@ fn bench(workload: &str, settings: &[&str], threads: usize) -> Value {
         "gc_cycles",
         "gc_cpu_s",
         "longest_stall_ns",
+        "longest_stall_cause",
     ];
     if workload == "message-bus" {
         let latency =
             ["push_p50_ns", "push_p99_ns", "push_p999_ns", "push_p9999_ns", "push_max_ns"];
         expected.extend(latency);
     }
+    expected.extend(pressure::keys(workload));
     assert_eq!(report.as_object().expect("an object").len(), expected.len(), "{text}");
     // In this order in the text, and each a member of the outermost object.
     let mut position = 0;
@@ -317,7 +320,9 @@ fn message_bus_adds_up_what_was_sent() {
 #[test]
 fn bench_prints_a_table_without_json() {
     let text = succeed(&["bench", "message-bus", "--set", "window=10", "messages=20", "size=8"]);
-    for line in ["message-bus window=10 messages=20 size=8 threads=1 gc_percent=100", "push  "] {
+    let first = "message-bus window=10 messages=20 size=8 live=0 collection=1 continuous=0 threads=1 \
+                 gc_percent=100\n";
+    for line in [first, "\npush  ", "\nlongest stall  "] {
         assert!(text.contains(line), "{line:?} is missing: {text}");
     }
 }
@@ -327,8 +332,8 @@ fn bench_refuses_what_it_cannot_do() {
     let workload = fail(&["bench", "quicksort"]);
     assert_eq!(
         workload,
-        "there is no workload \"quicksort\"; there are binary-trees, gcbench, message-bus, marking, and with \
-         options of their own, which follow the name, phases and fragmentation"
+        "there is no workload \"quicksort\"; there are binary-trees, gcbench, message-bus, write-storm, \
+         lru, limits, leak, marking, and with options of their own, which follow the name, phases, fragmentation and stalls"
     );
     for (arguments, expected) in [
         (&["binary-trees", "--set", "width=3"][..], "there is no key \"width\"; there are depth"),

@@ -7,15 +7,21 @@
 //!   containers, so that most of the time some of them are reachable only through a closure; none may be
 //!   lost or doubled.
 //! - [`publish`]: new objects are complete for whoever finds them.
+//! - [`torture`]: the adversary with everything at once, some millions of times in the long mode.
+//! - [`large_array`]: pointers move in an array so large that marking it takes many closures.
+//! - [`passing_threads`]: thousands of threads that come, take part, and go.
 //! - [`drops`]: every value that was made is dropped exactly once, on the drop thread.
 //!
 //! Every object carries a canary, freed memory is poisoned, and checkmark mode verifies the cycles of some
 //! of the runs. Each run prints its seed. `SPANHEAP_STRESS_ROUNDS=n` multiplies the length of the runs.
 
 mod drops;
+mod large_array;
+mod passing_threads;
 mod publish;
 mod shadow;
 mod tokens;
+mod torture;
 
 use spanheap::{Heap, HeapBuilder};
 use std::num::NonZeroUsize;

@@ -1,7 +1,7 @@
 //! Graphs with a shadow: what the heap holds is what an ordinary Rust program says it should.
 
 use crate::{Random, canary, modes, on_threads, rounds};
-use spanheap::{Collected, Gc, GcCell, GcMutex, Heap, Mutator, Root, Rootable, Trace};
+use spanheap::{Collected, Gc, GcCell, GcMutex, Heap, Mutator, OutOfMemory, Root, Rootable, Trace};
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
@@ -37,7 +37,8 @@ struct Shadow {
     slice: bool,
 }
 
-struct Program {
+/// A graph, its shadow, and the random steps that change both. No more than one thread at a time plays it.
+pub struct Program {
     random: Random,
     next_id: u64,
     shadow: HashMap<u64, Shadow>,
@@ -45,7 +46,8 @@ struct Program {
 }
 
 impl Program {
-    fn new(seed: u64, thread: u64) -> Program {
+    /// An empty graph. Equal numbers make equal steps.
+    pub fn new(seed: u64, thread: u64) -> Program {
         let random = Random::new(seed + thread * 1000);
         Program { random, next_id: thread << 40, shadow: HashMap::new(), roots: Vec::new() }
     }
@@ -97,7 +99,7 @@ impl Program {
         assert_eq!(fixed, shadow.fixed, "fixed edges of {id:#x}");
     }
 
-    fn make<'gc>(&mut self, mc: &Mutator<'gc>) -> Gc<'gc, Object<'gc>> {
+    fn make<'gc>(&mut self, mc: &Mutator<'gc>) -> Result<Gc<'gc, Object<'gc>>, OutOfMemory> {
         let mut shadow = Shadow::default();
         let fixed = match self.random.below(4) {
             0 | 1 => Fixed::Nothing,
@@ -112,7 +114,7 @@ impl Program {
                 let all: Vec<_> = (0..self.random.below(9)).filter_map(|_| self.pick(mc)).collect();
                 shadow.fixed = all.iter().map(|o| o.id).collect();
                 shadow.slice = true;
-                Fixed::Many(mc.alloc_slice(all))
+                Fixed::Many(mc.try_alloc_slice(all)?)
             }
         };
         let id = self.next_id;
@@ -120,16 +122,17 @@ impl Program {
         let (left, right) = (self.pick(mc), self.pick(mc));
         shadow.left = left.map(|o| o.id);
         shadow.right = right.map(|o| o.id);
-        self.shadow.insert(id, shadow);
-        mc.alloc(Object {
+        let object = mc.try_alloc(Object {
             id,
             canary: canary(id),
             left: GcCell::new(left),
             right: GcCell::new(right),
             bag: GcMutex::new(Vec::new()),
             fixed,
-            text: mc.alloc_str(&text_of(id)),
-        })
+            text: mc.try_alloc_str(&text_of(id))?,
+        })?;
+        self.shadow.insert(id, shadow);
+        Ok(object)
     }
 
     /// One closure's worth of random work.
@@ -139,17 +142,24 @@ impl Program {
                 self.act(mc);
             }
         });
+        self.prune();
+    }
+
+    /// Drops roots when there are many.
+    pub fn prune(&mut self) {
         if self.roots.len() > 24 {
             let keep = self.random.below(12);
             self.roots.truncate(keep);
         }
     }
 
-    fn act<'gc>(&mut self, mc: &Mutator<'gc>) {
+    /// One random step. If there is no memory for it, nothing has changed.
+    pub fn act<'gc>(&mut self, mc: &Mutator<'gc>) {
         match self.random.below(10) {
             0..=3 => {
-                let new = self.make(mc);
-                self.attach(mc, new);
+                if let Ok(new) = self.make(mc) {
+                    self.attach(mc, new);
+                }
             }
             4 | 5 => {
                 let (Some(object), target) = (self.pick(mc), self.pick(mc)) else { return };
@@ -226,7 +236,7 @@ impl Program {
     }
 
     /// Forgets the shadows of what is gone, and returns how many objects the heap must hold.
-    fn survivors(&mut self) -> u64 {
+    pub fn survivors(&mut self) -> u64 {
         let reachable = self.reachable();
         self.shadow.retain(|id, _| reachable.contains(id));
         // An object, its text, and its slice if it has one.
