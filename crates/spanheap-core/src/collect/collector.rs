@@ -25,6 +25,7 @@ use super::roots::RootTable;
 use super::scavenger::Scavenger;
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::heap::central::Config;
+use crate::heap::hooks::Hooks;
 use crate::heap::{Central, OutOfMemory};
 use crate::os::barrier::ProcessBarrier;
 use crate::os::{Os, OsError};
@@ -49,6 +50,10 @@ pub struct Options {
     pub continuously: bool,
     /// Verify each cycle with a second mark: see [`super::checkmark`].
     pub checkmark: bool,
+    /// Look for pointers that trace functions miss, too; implies the former.
+    pub verify_trace: bool,
+    /// Ask for a cycle at each so-many-th slot that is taken; 0: never.
+    pub collect_every: u64,
     /// Fill freed slots with a pattern.
     pub poison: bool,
     /// Whether free memory goes back to the system without being asked for.
@@ -63,6 +68,8 @@ impl Default for Options {
             policy: Policy { percent: Some(100), limit: None },
             continuously: false,
             checkmark: false,
+            verify_trace: false,
+            collect_every: 0,
             poison: false,
             return_memory: true,
             symmetric_fences: false,
@@ -105,6 +112,8 @@ pub struct Collector {
 pub struct Last {
     /// Complete cycles.
     pub cycles: u64,
+    /// Those of them that retained everything.
+    pub broken: u64,
     /// What the last one has found.
     pub report: CycleReport,
     /// Bytes that it retained.
@@ -119,9 +128,12 @@ pub struct Last {
 
 impl Collector {
     /// The collector of a new heap on `os`; its thread is not running yet.
-    pub fn new(os: Os, options: Options) -> Result<Collector, OsError> {
+    pub fn new(os: Os, options: Options, hooks: Hooks) -> Result<Collector, OsError> {
         let config = Config { limit: options.policy.limit, poison: options.poison };
-        let central = Central::new(os, config)?;
+        let central = Central::with_hooks(os, config, hooks)?;
+        central.switches().set_checkmark(options.checkmark);
+        central.switches().set_verify_trace(options.verify_trace);
+        central.switches().set_collect_every(options.collect_every);
         let plan = options.policy.plan(Measured::default());
         central.set_trigger(plan.trigger);
         let fence = match options.symmetric_fences {
@@ -130,6 +142,7 @@ impl Collector {
         };
         let last = Last {
             cycles: 0,
+            broken: 0,
             report: CycleReport::default(),
             retained: Bytes::ZERO,
             plan,
@@ -161,6 +174,11 @@ impl Collector {
     pub fn begin_shutdown(&self) {
         self.control.shut_down();
         self.central.alarm().ring();
+    }
+
+    /// Whether the calling thread is the collector's, which can wait for no cycle.
+    pub fn is_collector_thread(&self) -> bool {
+        self.threads.lock()[0] == Some(std::thread::current().id())
     }
 
     /// Whether the calling thread belongs to this heap.
@@ -246,6 +264,10 @@ impl Collector {
         loop {
             match self.control.wish() {
                 Wish::Shutdown => break,
+                Wish::Verify => {
+                    self.serve_verifiers();
+                    continue;
+                }
                 Wish::Nothing if !self.options.continuously && !self.central.wants_cycle() => {
                     let pause = self.options.return_memory.then(|| scavenger.work(self)).flatten();
                     self.central.alarm().sleep(pause);
@@ -299,9 +321,7 @@ impl Collector {
         // SAFETY: the registry is closed, so no mutator can enter, and whoever drops a heap holds no
         // pointer into it.
         unsafe { self.central.drop_everything() };
-        if self.options.checkmark {
-            checkmark::release(&self.central);
-        }
+        checkmark::release(&self.central);
     }
 
     /// Plans the next cycle, when `allocated` bytes were taken while this one ran, and spans had `in_use` bytes
@@ -318,6 +338,7 @@ impl Collector {
     pub(super) fn finish_report(&self, report: CycleReport, plan: Plan, cpu: Duration) {
         let mut last = self.last.lock();
         last.cycles += 1;
+        last.broken += u64::from(report.retained_everything);
         last.report = report;
         last.retained = self.central.retained();
         last.plan = plan;

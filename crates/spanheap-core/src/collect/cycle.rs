@@ -27,6 +27,7 @@ use super::control::Wish;
 use super::mark::Marker;
 use super::page_queue::PageQueue;
 use super::phase::{Phase, PhaseWord};
+use super::watch::Watch;
 use crate::addr::Bytes;
 use crate::os::clock::thread_cpu_time;
 use crate::span::Generation;
@@ -103,7 +104,7 @@ impl Collector {
             }
         }
         let retained_everything = marker.is_broken() || self.grey.is_lossy();
-        if self.options.checkmark && !retained_everything {
+        if self.central.switches().checkmark() && !retained_everything {
             self.verify(cycle);
         }
         CycleReport { marked: marker.marked(), rounds, retained_everything }
@@ -151,9 +152,11 @@ impl Collector {
     }
 
     /// Waits until everybody who is inside now has left once. `meanwhile` is called now and then.
-    fn grace_period(&self, mut meanwhile: impl FnMut()) {
+    pub(super) fn grace_period(&self, mut meanwhile: impl FnMut()) {
         self.registry.begin_grace(&self.fence);
+        let mut watch = Watch::new(&self.central);
         while !self.registry.is_grace_over() {
+            watch.look(&self.registry);
             self.control.set_awaiting_leave(true);
             // A mutator that has not seen the flag had left before this point, or it will see it.
             self.fence.heavy();

@@ -20,6 +20,9 @@
 //! - The heap is dropped while a container is locked: nobody will give the lock up, so its guard has been
 //!   forgotten. The cycle ends like one that is broken.
 //! - A pointer does not lie in this heap: it is ignored. The safe API cannot make one.
+//! - A trace function reports what is no object: that is ignored, too, or ends the process, see
+//!   [`Tracer::edge`].
+//! - A trace function wants to use a heap: it panics ([`crate::span::alone`]).
 //!
 //! # Invariants
 //! - T1. Objects with their mark bit set and their scanned bit clear lie in queued pages, in pages put
@@ -34,10 +37,12 @@
 
 use super::page_queue::PageQueue;
 use crate::addr::{Addr, Bytes, PAGE_BITMAP_WORDS, WORD_BYTES};
-use crate::fatal::contain;
+use crate::fatal::{contain_with, fatal};
 use crate::heap::Central;
+use crate::span::alone::{Alone, Busy};
 use crate::span::{
-    EdgeSink, Generation, HeapArena, Info, Layout, Reader, Table, TraceFn, Tracer, bits, map,
+    EdgeSink, Generation, HeapArena, Info, Layout, Reader, Table, TraceFn, Tracer, bits, lookup,
+    map,
 };
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -65,6 +70,8 @@ pub struct Marker<'a> {
     found: bool,
     rescan: bool,
     broken: bool,
+    /// The type whose trace function runs.
+    tracing: fn() -> &'static str,
     aside: [Addr; ASIDE],
     aside_len: usize,
     /// Whether more pages than that were to be put aside: then a rescan comes when they are tried again.
@@ -108,6 +115,7 @@ impl<'a> Marker<'a> {
             found: false,
             rescan: false,
             broken: false,
+            tracing: || "nothing",
             aside: [Addr::NULL; ASIDE],
             aside_len: 0,
             aside_overflows: false,
@@ -292,6 +300,8 @@ impl<'a> Marker<'a> {
 
     /// Objects whose type knows where its pointers are.
     fn scan_traced(&mut self, info: &Info, page: Addr, todo: &Todo, trace: TraceFn) {
+        self.tracing = info.type_name;
+        let central = self.central;
         let run = || {
             let mut locked = 0;
             for_each_object(info, page, todo, |object| {
@@ -309,7 +319,11 @@ impl<'a> Marker<'a> {
             });
             locked
         };
-        match contain(run) {
+        let outcome = {
+            let _alone = Alone::begin(Busy::Trace);
+            contain_with(run, |payload| central.trace_panicked((info.type_name)(), payload))
+        };
+        match outcome {
             Some(0) => {}
             Some(locked) => {
                 self.marked.objects -= locked;
@@ -325,6 +339,18 @@ impl EdgeSink for Marker<'_> {
     #[inline]
     fn edge(&mut self, target: Addr) {
         self.mark(target);
+    }
+
+    fn claim(&mut self, target: Addr) {
+        if lookup::object_start(self.central.number(), target).is_some() {
+            self.mark(target);
+        } else if cfg!(debug_assertions) || self.central.switches().checkmark() {
+            let (name, what) = ((self.tracing)(), self.central.find_object(target));
+            fatal(format_args!(
+                "the trace function of {name} (or of a type with the same one) reports {target}, where no \
+                 object of this heap begins: {what:?}"
+            ));
+        }
     }
 }
 

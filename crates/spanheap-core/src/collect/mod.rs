@@ -70,6 +70,8 @@ pub(crate) mod phase;
 pub(crate) mod registry;
 pub mod roots;
 pub(crate) mod scavenger;
+pub(crate) mod verify;
+mod watch;
 
 pub(crate) use collector::Collector;
 pub use collector::Options;

@@ -34,6 +34,8 @@
 //! The cells are `!Sync`; cursors stay inside runs that the mutator owns.
 #![allow(unsafe_code)]
 
+mod modes;
+
 use super::central::Central;
 use super::class::{Class, ClassKey};
 use super::counters::Writer;
@@ -48,6 +50,7 @@ use crate::span::size_class::{CLASS_COUNT, SizeClass};
 use crate::span::{Generation, Info, OwnedSpan, Span, Table, TypeInfo};
 use core::cell::Cell;
 use core::ptr::NonNull;
+use modes::Inside;
 use std::time::Instant;
 
 /// Entries of the direct-mapped table.
@@ -101,6 +104,7 @@ impl ClassCache {
         tint: Tint,
         local: &LocalPages,
     ) -> Result<Addr, OutOfMemory> {
+        central.assert_here();
         let class = match self.class.get() {
             Some(class) => class,
             None => central.class(key, ty.name)?,
@@ -125,7 +129,10 @@ impl ClassCache {
             if let Some(span) = self.span.get() {
                 // SAFETY: the cache owns the span, whose record lives as long as the heap.
                 let span = unsafe { span.as_ref() };
-                if let Some(run) = bits::next_free_run(span.info(), span.generation(), from) {
+                if let Some(mut run) = bits::next_free_run(span.info(), span.generation(), from) {
+                    if central.switches().counts_slots() {
+                        run.end = run.start + Bytes::new(span.info().slot);
+                    }
                     let slot = self.begin(central, span, run, tint, writer);
                     central.stalls().record(Cause::Allocation, begun);
                     return Ok(slot);
@@ -154,6 +161,7 @@ impl ClassCache {
         }
         let bytes = run.end.bytes_since(run.start);
         central.count_taken(bytes);
+        central.count_slot();
         if let Some(class) = info.size_class {
             let update = writer.update();
             update.ended_run(class, self.slots.get(), 0);
@@ -231,6 +239,10 @@ pub struct SpanCache {
     blocks: Cell<Option<NonNull<Block>>>,
     tiny: Cell<Addr>,
     tiny_end: Cell<Addr>,
+    /// Whether the owner is in the slow path of an allocation.
+    inside: Cell<bool>,
+    /// Whether types have classes of their own: a verification mode.
+    types_apart: Cell<bool>,
     /// Objects put into slots that others had opened, and not counted yet.
     tiny_objects: Cell<u64>,
     /// Pages for new spans, records to describe them, and a place to count.
@@ -279,7 +291,7 @@ impl SpanCache {
             Some(_) => self.alloc_mapped(central, ty, tint),
             None => {
                 let size = Bytes::new(ty.size);
-                let key = ClassKey::of(ty);
+                let key = self.key(ClassKey::of(ty), ty);
                 self.alloc_large(central, &key, ty, size, tint).map(|(addr, _)| addr)
             }
         }
@@ -294,7 +306,25 @@ impl SpanCache {
         ty: &'static TypeInfo,
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
-        cache.next_run(central, &ClassKey::of(ty), ty, tint, &self.pages)
+        if self.types_apart.get() {
+            return self.alloc_mapped(central, ty, tint);
+        }
+        self.next_run(cache, central, &ClassKey::of(ty), ty, tint)
+    }
+
+    /// The first slot of the next run of `cache`.
+    #[cold]
+    #[inline(never)]
+    fn next_run(
+        &self,
+        cache: &ClassCache,
+        central: &Central,
+        key: &ClassKey,
+        ty: &'static TypeInfo,
+        tint: Tint,
+    ) -> Result<Addr, OutOfMemory> {
+        let _inside = Inside::begin(&self.inside);
+        cache.next_run(central, key, ty, tint, &self.pages)
     }
 
     /// A slot for a value of a type that has no place in the flat table.
@@ -304,7 +334,7 @@ impl SpanCache {
         ty: &'static TypeInfo,
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
-        let key = ClassKey::of(ty);
+        let key = self.key(ClassKey::of(ty), ty);
         self.alloc_key(central, &key, ty, tint)
     }
 
@@ -318,7 +348,7 @@ impl SpanCache {
         tint: Tint,
     ) -> Result<(Addr, Bytes), OutOfMemory> {
         let size_class = SizeClass::for_layout(bytes, ty.align);
-        let key = ClassKey::of_slice(ty, size_class);
+        let key = self.key(ClassKey::of_slice(ty, size_class), ty);
         let Some(size_class) = size_class else {
             return self.alloc_large(central, &key, ty, bytes, tint);
         };
@@ -329,7 +359,8 @@ impl SpanCache {
             let cache = &self.noscan[size_class.index()];
             let addr = match cache.bump(size_class.size().get()) {
                 Some(addr) => addr,
-                None => cache.next_run(central, &key, ty, tint, &self.pages)?,
+                None if self.types_apart.get() => self.alloc_key(central, &key, ty, tint)?,
+                None => self.next_run(cache, central, &key, ty, tint)?,
             };
             return Ok((addr, size_class.size()));
         }
@@ -349,7 +380,7 @@ impl SpanCache {
         let cache = self.cache_of(central, key, ty, size_class)?;
         match cache.bump(slot) {
             Some(addr) => Ok(addr),
-            None => cache.next_run(central, key, ty, tint, &self.pages),
+            None => self.next_run(cache, central, key, ty, tint),
         }
     }
 
@@ -447,6 +478,7 @@ impl SpanCache {
         bytes: Bytes,
         tint: Tint,
     ) -> Result<(Addr, Bytes), OutOfMemory> {
+        let _inside = Inside::begin(&self.inside);
         let class = central.class(key, ty.name)?;
         let span = central.acquire_large(class, bytes, ty.align, &self.pages)?;
         let info: Info = *span.info();
@@ -456,6 +488,7 @@ impl SpanCache {
         }
         let bytes = Bytes::new(info.slot);
         central.count_taken(bytes);
+        central.count_slot();
         central.writer(&self.pages).update().allocated_large(bytes);
         central.put_back(class, span, false);
         Ok((info.base, bytes))

@@ -27,19 +27,23 @@
 #![allow(unsafe_code)]
 
 mod manual;
+mod trust;
 
 use super::class::{Class, ClassKey, ClassTable};
 use super::counters::{Counters, Writer};
 use super::drops::{Batch, DropQueue};
 use super::error::OutOfMemory;
+use super::hooks::Hooks;
 use super::page_heap::{Force, LocalPages, PageHeap, Refused, Request};
 use super::reclaim::Reclaimer;
 use super::stall::Stalls;
 use super::sweep::{How, sweep};
 use super::sweep_pace::{Line, SweepPace};
 use super::swept::Swept;
+use super::switches::Switches;
 use crate::addr::{Addr, Bytes, PAGE_BYTES, PageCount};
 use crate::offheap::Persistent;
+use crate::os::fork::Origin;
 use crate::os::{Os, OsError};
 use crate::span::lookup::{self, Asked, Lookup};
 use crate::span::{Backlog, Generation, OwnedSpan, Room, Span, SpanSet, Taken, map};
@@ -66,7 +70,12 @@ pub struct Central {
     classes: ClassTable,
     pages: PageHeap,
     drops: DropQueue,
-    poison: bool,
+    switches: Switches,
+    hooks: Hooks,
+    /// The process that the heap belongs to.
+    origin: Origin,
+    /// Trace functions that have panicked.
+    trace_panics: AtomicU64,
     /// What waits to be swept, how fast it has to be, and where the reclaimer is.
     backlog: Backlog,
     pace: SweepPace,
@@ -92,8 +101,16 @@ pub struct Central {
 }
 
 impl Central {
-    /// The shared part of a new heap.
+    /// The shared part of a new heap, for a test.
+    #[cfg(test)]
     pub fn new(os: Os, config: Config) -> Result<Central, OsError> {
+        Central::with_hooks(os, config, Hooks::none())
+    }
+
+    /// The shared part of a new heap, with somebody to tell of panics.
+    pub fn with_hooks(os: Os, config: Config, hooks: Hooks) -> Result<Central, OsError> {
+        let switches = Switches::new();
+        switches.set_poison(config.poison);
         let number = map::new_heap_number();
         let pages = PageHeap::new(&os, number, config.limit)?;
         Ok(Central {
@@ -102,8 +119,11 @@ impl Central {
             memory: Persistent::new(),
             classes: ClassTable::new(),
             pages,
-            drops: DropQueue::new(),
-            poison: config.poison,
+            drops: DropQueue::with_hooks(hooks.clone()),
+            switches,
+            hooks,
+            origin: Origin::here(),
+            trace_panics: AtomicU64::new(0),
             backlog: Backlog::new(),
             pace: SweepPace::new(),
             reclaimer: Reclaimer::new(),
@@ -251,12 +271,13 @@ impl Central {
 
     /// Whether there is reason for a cycle: the trigger, or an allocation that was refused.
     pub fn wants_cycle(&self) -> bool {
-        self.is_triggered() || self.starved.load(Ordering::Relaxed)
+        self.is_triggered() || self.starved.load(Ordering::Relaxed) || self.switches.asks()
     }
 
     /// A cycle begins, and what is refused from here on asks for another one.
     pub fn cycle_begins(&self) {
         self.starved.store(false, Ordering::Relaxed);
+        self.switches.cycle_begins();
     }
 
     /// Sets the live bytes at which the alarm rings. Until then, all that waits now is to be swept.
@@ -289,6 +310,7 @@ impl Central {
         key: &ClassKey,
         type_name: fn() -> &'static str,
     ) -> Result<&'static Class, OutOfMemory> {
+        self.assert_here();
         self.classes
             .find_or_make(key, type_name, &self.os, &self.memory)
             .map_err(|error| self.out_of_memory(Bytes::ZERO, error.into()))
@@ -453,7 +475,11 @@ impl Central {
     }
 
     fn how(&self, generation: Generation) -> How {
-        How { generation, retain: self.retain.load(Ordering::Relaxed), poison: self.poison }
+        How {
+            generation,
+            retain: self.retain.load(Ordering::Relaxed),
+            poison: self.switches.poison(),
+        }
     }
 
     /// Sweeps one span of whatever class; false when none is left in any.

@@ -11,6 +11,9 @@
 //! | [`sweep_pace`] | how much mutators sweep for what they allocate |
 //! | [`reclaim`] | finding dead spans by their pages before the heap grows |
 //! | [`drops`] | dead values that wait for their destructor |
+//! | [`hooks`] | functions of the user's that are told of panics and delays |
+//! | [`switches`] | what verifies the heap, switched at run time |
+//! | [`verify`] | a look at the whole heap: whether its structures agree |
 //! | [`specials`] | records on single objects, handed out when the objects die |
 //! | [`zero`] | zeroed slots, without clearing what is zero |
 //! | [`scavenge_pace`], [`pi_controller`] | how fast free memory goes back to the system, and until when |
@@ -26,6 +29,7 @@ pub(crate) mod class;
 pub(crate) mod counters;
 pub(crate) mod drops;
 mod error;
+pub mod hooks;
 pub(crate) mod page_heap;
 pub mod pi_controller;
 pub(crate) mod reclaim;
@@ -35,6 +39,8 @@ pub(crate) mod stall;
 pub(crate) mod sweep;
 pub(crate) mod sweep_pace;
 pub(crate) mod swept;
+pub(crate) mod switches;
+pub mod verify;
 pub(crate) mod zero;
 
 pub(crate) use central::Central;

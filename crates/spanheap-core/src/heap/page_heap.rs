@@ -52,12 +52,14 @@ mod records;
 mod scavenge;
 mod tables;
 mod totals;
+mod verify;
 mod walk;
 
 pub use inspect::PageUse;
 pub use local::LocalPages;
 pub use manual::ManualSpan;
 pub use scavenge::Force;
+pub(crate) use verify::PagesFound;
 
 use super::class::Class;
 use super::counters::{Counters, MemoryState};
@@ -231,6 +233,7 @@ impl PageHeap {
             counting: class.key().counting,
             drop: class.key().drop,
             type_name: class.type_name(),
+            ty: class.key().ty,
         };
         asan::forbid_range(info.range());
         // SAFETY: the record is ours alone and describes nothing.

@@ -36,7 +36,8 @@
 //! | `error`, `feature`, [`limits`] | what was refused; what the system offers; the sizes of pages |
 //! | [`guarding`], `splits` | pages that fault in the midst of memory, and what that costs in mappings |
 //! | `resident` | which pages are in memory, as the kernel says |
-//! | [`barrier`], [`clock`] | a fence in all threads; the CPU time of a thread |
+//! | [`barrier`], [`clock`] | a fence in all threads; the CPU time of a thread, and time itself |
+//! | [`fork`], [`thread`] | whether this is still the process that it was; the names of threads |
 //! | `asan` | what AddressSanitizer is told |
 //!
 //! # One value, two systems
@@ -98,6 +99,7 @@ pub mod barrier;
 pub(crate) mod clock;
 mod error;
 mod feature;
+pub(crate) mod fork;
 pub mod guarding;
 pub mod limits;
 #[cfg(target_os = "linux")]
@@ -106,6 +108,7 @@ mod linux;
 mod resident;
 pub mod sim;
 mod splits;
+pub(crate) mod thread;
 
 use std::sync::Arc;
 
