@@ -10,6 +10,7 @@ use crate::stats::Stats;
 use core::fmt;
 use spanheap_core::addr::Bytes;
 use spanheap_core::collect::{Options, Policy};
+use spanheap_core::heap::hooks::Hooks;
 use spanheap_core::mutator::{Heap as CoreHeap, NewHeapError};
 use spanheap_core::observe::Picture;
 use spanheap_core::os::{Features, Os};
@@ -42,7 +43,7 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone)]
 pub struct Heap {
-    core: Arc<CoreHeap>,
+    pub(crate) core: Arc<CoreHeap>,
 }
 
 /// What [`Heap::collect`] has done.
@@ -53,7 +54,8 @@ pub enum Collected {
     Complete,
     /// The calling thread is inside a closure of this heap, and a cycle cannot be completed before it
     /// has left; so a cycle was requested and will begin. (Late in the end of a thread, in the destructor of
-    /// a thread-local, this is the answer outside of closures, too.)
+    /// a thread-local, this is the answer outside of closures, too; and so it is in a destructor that runs on
+    /// the collector's own thread, because the system has refused one for destructors.)
     Requested,
 }
 
@@ -68,6 +70,11 @@ pub enum BuildError {
         /// The smallest that is accepted, in bytes.
         smallest: usize,
     },
+    /// [`HeapBuilder::from_env`] has found a setting that it does not know.
+    Environment {
+        /// The setting, as it is in the variable.
+        setting: String,
+    },
     /// The system gives no memory or no thread.
     System(NewHeapError),
 }
@@ -81,6 +88,9 @@ impl fmt::Display for BuildError {
                 Bytes::new(*limit),
                 Bytes::new(*smallest)
             ),
+            BuildError::Environment { setting } => {
+                write!(f, "{} is not a setting of SPANHEAP_DEBUG", setting.escape_debug())
+            }
             BuildError::System(error) => error.fmt(f),
         }
     }
@@ -89,7 +99,7 @@ impl fmt::Display for BuildError {
 impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            BuildError::LimitTooSmall { .. } => None,
+            BuildError::LimitTooSmall { .. } | BuildError::Environment { .. } => None,
             BuildError::System(error) => Some(error),
         }
     }
@@ -110,7 +120,12 @@ impl Heap {
 
     /// Settings for a heap.
     pub fn builder() -> HeapBuilder {
-        HeapBuilder { options: Options::default(), os: None }
+        HeapBuilder {
+            options: Options::default(),
+            hooks: Hooks::none(),
+            environment: None,
+            os: None,
+        }
     }
 
     /// Opens a closure: inside it, and only there, objects can be reached.
@@ -139,8 +154,12 @@ impl Heap {
     /// The call waits for every closure of the heap that is open, so nothing inside of one may wait for the
     /// call. Two threads that are each in a closure of one heap and collect the other heap wait for ever,
     /// and so does a closure that waits for a scoped thread which collects its heap.
+    ///
+    /// # Panics
+    /// In a `Trace` implementation, in a hook on the collector's thread, and in a process that was forked from
+    /// the heap's.
     pub fn collect(&self) -> Collected {
-        if attach::is_inside(&self.core) {
+        if attach::is_inside(&self.core) || self.core.is_collector_thread() {
             self.core.request_cycle();
             return Collected::Requested;
         }
@@ -229,7 +248,10 @@ const SMALLEST_LIMIT: usize = 8 << 20;
 /// Settings for a [`Heap`].
 #[must_use = "settings make no heap until `build` is called"]
 pub struct HeapBuilder {
-    options: Options,
+    pub(crate) options: Options,
+    pub(crate) hooks: Hooks,
+    /// What was wrong in the environment, if it was asked.
+    pub(crate) environment: Option<String>,
     os: Option<Os>,
 }
 
@@ -264,7 +286,8 @@ impl HeapBuilder {
     }
 
     /// Verify every cycle: when it has marked, all closures are waited for, no new one may begin, and a
-    /// second mark compares. A live object that was missed aborts the process with a report.
+    /// second mark compares. A live object that was missed aborts the process with a report, which names its
+    /// type and that of the object that points to it: types have spans of their own in this mode.
     ///
     /// For tests. A closure that waits for another thread's closure to begin waits for ever in this mode.
     pub fn checkmark(mut self, on: bool) -> HeapBuilder {
@@ -302,15 +325,20 @@ impl HeapBuilder {
     /// Makes the heap.
     ///
     /// # Errors
-    /// When the memory limit is too small for any heap, and when the system gives no memory or no thread.
+    /// When the memory limit is too small for any heap, when the environment was asked and says what nobody
+    /// understands, and when the system gives no memory or no thread.
     pub fn build(self) -> Result<Heap, BuildError> {
+        if let Some(setting) = self.environment {
+            return Err(BuildError::Environment { setting });
+        }
         let Policy { limit, .. } = self.options.policy;
         if let Some(limit) = limit.filter(|limit| limit.get() < SMALLEST_LIMIT) {
             let (limit, smallest) = (limit.get(), SMALLEST_LIMIT);
             return Err(BuildError::LimitTooSmall { limit, smallest });
         }
         let os = self.os.unwrap_or_else(Os::native);
-        let core = CoreHeap::new(os, self.options).map_err(BuildError::System)?;
+        let core =
+            CoreHeap::with_hooks(os, self.options, self.hooks).map_err(BuildError::System)?;
         Ok(Heap { core: Arc::new(core) })
     }
 }

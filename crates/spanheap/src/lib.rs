@@ -240,6 +240,7 @@ mod rootable;
 mod rss;
 mod stats;
 mod trace;
+mod verify;
 mod zeroable;
 
 pub use cell::{GcCell, GcWord};
@@ -253,12 +254,15 @@ pub use rootable::__DynRootable;
 pub use rootable::Rootable;
 pub use rss::Rss;
 pub use spanheap_core::heap::OutOfMemory;
+pub use spanheap_core::heap::hooks::{Delay, UserPanic};
+pub use spanheap_core::heap::verify::Finding;
 pub use spanheap_core::observe::{ArenaPicture, ClassPicture, PageState, PageTotals, Picture};
 pub use spanheap_core::os;
 pub use spanheap_core::span::layout::Shape;
 pub use spanheap_derive::Trace;
 pub use stats::{LargeStats, SizeStats, Stats};
 pub use trace::{Trace, Tracer};
+pub use verify::VerifyReport;
 pub use zeroable::Zeroable;
 
 /// The examples of the README are compiled and run.

@@ -132,6 +132,7 @@ impl EdgeSink for Shade<'_, '_> {
 // told. The shape is left to the trace function.
 unsafe impl<T: Trace> Trace for GcMutex<'_, T> {
     const SHAPE: Shape = if T::LEAF { Shape::NoScan } else { Shape::Opaque };
+    const EXACT: bool = T::EXACT;
 
     fn trace(&self, tracer: &mut Tracer<'_>) {
         let Reader::Collector(cycle) = tracer.reader() else {
