@@ -43,7 +43,10 @@ fn root(mutator: &Mutator, object: NonNull<u8>) -> Arc<RootRecord> {
 
 fn message(act: impl FnOnce()) -> String {
     let payload = catch_unwind(AssertUnwindSafe(act)).expect_err("a panic");
-    payload.downcast::<String>().map_or_else(|_| String::new(), |text| *text)
+    match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => payload.downcast_ref::<&str>().map_or_else(String::new, |&s| s.to_owned()),
+    }
 }
 
 /// Debug builds notice a pointer into another heap when it is stored, and when it is to become a root.

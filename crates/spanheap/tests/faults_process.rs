@@ -111,6 +111,7 @@ fn refusal(act: impl FnOnce()) -> String {
 #[test]
 fn fault_71_a_forked_child_reads_and_is_refused_the_rest() {
     child::run("fault_71_a_forked_child_reads_and_is_refused_the_rest", || {
+        std::panic::set_hook(Box::new(|_| {}));
         let heap = Heap::builder().collect_continuously(true).build().unwrap();
         let kept = list(&heap);
         let owner = format!("belongs to process {}, and this is ", std::process::id());
@@ -249,7 +250,7 @@ fn fault_73_a_storm_of_signals_changes_nothing() {
         let kept = list(&heap);
         let mut rounds = 0;
         with_busy_threads(&heap, || {
-            while SIGNALS.load(SeqCst) < 2000 || rounds < 20 {
+            while SIGNALS.load(SeqCst) < 1000 || rounds < 10 {
                 rounds += 1;
                 assert_eq!(heap.collect(), Collected::Complete);
                 heap.release_memory();

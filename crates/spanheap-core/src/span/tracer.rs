@@ -69,6 +69,8 @@ impl<'a> Tracer<'a> {
     /// of no heap, inside an object or beside one, of a free slot) is ignored. Debug builds and checkmark mode
     /// end the process with the name of the type that was traced.
     ///
+    /// A slot that a mutator has taken in advance, and has not used yet, cannot be told from an object.
+    ///
     /// # Safety
     /// - E1. `target` is 0 or the address of an object's start, in the heap of the traced object; or it is a
     ///   mistake that is found as above. (A mutator that traces under a container's lock believes what it is

@@ -77,3 +77,29 @@ impl SpanCache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The second one to come ends the process, by calls that a handler may make.
+    #[test]
+    fn fault_73_a_handler_that_allocates_in_the_slow_path_is_found_out() {
+        let flag = Cell::new(false);
+        drop(Inside::begin(&flag));
+        let outer = Inside::begin(&flag);
+        // SAFETY: the child does nothing but fail.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let _handler = Inside::begin(&flag);
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(1) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for the child that was just made.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGABRT, "{status}");
+        drop(outer);
+        assert!(!flag.get());
+    }
+}
