@@ -175,10 +175,8 @@ fn fault_22_a_thread_that_vanishes_outside_holds_nobody_up() {
             // SAFETY: ends this thread at once. What it owns is leaked.
             unsafe { libc::syscall(libc::SYS_exit, 0) };
         });
-        // The kernel tells the joiner; the standard library then finds no result.
-        assert!(
-            catch_unwind(AssertUnwindSafe(|| vanishing.join())).is_ok_and(|r| r.is_err()) || true
-        );
+        // The kernel tells the joiner; what the standard library makes of it is its own affair.
+        _ = catch_unwind(AssertUnwindSafe(|| vanishing.join()));
         let kept = kept.lock().unwrap().take().unwrap();
         for _ in 0..5 {
             assert_eq!(heap.collect(), Collected::Complete);
@@ -254,7 +252,6 @@ fn fault_23_a_closure_that_never_ends_is_named() {
 /// A hook that panics, and one that tries to use the heap that waits, are contained.
 #[test]
 fn fault_23_a_watchdog_that_misbehaves_is_contained() {
-    std::panic::set_hook(Box::new(|_| {}));
     static HEAP: Mutex<Option<Heap>> = Mutex::new(None);
     let (calls, called) = mpsc::channel();
     let heap = Heap::builder().checkmark(true).watchdog(Duration::from_millis(5), move |_| {
@@ -335,6 +332,13 @@ fn fault_25_allocation_in_a_late_destructor_attaches_again() {
     assert_eq!((heap.stats().live_objects, heap.stats().threads), (4000, 1));
 }
 
+/// Bytes that are mapped for anything else than pages of objects.
+fn own_records(heap: &Heap) -> usize {
+    let stats = heap.stats();
+    let pages = stats.heap_bytes + stats.cached_bytes + stats.free_bytes + stats.returned_bytes;
+    stats.mapped_bytes.saturating_sub(pages)
+}
+
 /// Ten thousand threads attach, leave a root behind and go, while the heap marks all the time. No root is lost, and
 /// what the heap keeps for threads is kept for as many as there were at once.
 #[test]
@@ -342,7 +346,7 @@ fn fault_26_ten_thousand_threads_come_and_go_while_marking() {
     const AT_ONCE: usize = 8;
     let heap = Heap::builder().collect_continuously(true).build().unwrap();
     let mut kept = Vec::new();
-    let mut mapped = 0;
+    let mut records = 0;
     for wave in 0..10_000 / AT_ONCE as u64 {
         let keep = |thread: u64| {
             let heap = &heap;
@@ -356,7 +360,7 @@ fn fault_26_ten_thousand_threads_come_and_go_while_marking() {
             kept.push((wave, lists));
         }
         if wave == 100 {
-            mapped = heap.stats().mapped_bytes;
+            records = own_records(&heap);
         }
     }
     assert_eq!(heap.collect(), Collected::Complete);
@@ -369,8 +373,10 @@ fn fault_26_ten_thousand_threads_come_and_go_while_marking() {
     let stats = heap.stats();
     assert_eq!(stats.live_objects, kept.len() as u64 * AT_ONCE as u64 * 3);
     assert!(stats.threads <= 1);
-    // Eleven times as many threads later: what is live is 72 KB more.
-    assert!(stats.mapped_bytes <= mapped + (8 << 20), "{mapped} became {}", stats.mapped_bytes);
+    // Eleven times as many threads later. What the records describe may have grown: on a busy machine a cycle is
+    // long, and spans of threads that allocate in its course are not used again before its end.
+    let now = own_records(&heap);
+    assert!(now <= records + (4 << 20), "{records} became {now}");
 }
 
 /// All attach at once while the gate is closed again and again: they wait, and nobody waits for ever.

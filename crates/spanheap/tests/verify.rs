@@ -79,7 +79,9 @@ struct Decoy<'gc> {
     second: u64,
 }
 
-type Kept<R> = Root<R>;
+type Nodes = Root<Rootable![Node<'_>]>;
+type Numbers = Root<Rootable![[u64]]>;
+type Bytes = Root<Rootable![[u8]]>;
 
 /// Runs one cycle with an object that `make` makes, in a heap that `settings` sets.
 fn one_cycle<R: for<'a> Rootable<'a>>(
@@ -87,7 +89,7 @@ fn one_cycle<R: for<'a> Rootable<'a>>(
     make: impl for<'gc> Fn(&spanheap::Mutator<'gc>) -> Gc<'gc, <R as Rootable<'gc>>::Root>,
 ) {
     let heap = settings(Heap::builder()).build().unwrap();
-    let _kept: Kept<R> = heap.enter(|mc| {
+    let _kept: Root<R> = heap.enter(|mc| {
         for key in 0..100 {
             mc.alloc(Decoy { first: node(mc, key), number: 1, second: 2 });
         }
@@ -280,7 +282,7 @@ fn wrong_addresses(heap: &Heap, other: &Heap) -> Vec<(&'static str, usize)> {
     let foreign = other.enter(|mc| node(mc, 78).addr_for_tests());
     // A slot that was freed, beside one that is kept: nobody allocates there any more.
     let (kept, freed) = heap.enter(|mc| {
-        let kept: Root<Rootable![[u64]]> = mc.root(mc.alloc_slice([1u64; 30]));
+        let kept: Numbers = mc.root(mc.alloc_slice([1u64; 30]));
         (
             kept,
             mc.alloc_slice([1u64; 30]).first().map_or(0, |word| std::ptr::from_ref(word) as usize),
@@ -447,9 +449,8 @@ fn a_look_at_the_whole_heap_counts_what_is_there() {
     let heap = Heap::new();
     let empty = heap.verify().unwrap();
     assert_eq!((empty.objects, empty.spans), (0, 0));
-    let kept: Vec<Root<Rootable![Node<'_>]>> =
-        heap.enter(|mc| (0..1000).map(|key| mc.root(node(mc, key))).collect());
-    let large: Root<Rootable![[u8]]> = heap.enter(|mc| mc.root(mc.alloc_slice(vec![1u8; 1 << 20])));
+    let kept: Vec<Nodes> = heap.enter(|mc| (0..1000).map(|key| mc.root(node(mc, key))).collect());
+    let large: Bytes = heap.enter(|mc| mc.root(mc.alloc_slice(vec![1u8; 1 << 20])));
     let full = heap.verify().unwrap();
     assert_eq!((full.objects, full.bytes), (1001, 1000 * size_of::<Node<'_>>() + (1 << 20)));
     assert!(full.span_bytes >= full.bytes && full.owed_objects == 0);

@@ -52,6 +52,8 @@
 //! | [`roots`] | what the program holds |
 //! | [`page_queue`], [`mark`] | marking, a page at a time |
 //! | [`scavenger`] | returning memory to the system between cycles |
+//! | `verify` | a look at the whole heap, when somebody asks for it |
+//! | `watch` | who keeps the collector waiting |
 //! | [`cycle`] | the phases in order |
 //! | [`collector`], [`control`] | the thread, and requests to it |
 //! | [`pacer`] | when to begin: numbers in, numbers out |

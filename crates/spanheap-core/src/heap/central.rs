@@ -26,6 +26,7 @@
 //! Releasing everything at the end of a heap is the caller's promise passed on.
 #![allow(unsafe_code)]
 
+mod dropping;
 mod manual;
 mod trust;
 
@@ -101,12 +102,6 @@ pub struct Central {
 }
 
 impl Central {
-    /// The shared part of a new heap, for a test.
-    #[cfg(test)]
-    pub fn new(os: Os, config: Config) -> Result<Central, OsError> {
-        Central::with_hooks(os, config, Hooks::none())
-    }
-
     /// The shared part of a new heap, with somebody to tell of panics.
     pub fn with_hooks(os: Os, config: Config, hooks: Hooks) -> Result<Central, OsError> {
         let switches = Switches::new();
@@ -543,26 +538,6 @@ impl Central {
             Swept::Dropping => {}
         }
         PageCount::ZERO
-    }
-
-    /// Runs destructors; false when none is owed.
-    pub fn run_drops(&self) -> bool {
-        self.finish_drops(self.drops.run_batch(self.counters().shared()))
-    }
-
-    /// Runs the destructors of everything that is left, for the end of a heap.
-    ///
-    /// # Safety
-    /// No mutator is attached, no thread but the caller frees spans, and nobody uses the heap's objects any
-    /// more.
-    pub unsafe fn drop_everything(&self) {
-        let drop_all = |span: &Span| {
-            // SAFETY: the caller's promise; with all caches given back, allocation bits stand at
-            // initialised objects only.
-            unsafe { self.drops.drop_all(span) };
-        };
-        // SAFETY: without mutators, and with the drop thread gone, spans do not change.
-        unsafe { self.pages.for_each_span(drop_all) };
     }
 
     /// Frees what a batch of destructors has emptied; false when there was no batch.

@@ -18,6 +18,7 @@
 //! | `scavenge` | returning memory to the system |
 //! | `totals` | how many pages are in which state |
 //! | `walk`, `inspect` | walks over arenas, pages and spans; over pages under the lock |
+//! | `verify` | what a look at the whole heap sees of pages |
 //!
 //! **Readiness.** New pages are *prepared*, and the page allocator calls them scavenged; pages become
 //! ready, and count toward the limit, when a span takes them. They are prepared again when the scavenger has

@@ -3,6 +3,7 @@
 //!
 //! # Safety
 //! Allocates objects of plain words; breaks records and bits of a heap that nobody else uses.
+#![allow(unsafe_code)]
 
 use super::*;
 use crate::collect::{Options, Policy};
