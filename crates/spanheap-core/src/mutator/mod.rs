@@ -131,7 +131,7 @@ impl Mutator {
     #[cold]
     #[inline(never)]
     fn change_phase(&self, mut word: PhaseWord) {
-        if !self.collector.central().is_here() {
+        if !self.collector.central().is_here() && !word.is_closed() {
             self.go_on_elsewhere(word);
             return;
         }
