@@ -2,7 +2,12 @@
 //!
 //! Corruption is not an error that a caller could handle: unwinding would run destructors over a heap
 //! that cannot be trusted. [`fatal`] writes what is known and aborts. It does not allocate.
+//!
+//! # Safety
+//! One system call that reads a constant.
+#![allow(unsafe_code)]
 
+use core::any::Any;
 use core::fmt;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,15 +25,36 @@ pub fn fatal(what: fmt::Arguments<'_>) -> ! {
     std::process::abort()
 }
 
+/// Reports a mistake and aborts, where nothing may be called that takes a lock or allocates: in what turns out
+/// to be a signal handler.
+#[cold]
+pub(crate) fn fatal_in_signal(what: &'static str) -> ! {
+    for part in ["spanheap: fatal: ", what, "\n"] {
+        // SAFETY: the bytes are there for the whole call, which reads them and is allowed in a handler. If it
+        // fails, there is nobody left to tell.
+        let _ = unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
+    }
+    std::process::abort()
+}
+
 /// Calls code of the user's, a destructor or a trace function; `None` when it has panicked.
-///
-/// What it panicked with is dropped here, and that is the user's code too. If it panics in turn, the second
-/// payload is leaked: somewhere there has to be an end.
 pub(crate) fn contain<R>(run: impl FnOnce() -> R) -> Option<R> {
+    contain_with(run, |_| {})
+}
+
+/// The same, and `tell` sees what it panicked with.
+///
+/// The payload is dropped here, and that is the user's code too. If it panics in turn, the second payload is
+/// leaked: somewhere there has to be an end.
+pub(crate) fn contain_with<R>(
+    run: impl FnOnce() -> R,
+    tell: impl FnOnce(&(dyn Any + Send)),
+) -> Option<R> {
     let payload = match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => return Some(result),
         Err(payload) => payload,
     };
+    tell(&*payload);
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         core::mem::forget(second);
     }

@@ -8,6 +8,7 @@
 //!         .with(offset_of!(Self, key), <u64 as Trace>::SHAPE)
 //!         .with(offset_of!(Self, next), <Gc<'gc, T> as Trace>::SHAPE);
 //!     const LEAF: bool = false;
+//!     const EXACT: bool = true && <u64 as Trace>::EXACT && <Gc<'gc, T> as Trace>::EXACT;
 //!     fn trace(&self, tracer: &mut Tracer<'_>) {
 //!         <Tag as AssertStatic>::assert_static();
 //!         <u64 as Trace>::trace(&self.key, tracer);
@@ -53,6 +54,7 @@ pub(crate) fn implementation(item: &Item<'_>) -> TokenStream {
     let (impl_generics, ty_generics, where_clause) = generics.split_for_impl();
     let shape = shape(item, &names);
     let leaf = leaf(item, &names);
+    let exact = exact(item, &names);
     let nullable = nullable(item, &names);
     let body = if item.leaf { TokenStream::new() } else { body(item, &names) };
     let guard = drop_guard(item, &names);
@@ -65,6 +67,7 @@ pub(crate) fn implementation(item: &Item<'_>) -> TokenStream {
         unsafe impl #impl_generics #trace for #name #ty_generics #where_clause {
             const SHAPE: #private::Shape = #shape;
             const LEAF: bool = #leaf;
+            const EXACT: bool = #exact;
             #nullable
 
             #[inline]
@@ -118,6 +121,16 @@ fn leaf(item: &Item<'_>, names: &Names) -> TokenStream {
             return quote!(false);
         }
     }
+    quote!(true #(&& #terms)*)
+}
+
+/// The value of `EXACT`: what is derived is as right as the fields' implementations are.
+fn exact(item: &Item<'_>, names: &Names) -> TokenStream {
+    if item.leaf || item.is_always_static() {
+        return quote!(true);
+    }
+    let fields = item.fields().filter(|field| field.treatment == Treatment::Traced);
+    let terms = fields.map(|field| item_of(field, names, "EXACT"));
     quote!(true #(&& #terms)*)
 }
 

@@ -257,6 +257,7 @@ impl Drop for Shared {
 // SAFETY: the type has no parameters, so it is 'static and holds no `Gc`.
 unsafe impl Trace for HeapAlloc {
     const SHAPE: Shape = Shape::NoScan;
+    const EXACT: bool = true;
     const LEAF: bool = true;
 
     fn trace(&self, _: &mut Tracer<'_>) {}

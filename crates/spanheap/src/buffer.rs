@@ -307,6 +307,7 @@ impl<'gc, T: Trace + Copy + Send + Sync + 'gc> Buffer<'gc, T> {
 // which nobody has while a tracer reads. In a type without size it is null.
 unsafe impl<T> Trace for Buffer<'_, T> {
     const SHAPE: Shape = Shape::NoScan.with(offset_of!(Self, start), Shape::Words(1));
+    const EXACT: bool = true;
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {

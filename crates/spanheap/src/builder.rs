@@ -4,6 +4,7 @@ use crate::heap::Heap;
 use core::fmt;
 use spanheap_core::collect::pressure::{Pressure, PressureHook, Response};
 use spanheap_core::collect::{LimitError, MemoryLimit, Options};
+use spanheap_core::heap::hooks::Hooks;
 use spanheap_core::mutator::{Heap as CoreHeap, NewHeapError};
 use spanheap_core::os::Os;
 use std::num::NonZeroUsize;
@@ -16,6 +17,11 @@ use std::time::Duration;
 pub enum BuildError {
     /// A memory limit is none.
     Limit(LimitError),
+    /// [`HeapBuilder::from_env`] has found a setting that it does not know.
+    Environment {
+        /// The setting, as it is in the variable.
+        setting: String,
+    },
     /// The system gives no memory or no thread.
     System(NewHeapError),
 }
@@ -24,6 +30,9 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BuildError::Limit(error) => error.fmt(f),
+            BuildError::Environment { setting } => {
+                write!(f, "{} is not a setting of SPANHEAP_DEBUG", setting.escape_debug())
+            }
             BuildError::System(error) => error.fmt(f),
         }
     }
@@ -33,6 +42,7 @@ impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             BuildError::Limit(error) => Some(error),
+            BuildError::Environment { .. } => None,
             BuildError::System(error) => Some(error),
         }
     }
@@ -41,7 +51,10 @@ impl std::error::Error for BuildError {
 /// Settings for a [`Heap`].
 #[must_use = "settings make no heap until `build` is called"]
 pub struct HeapBuilder {
-    options: Options,
+    pub(crate) options: Options,
+    pub(crate) hooks: Hooks,
+    /// What was wrong in the environment, if it was asked.
+    pub(crate) environment: Option<String>,
     memory_limit: MemoryLimit,
     hard_limit: MemoryLimit,
     on_pressure: Option<PressureHook>,
@@ -52,6 +65,8 @@ impl HeapBuilder {
     pub(crate) fn new() -> HeapBuilder {
         HeapBuilder {
             options: Options::default(),
+            hooks: Hooks::none(),
+            environment: None,
             memory_limit: MemoryLimit::Off,
             hard_limit: MemoryLimit::Off,
             on_pressure: None,
@@ -207,13 +222,16 @@ impl HeapBuilder {
     /// Makes the heap.
     ///
     /// # Errors
-    /// When a memory limit is too small for any heap, or a share of something that is not known; and when the system
-    /// gives no memory or no thread.
+    /// When a memory limit is too small for any heap, or a share of something that is not known; when the environment
+    /// was asked and says what nobody understands; and when the system gives no memory or no thread.
     pub fn build(mut self) -> Result<Heap, BuildError> {
+        if let Some(setting) = self.environment {
+            return Err(BuildError::Environment { setting });
+        }
         let os = self.os.unwrap_or_else(Os::native);
         self.options.policy.limit = self.memory_limit.resolve(&os).map_err(BuildError::Limit)?;
         self.options.hard_limit = self.hard_limit.resolve(&os).map_err(BuildError::Limit)?;
-        let core = CoreHeap::with_pressure_hook(os, self.options, self.on_pressure);
+        let core = CoreHeap::with_hooks(os, self.options, self.hooks, self.on_pressure);
         Ok(Heap { core: Arc::new(core.map_err(BuildError::System)?) })
     }
 }

@@ -191,11 +191,12 @@ impl<'gc, W: GcWord<'gc> + fmt::Debug> fmt::Debug for GcCell<'gc, W> {
 // SAFETY: the one word is reported; it holds null or a pointer at all times and changes only atomically.
 unsafe impl<W> Trace for GcCell<'_, W> {
     const SHAPE: Shape = Shape::Words(1);
+    const EXACT: bool = true;
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {
         let target = Addr::new(self.word.load(Ordering::Acquire));
         // SAFETY: E1, E2: the word holds null or a `Gc` of the closure's heap, where the cell is too.
-        unsafe { tracer.edge(target) };
+        unsafe { tracer.edge_unchecked(target) };
     }
 }

@@ -173,10 +173,11 @@ const _: () = {
 unsafe impl<T: ?Sized> Trace for Gc<'_, T> {
     const SHAPE: Shape = POINTER;
     const NULLABLE: bool = true;
+    const EXACT: bool = true;
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {
         // SAFETY: E1, E2: a `Gc` is the address of an object, in the one heap of its brand.
-        unsafe { tracer.edge(self.addr()) };
+        unsafe { tracer.edge_unchecked(self.addr()) };
     }
 }

@@ -55,7 +55,8 @@ pub enum Collected {
     Complete,
     /// The calling thread is inside a closure of this heap, and a cycle cannot be completed before it
     /// has left; so a cycle was requested and will begin. (Late in the end of a thread, in the destructor of
-    /// a thread-local, this is the answer outside of closures, too.)
+    /// a thread-local, this is the answer outside of closures, too; and so it is in a destructor that runs on
+    /// the collector's own thread, because the system has refused one for destructors.)
     Requested,
 }
 
@@ -115,8 +116,12 @@ impl Heap {
     /// The call waits for every closure of the heap that is open, so nothing inside of one may wait for the
     /// call. Two threads that are each in a closure of one heap and collect the other heap wait for ever,
     /// and so does a closure that waits for a scoped thread which collects its heap.
+    ///
+    /// # Panics
+    /// In a `Trace` implementation, in a hook on the collector's thread, and in a process that was forked from
+    /// the heap's.
     pub fn collect(&self) -> Collected {
-        if attach::is_inside(&self.core) {
+        if attach::is_inside(&self.core) || self.core.is_collector_thread() {
             self.core.request_cycle();
             return Collected::Requested;
         }

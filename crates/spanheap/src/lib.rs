@@ -251,6 +251,7 @@ mod rwlock;
 mod stats;
 mod trace;
 mod vec;
+mod verify;
 mod zeroable;
 
 pub use account::Account;
@@ -273,6 +274,8 @@ pub use rwlock::{GcRwLock, GcRwLockReadGuard, GcRwLockWriteGuard};
 pub use spanheap_core::collect::pressure::{LimitKind, Pressure, Response};
 pub use spanheap_core::collect::{LimitError, MemoryLimit};
 pub use spanheap_core::heap::OutOfMemory;
+pub use spanheap_core::heap::hooks::{Delay, UserPanic};
+pub use spanheap_core::heap::verify::Finding;
 pub use spanheap_core::observe::{ArenaPicture, ClassPicture, PageState, PageTotals, Picture};
 pub use spanheap_core::observe::{Live, LiveType};
 pub use spanheap_core::os;
@@ -281,6 +284,7 @@ pub use spanheap_derive::Trace;
 pub use stats::{LargeStats, SizeStats, Stats};
 pub use trace::{Trace, Tracer};
 pub use vec::GcVec;
+pub use verify::VerifyReport;
 pub use zeroable::Zeroable;
 
 /// The examples of the README are compiled and run.

@@ -92,6 +92,7 @@ impl<K, V> Bucket<K, V> {
 unsafe impl<K: Trace, V: Trace> Trace for Bucket<K, V> {
     const SHAPE: Shape =
         Shape::NoScan.with(offset_of!(Self, key), K::SHAPE).with(offset_of!(Self, value), V::SHAPE);
+    const EXACT: bool = K::EXACT && V::EXACT;
 
     fn trace(&self, tracer: &mut Tracer<'_>) {
         if let Some((key, value)) = self.entry() {
@@ -498,6 +499,7 @@ fn slots_for(entries: usize) -> usize {
 unsafe impl<'gc, K, V, S: 'static> Trace for GcHashMap<'gc, K, V, S> {
     const SHAPE: Shape =
         Shape::NoScan.with(offset_of!(Self, buckets), <Buffer<'gc, Bucket<K, V>> as Trace>::SHAPE);
+    const EXACT: bool = true;
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {

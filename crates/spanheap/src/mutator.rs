@@ -37,7 +37,8 @@ impl<T: Trace> Describe<T> {
         T::SHAPE,
         trace_values::<T>,
         if core::mem::needs_drop::<T>() { Some(drop_values::<T> as DropFn) } else { None },
-    );
+    )
+    .exact(T::EXACT);
 }
 
 /// Reports the pointers of `count` values of `T`.

@@ -94,6 +94,7 @@ impl<'gc, T: Trace> GcMutex<'gc, T> {
 // told. The shape is left to the trace function.
 unsafe impl<T: Trace> Trace for GcMutex<'_, T> {
     const SHAPE: Shape = if T::LEAF { Shape::NoScan } else { Shape::Opaque };
+    const EXACT: bool = T::EXACT;
 
     fn trace(&self, tracer: &mut Tracer<'_>) {
         let lock = || self.lock.try_lock().then(|| GcMutexGuard { mutex: self });

@@ -217,6 +217,7 @@ impl<T> Drop for Right<'_, '_, T> {
 // SAFETY: all pointers in the value are reported, if it is there (V2).
 unsafe impl<T: Trace> Trace for GcOnce<'_, T> {
     const SHAPE: Shape = if T::LEAF { Shape::NoScan } else { Shape::Opaque };
+    const EXACT: bool = T::EXACT;
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {

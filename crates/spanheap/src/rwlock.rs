@@ -128,6 +128,7 @@ fn wait(mc: &Mutator<'_>, lock: impl FnOnce()) {
 // told. The shape is left to the trace function.
 unsafe impl<T: Trace> Trace for GcRwLock<'_, T> {
     const SHAPE: Shape = if T::LEAF { Shape::NoScan } else { Shape::Opaque };
+    const EXACT: bool = T::EXACT;
 
     fn trace(&self, tracer: &mut Tracer<'_>) {
         let lock = || self.lock.try_read_past().then(|| GcRwLockReadGuard { lock: self });

@@ -93,10 +93,19 @@ pub struct Stats {
     pub dropped: u64,
     /// Destructors that have panicked.
     pub drop_panics: u64,
+    /// How long the values have waited whose destructors are next; how many wait is `owed_objects`.
+    pub drop_wait: Duration,
+    /// The type whose destructors run now, up to 64 of them, and since when. A long time is a warning: a
+    /// destructor is slow, or does not return. Nothing waits for it but the memory of dead values behind it.
+    pub dropping: Option<(&'static str, Duration)>,
     /// Objects that checkmark mode has verified, over all cycles.
     pub verified_objects: u64,
     /// Whether the last complete cycle could not find out what is live, and retained everything.
     pub retained_everything: bool,
+    /// Complete cycles that could not find out what is live, and retained everything.
+    pub broken_cycles: u64,
+    /// `Trace` implementations that have panicked while a cycle marked; each makes its cycle a broken one.
+    pub trace_panics: u64,
     /// Threads that are attached.
     pub threads: usize,
     /// Threads that are inside a closure.
@@ -191,8 +200,12 @@ impl Stats {
             longest_stall_cause: core.longest_stall_cause.name(),
             dropped: core.dropped,
             drop_panics: core.drop_panics,
+            drop_wait: core.drop_wait,
+            dropping: core.dropping,
             verified_objects: core.verified_objects,
             retained_everything: core.retained_everything,
+            broken_cycles: core.broken_cycles,
+            trace_panics: core.trace_panics,
             threads: core.mutators,
             threads_inside: core.mutators_inside,
             roots: core.roots,

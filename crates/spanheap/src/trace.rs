@@ -45,6 +45,15 @@ pub unsafe trait Trace {
     /// shape would depend on itself, and the compiler refuses that.
     const LEAF: bool = false;
 
+    /// Whether the implementation is right by construction: derived, or one of this crate's, and so are those of
+    /// all fields. Then [`HeapBuilder::verify_trace`](crate::HeapBuilder::verify_trace) does not look for
+    /// pointers that it misses, and cannot mistake a number for one. What memory elsewhere holds does not count.
+    const EXACT: bool = false;
+
     /// Reports every `Gc` in the value.
+    ///
+    /// It is called in the midst of a collection. It may lock what only other `trace` functions and short
+    /// sections lock, but it may not enter a heap, allocate in one or collect: that panics. A panic in it is
+    /// contained; the cycle then retains everything.
     fn trace(&self, tracer: &mut Tracer<'_>);
 }

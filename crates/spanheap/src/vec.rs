@@ -509,6 +509,7 @@ pub(crate) fn expect<R>(result: Result<R, OutOfMemory>) -> R {
 unsafe impl<'gc, T> Trace for GcVec<'gc, T> {
     const SHAPE: Shape =
         Shape::NoScan.with(offset_of!(Self, buffer), <Buffer<'gc, T> as Trace>::SHAPE);
+    const EXACT: bool = true;
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {

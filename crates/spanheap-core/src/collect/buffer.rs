@@ -62,6 +62,12 @@ impl BarrierBuffer {
         *taken = 0;
     }
 
+    /// Empties the buffer, and nobody gets what was in it. Owner only, where there is no collector any more: the
+    /// lock is not taken.
+    pub fn discard(&self) {
+        self.len.store(0, Ordering::Relaxed);
+    }
+
     /// Gives what is in the buffer, and was not stolen before, to `take`. For the collector.
     pub fn steal(&self, take: impl FnMut(Addr)) {
         let mut taken = self.taken.lock();

@@ -9,19 +9,35 @@
 //!
 //! It also finds what a wrong `Trace` does to other objects: edges to slots that hold no object.
 //!
+//! # Pointers that a trace function misses
+//! The second mark uses the same trace functions as the first, so it is blind to what they leave out. On request
+//! (`verify_trace`) it looks for itself: it reads each object word by word, and a word that is the exact address
+//! of an object of this heap, that the object's trace has not reported, and that *nobody* has marked, is
+//! a pointer that was missed. The object that it leads to would be freed in this very cycle.
+//!
+//! A word may also be a number that looks like an address, or what is left of an earlier variant of an enum. So:
+//! - only the option looks, and it alone makes this an error;
+//! - it reads only what belongs to the value (types are kept apart in this mode, so sizes are known), and no type
+//!   that is right by construction ([`TypeInfo::exact`]): derived, from fields whose types are;
+//! - what is marked is never reported, since nothing bad can come of it in this cycle. A pointer that is missed
+//!   is found in the cycle that would free its target.
+//!
+//! What a value owns in other memory, such as the elements of a `Vec`, is not looked at.
+//!
 //! This is the one place where threads wait for the collector, and only if the option was asked for. A
 //! closure that waits for another thread's closure to begin would wait for ever.
 //!
 //! # Safety
-//! The check tables are memory of this mode alone. Objects are read while no mutator is inside.
+//! The check tables are memory of this mode alone. Objects are read while no mutator is inside; where words are
+//! read whatever they are, the reads are volatile, and of memory that belongs to an initialised object.
 #![allow(unsafe_code)]
 
 use crate::addr::{Addr, Bytes, WORD_BYTES};
-use crate::fatal::fatal;
+use crate::fatal::{contain_with, fatal};
 use crate::heap::Central;
 use crate::os::{Category, OsError};
 use crate::span::arena::TABLE_BYTES;
-use crate::span::{EdgeSink, Generation, Layout, Reader, Tracer, bits, map};
+use crate::span::{EdgeSink, Generation, Info, Layout, Reader, TraceFn, Tracer, bits, lookup, map};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a check has seen.
@@ -37,6 +53,10 @@ struct Check<'a> {
     /// Objects that were reached and not walked yet. A verification mode may use the global allocator.
     todo: Vec<Addr>,
     parent: Addr,
+    /// Whether to look for pointers that trace functions miss.
+    doubts: bool,
+    /// What the object that is being walked has reported, if there are doubts.
+    reported: Vec<Addr>,
     checked: Checked,
 }
 
@@ -57,6 +77,8 @@ pub fn check(
         generation: Generation::new(cycle),
         todo: Vec::new(),
         parent: Addr::NULL,
+        doubts: central.switches().verify_trace(),
+        reported: Vec::new(),
         checked: Checked::default(),
     };
     roots(&mut |root| check.edge(root));
@@ -96,36 +118,96 @@ pub fn release(central: &Central) {
     }
 }
 
+/// The span of the object at `object`, which has been found in this heap.
+fn description_of(object: Addr) -> Option<Info> {
+    // SAFETY: M2: the caller has found the object.
+    let arena = unsafe { &*map::find(object) };
+    // SAFETY: P3: this is the collector's thread, or a test's that is alone.
+    unsafe { arena.span(object.page_in_arena()).as_ref() }.map(|span| *span.info())
+}
+
 impl Check<'_> {
     /// Reports the pointers of `object`.
     fn walk(&mut self, object: Addr) {
-        // SAFETY: `edge` has found the object in this heap.
-        let arena = unsafe { &*map::find(object) };
-        // SAFETY: P3: this is the collector's thread, or a test's that is alone.
-        let Some(span) = (unsafe { arena.span(object.page_in_arena()).as_ref() }) else { return };
-        let info = *span.info();
+        let Some(info) = description_of(object) else { return };
         self.parent = object;
+        self.reported.clear();
         match info.layout {
             Layout::NoScan => {}
-            Layout::Words { mask, period } => {
-                let step = if period == 0 { info.slot } else { period as usize * WORD_BYTES };
-                for element in (0..info.slot / step).map(|n| object + Bytes::new(n * step)) {
-                    bits::for_each_bit(mask, |word| {
-                        let field = element + Bytes::new(word as usize * WORD_BYTES);
-                        // SAFETY: a pointer field of an initialised object.
-                        let field = unsafe { &*field.as_ptr::<AtomicUsize>() };
-                        self.edge(Addr::new(field.load(Ordering::Acquire)));
-                    });
+            Layout::Words { mask, period } => self.walk_words(&info, object, mask, period),
+            Layout::Traced(trace) => {
+                if !self.walk_traced(&info, object, trace) {
+                    return;
                 }
             }
-            Layout::Traced(trace) => {
-                // SAFETY: the object is reachable, so it is initialised.
-                let count = unsafe { info.count(object) };
-                // SAFETY: nobody is inside, so everything is ours.
-                let mut tracer = unsafe { Tracer::new(self, Reader::Everything) };
-                // SAFETY: the layout says that the function is for objects like this one.
-                unsafe { trace(object.as_ptr(), count, &mut tracer) };
+        }
+        if self.doubts {
+            self.look_for_missed(&info, object);
+        }
+    }
+
+    fn walk_words(&mut self, info: &Info, object: Addr, mask: u64, period: u32) {
+        let step = if period == 0 { info.slot } else { period as usize * WORD_BYTES };
+        for element in (0..info.slot / step).map(|n| object + Bytes::new(n * step)) {
+            bits::for_each_bit(mask, |word| {
+                let field = element + Bytes::new(word as usize * WORD_BYTES);
+                // SAFETY: a pointer field of an initialised object.
+                let field = unsafe { &*field.as_ptr::<AtomicUsize>() };
+                self.edge(Addr::new(field.load(Ordering::Acquire)));
+            });
+        }
+    }
+
+    /// False when the trace function has panicked.
+    fn walk_traced(&mut self, info: &Info, object: Addr, trace: TraceFn) -> bool {
+        let central = self.central;
+        let run = || {
+            // SAFETY: the object is reachable, so it is initialised.
+            let count = unsafe { info.count(object) };
+            // SAFETY: nobody is inside, so everything is ours.
+            let mut tracer = unsafe { Tracer::new(self, Reader::Everything) };
+            // SAFETY: the layout says that the function is for objects like this one.
+            unsafe { trace(object.as_ptr(), count, &mut tracer) };
+        };
+        let tell = |payload: &_| central.trace_panicked((info.type_name)(), payload);
+        contain_with(run, tell).is_some()
+    }
+
+    /// Looks for pointers in `object` that it has not reported, and that nobody has followed.
+    fn look_for_missed(&mut self, info: &Info, object: Addr) {
+        let Some(ty) = info.ty.filter(|ty| !ty.exact) else { return };
+        let bytes = match info.layout {
+            // SAFETY: the object is reachable, so it is initialised.
+            Layout::Traced(_) => ty.size * unsafe { info.count(object) },
+            // The words behind the last element of a slice are zero.
+            Layout::Words { period, .. } if period != 0 => info.slot,
+            // How many there are is not known; the first one is enough to find the type out.
+            _ => ty.size,
+        };
+        for offset in (0..bytes / WORD_BYTES).map(|word| word * WORD_BYTES) {
+            let word = (object + Bytes::new(offset)).as_ptr::<usize>();
+            // SAFETY: a word of an initialised object, aligned as every slot is. It may be padding, whose value is
+            // whatever the memory holds: hence volatile. Nobody is inside, so nobody writes.
+            let target = Addr::new(unsafe { word.read_volatile() });
+            let Some(span) = lookup::object_start(self.central.number(), target) else { continue };
+            if self.reported.contains(&target) || bits::is_set(self.generation.table(), target) {
+                continue;
             }
+            fatal(format_args!(
+                "the `Trace` of {} is wrong: the word at offset {offset} of the object at {object} points to \
+                 {target}, a {}, and is not reported; nothing else keeps that object (cycle {})",
+                (ty.name)(),
+                span.info().describe_type(),
+                self.generation.get(),
+            ));
+        }
+    }
+
+    /// What is known of the type of the object that is being walked.
+    fn parent_type(&self) -> String {
+        match self.parent.is_null() {
+            true => "root".to_owned(),
+            false => description_of(self.parent).map_or_else(String::new, |i| i.describe_type()),
         }
     }
 }
@@ -135,10 +217,22 @@ impl EdgeSink for Check<'_> {
         if target.is_null() {
             return;
         }
+        if self.doubts {
+            self.reported.push(target);
+        }
         // SAFETY: M2.
         let arena = unsafe { map::find(target).as_ref() };
         let Some(arena) = arena.filter(|arena| arena.heap() == self.central.number()) else {
             return;
+        };
+        // SAFETY: as in `description_of`.
+        let span = unsafe { arena.span(target.page_in_arena()).as_ref() };
+        let Some(span) = span.filter(|span| span.is_in_use()) else {
+            fatal(format_args!(
+                "checkmark: the object at {} (a {}) points to {target}, where there is no span",
+                self.parent,
+                self.parent_type(),
+            ));
         };
         let granule = target.granule_in_arena();
         let word = arena.check_table() + Bytes::new(granule / 64 * WORD_BYTES);
@@ -149,20 +243,13 @@ impl EdgeSink for Check<'_> {
             return;
         }
         *word |= bit;
-        // SAFETY: as in `walk`.
-        let span = unsafe { arena.span(target.page_in_arena()).as_ref() };
-        let Some(span) = span.filter(|span| span.is_in_use()) else {
-            fatal(format_args!(
-                "checkmark: {} points to {target}, where there is no span",
-                self.parent
-            ));
-        };
         if !bits::is_set(self.generation.table(), target) {
             fatal(format_args!(
-                "checkmark found an unmarked object at {target} (a {} or a type of the same layout), \
-                 reachable through the object at {} in cycle {}",
-                (span.info().type_name)(),
+                "checkmark found an unmarked object at {target} (a {}), reachable through the object at {} \
+                 (a {}) in cycle {}",
+                span.info().describe_type(),
                 self.parent,
+                self.parent_type(),
                 self.generation.get(),
             ));
         }

@@ -32,6 +32,7 @@ use super::settings::Settings;
 use super::workers::{Helpers, workers};
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::heap::central::Config;
+use crate::heap::hooks::Hooks;
 use crate::heap::{Central, OutOfMemory};
 use crate::os::barrier::ProcessBarrier;
 use crate::os::{Os, OsError};
@@ -65,6 +66,10 @@ pub struct Options {
     pub continuously: bool,
     /// Verify each cycle with a second mark: see [`super::checkmark`].
     pub checkmark: bool,
+    /// Look for pointers that trace functions miss, too; implies the former.
+    pub verify_trace: bool,
+    /// Ask for a cycle at each so-many-th slot that is taken; 0: never.
+    pub collect_every: u64,
     /// Fill freed slots with a pattern.
     pub poison: bool,
     /// Whether free memory goes back to the system without being asked for.
@@ -86,6 +91,8 @@ impl Default for Options {
             hard_limit: None,
             continuously: false,
             checkmark: false,
+            verify_trace: false,
+            collect_every: 0,
             poison: false,
             return_memory: true,
             symmetric_fences: false,
@@ -156,6 +163,8 @@ pub(super) enum OwnThread {
 pub struct Last {
     /// Complete cycles.
     pub cycles: u64,
+    /// Those of them that retained everything.
+    pub broken: u64,
     /// What the last one has found.
     pub report: CycleReport,
     /// Bytes that it retained.
@@ -172,13 +181,16 @@ pub struct Last {
 
 impl Collector {
     /// The collector of a new heap on `os`; its thread is not running yet.
-    pub fn new(os: Os, options: Options) -> Result<Collector, OsError> {
+    pub fn new(os: Os, options: Options, hooks: Hooks) -> Result<Collector, OsError> {
         let config = Config {
             soft_limit: options.policy.limit,
             hard_limit: options.hard_limit,
             poison: options.poison,
         };
-        let central = Central::new(os, config)?;
+        let central = Central::with_hooks(os, config, hooks)?;
+        central.switches().set_checkmark(options.checkmark);
+        central.switches().set_verify_trace(options.verify_trace);
+        central.switches().set_collect_every(options.collect_every);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let limit = central.pages().limits().target();
         let background = workers(processors, options.mark_threads);
@@ -196,6 +208,7 @@ impl Collector {
         };
         let last = Last {
             cycles: 0,
+            broken: 0,
             report: CycleReport::default(),
             retained: Bytes::ZERO,
             plan,
@@ -245,6 +258,12 @@ impl Collector {
     /// The calling thread is one of the heap's own.
     pub(super) fn note_own_thread(&self, thread: OwnThread) {
         self.threads.lock().own[thread as usize] = Some(std::thread::current().id());
+    }
+
+    /// Whether the calling thread is the collector's, which can wait for no cycle.
+    pub fn is_collector_thread(&self) -> bool {
+        let me = std::thread::current().id();
+        self.threads.lock().own[OwnThread::Collector as usize] == Some(me)
     }
 
     /// Whether the calling thread belongs to this heap.
@@ -347,6 +366,10 @@ impl Collector {
         loop {
             let reason = match self.control.wish() {
                 Wish::Shutdown => break,
+                Wish::Verify => {
+                    self.serve_verifiers();
+                    continue;
+                }
                 Wish::Nothing if !self.options.continuously => match self.due(&mut ration) {
                     Due::Now(reason) => Some(reason),
                     Due::In(pause) => {
@@ -424,15 +447,14 @@ impl Collector {
         // SAFETY: the registry is closed, so no mutator can enter, and whoever drops a heap holds no
         // pointer into it.
         unsafe { self.central.drop_everything() };
-        if self.options.checkmark {
-            checkmark::release(&self.central);
-        }
+        checkmark::release(&self.central);
     }
 
     /// Remembers what a cycle has found.
     pub(super) fn finish_report(&self, report: CycleReport, cpu: Duration) {
         let mut last = self.last.lock();
         last.cycles += 1;
+        last.broken += u64::from(report.retained_everything);
         last.report = report;
         last.retained = self.central.retained();
         last.cpu += cpu;

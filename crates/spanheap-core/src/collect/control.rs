@@ -7,8 +7,10 @@
 //! # Locking
 //! [`Rank::Control`].
 
+use crate::heap::verify::Verified;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condition, Lock, Rank};
+use std::sync::Arc;
 
 #[derive(Default)]
 struct State {
@@ -19,6 +21,11 @@ struct State {
     /// The last ticket that a finished cycle has served.
     done: u64,
     shutdown: bool,
+    /// Who waits for the heap to be verified: how many, and what was found.
+    verifiers: u64,
+    verified: Option<Arc<Verified>>,
+    /// How often it has been verified.
+    verifications: u64,
 }
 
 /// Requests for cycles.
@@ -39,6 +46,8 @@ pub enum Wish {
     Nothing,
     /// A cycle.
     Cycle,
+    /// A look at the whole heap.
+    Verify,
     /// The end.
     Shutdown,
 }
@@ -46,7 +55,15 @@ pub enum Wish {
 impl Control {
     /// Nobody asks for anything.
     pub const fn new() -> Control {
-        let state = State { requested: 0, served: 0, done: 0, shutdown: false };
+        let state = State {
+            requested: 0,
+            served: 0,
+            done: 0,
+            shutdown: false,
+            verifiers: 0,
+            verified: None,
+            verifications: 0,
+        };
         Control {
             state: Lock::new(Rank::Control, state),
             finished: Condition::new(),
@@ -84,9 +101,32 @@ impl Control {
         let state = self.state.lock();
         match (state.shutdown, state.requested > state.served) {
             (true, _) => Wish::Shutdown,
+            (false, _) if state.verifiers > 0 => Wish::Verify,
             (false, true) => Wish::Cycle,
             (false, false) => Wish::Nothing,
         }
+    }
+
+    /// Asks for the heap to be verified and waits for the outcome; `None` when the heap is being dropped. `wake`
+    /// is called when the collector can see the wish.
+    pub fn wait_for_verification(&self, wake: impl FnOnce()) -> Option<Arc<Verified>> {
+        let mut state = self.state.lock();
+        state.verifiers += 1;
+        let before = state.verifications;
+        wake();
+        while state.verifications == before && !state.shutdown {
+            state = self.finished.wait(state, None);
+        }
+        state.verified.clone().filter(|_| state.verifications != before)
+    }
+
+    /// What was found, for all who wait for it.
+    pub fn verified(&self, outcome: Verified) {
+        let mut state = self.state.lock();
+        state.verifiers = 0;
+        state.verifications += 1;
+        state.verified = Some(Arc::new(outcome));
+        self.finished.notify_all();
     }
 
     /// A cycle begins, and serves all requests so far.

@@ -26,6 +26,7 @@ use super::collector::{Collector, CycleReport};
 use super::control::Wish;
 use super::mark::Marker;
 use super::phase::{Phase, PhaseWord};
+use super::watch::Watch;
 use super::workers::Helpers;
 use crate::addr::Bytes;
 use crate::os::clock::thread_cpu_time;
@@ -119,7 +120,7 @@ impl Collector {
         let mut tally = self.crew.end();
         tally.add(marker.tally());
         let retained_everything = marker.is_broken() || self.grey.is_lossy();
-        if self.options.checkmark && !retained_everything {
+        if self.central.switches().checkmark() && !retained_everything {
             self.verify(cycle);
         }
         let (marked, work) = (tally.marked(), tally.work);
@@ -169,9 +170,11 @@ impl Collector {
     }
 
     /// Waits until everybody who is inside now has left once. `meanwhile` is called now and then.
-    fn grace_period(&self, mut meanwhile: impl FnMut()) {
+    pub(super) fn grace_period(&self, mut meanwhile: impl FnMut()) {
         self.registry.begin_grace(&self.fence);
+        let mut watch = Watch::new(&self.central);
         while !self.registry.is_grace_over() {
+            watch.look(&self.registry);
             self.control.set_awaiting_leave(true);
             // A mutator that has not seen the flag had left before this point, or it will see it.
             self.fence.heavy();

@@ -32,6 +32,9 @@
 //! - The heap is dropped while a container is locked: nobody will give the lock up, so its guard has been
 //!   forgotten. The cycle ends like one that is broken.
 //! - A pointer does not lie in this heap: it is ignored. The safe API cannot make one.
+//! - A trace function reports what is no object: that is ignored, too, or ends the process, see
+//!   [`Tracer::edge`].
+//! - A trace function wants to use a heap: it panics ([`crate::span::alone`]).
 //!
 //! # Invariants
 //! - T1. Objects with their mark bit set and their scanned bit clear lie in queued pages, in pages put
@@ -49,8 +52,9 @@ use super::crew::{Crew, Tally};
 use super::page_ring::{ENTRIES, PageRing};
 use super::roots::RootTable;
 use crate::addr::Addr;
+use crate::fatal::fatal;
 use crate::heap::Central;
-use crate::span::{EdgeSink, Generation, HeapArena, Table, bits, map};
+use crate::span::{EdgeSink, Generation, HeapArena, Table, bits, lookup, map};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use core::ptr;
 
@@ -80,6 +84,8 @@ pub struct Marker<'a> {
     /// Pointers that were found and are not marked yet, with their arenas.
     ahead: [(*const HeapArena, Addr); AHEAD],
     next: usize,
+    /// The type whose trace function runs.
+    pub(super) tracing: fn() -> &'static str,
 }
 
 /// The arena of `target` if that lies in the heap numbered `heap`.
@@ -149,6 +155,7 @@ impl<'a> Marker<'a> {
             out_len: 0,
             ahead: [(ptr::null(), Addr::NULL); AHEAD],
             next: 0,
+            tracing: || "nothing",
         }
     }
 
@@ -395,6 +402,18 @@ impl EdgeSink for Marker<'_> {
     #[inline]
     fn edge(&mut self, target: Addr) {
         self.mark(target);
+    }
+
+    fn claim(&mut self, target: Addr) {
+        if lookup::object_start(self.central.number(), target).is_some() {
+            self.mark(target);
+        } else if cfg!(debug_assertions) || self.central.switches().checkmark() {
+            let (name, what) = ((self.tracing)(), self.central.find_object(target));
+            fatal(format_args!(
+                "the trace function of {name} (or of a type with the same one) reports {target}, where no \
+                 object of this heap begins: {what:?}"
+            ));
+        }
     }
 }
 

@@ -59,6 +59,8 @@
 //! | [`crew`], [`page_queue`], [`page_ring`] | what the workers share: pages that wait, and who is at work |
 //! | [`workers`], [`assist`] | who marks besides the collector's thread |
 //! | [`scavenger`] | returning memory to the system between cycles |
+//! | `verify` | a look at the whole heap, when somebody asks for it |
+//! | `watch` | who keeps the collector waiting |
 //! | [`cycle`] | the phases in order |
 //! | [`collector`], [`control`] | the thread, and requests to it |
 //! | [`pacer`] | when to begin, and what allocating costs: numbers in, numbers out |
@@ -93,6 +95,8 @@ pub mod roots;
 pub(crate) mod scan;
 pub(crate) mod scavenger;
 pub(crate) mod settings;
+pub(crate) mod verify;
+mod watch;
 pub(crate) mod workers;
 
 pub(crate) use collector::Collector;

@@ -32,7 +32,8 @@ use super::phase::{Phase, PhaseWord};
 use crate::heap::Central;
 use crate::heap::cache::{SpanCache, Tint};
 use crate::os::barrier::ProcessBarrier;
-use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::os::thread::current_id;
+use crate::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Lock, Rank};
 use std::sync::Arc;
 
@@ -49,6 +50,8 @@ pub struct MutatorRecord {
     pub(crate) buffer: BarrierBuffer,
     /// Which shard of the root table the mutator uses.
     pub(crate) shard: usize,
+    /// The system's number of the mutator's thread.
+    thread: AtomicI32,
 }
 
 // SAFETY: the caches are the only part that is not `Sync`, and K1 and K2 say who uses them when.
@@ -71,6 +74,7 @@ impl MutatorRecord {
             cache_lock: Lock::new(Rank::MutatorCache, ()),
             buffer: BarrierBuffer::new(),
             shard,
+            thread: AtomicI32::new(0),
         }
     }
 
@@ -116,7 +120,15 @@ impl MutatorRecord {
     pub fn change_phase(&self, central: &Central, word: PhaseWord) {
         let _locked = self.cache_lock.lock();
         self.release_locked(central);
+        self.caches.set_types_apart(central.switches().types_apart());
         self.word.store(word.bits(), Ordering::Relaxed);
+    }
+
+    /// Gives back what the caches hold; they stay those of the phase word under which they were filled. Whoever
+    /// verifies the heap calls this when K2 allows it.
+    fn release(&self, central: &Central) {
+        let _locked = self.cache_lock.lock();
+        self.release_locked(central);
     }
 
     /// Gives back what the caches hold, if they were filled before the generation of `word`. The
@@ -166,6 +178,7 @@ impl Registry {
         }
         let shard = self.attached_ever.fetch_add(1, Ordering::Relaxed);
         let record = list.spare.pop().unwrap_or_else(|| Arc::new(MutatorRecord::new(shard)));
+        record.thread.store(current_id(), Ordering::Relaxed);
         list.attached.push(record.clone());
         Some(record)
     }
@@ -212,6 +225,25 @@ impl Registry {
             }
             record.awaited.load(Ordering::Relaxed) == 0
         })
+    }
+
+    /// The threads that [`Registry::is_grace_over`] waits for, by the system's numbers.
+    pub fn delaying(&self) -> Vec<i32> {
+        let list = self.list.lock();
+        let waits = |record: &&Arc<MutatorRecord>| {
+            let awaited = record.awaited.load(Ordering::Relaxed);
+            awaited != 0 && record.state.load(Ordering::Acquire) == awaited
+        };
+        let thread = |record: &Arc<MutatorRecord>| record.thread.load(Ordering::Relaxed);
+        list.attached.iter().filter(waits).map(thread).collect()
+    }
+
+    /// Gives back all caches, and calls `look` while nobody can attach or detach. Nobody is inside, and nobody
+    /// can get in: the gate is closed, and a grace period has passed since (K2b).
+    pub fn while_nobody_comes_or_goes<R>(&self, central: &Central, look: impl FnOnce() -> R) -> R {
+        let list = self.list.lock();
+        list.attached.iter().for_each(|record| record.release(central));
+        look()
     }
 
     /// Gives back the stale caches of mutators that are outside (K2a). Comes after the publication of

@@ -21,7 +21,8 @@
 
 use super::mark::{Marker, unqueue};
 use crate::addr::{Addr, Bytes, GRANULE_BYTES, PAGE_BITMAP_WORDS, PageCount, WORD_BYTES};
-use crate::fatal::contain;
+use crate::fatal::contain_with;
+use crate::span::alone::{Alone, Busy};
 use crate::span::{HeapArena, Info, Layout, Reader, Table, TraceFn, Tracer, bits, map};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
@@ -114,27 +115,34 @@ impl Marker<'_> {
 
     /// Objects whose type knows where its pointers are.
     fn scan_traced(&mut self, info: &Info, page: Addr, todo: &Todo, trace: TraceFn) {
-        let run = || {
+        let run = |marker: &mut Self| {
             let mut locked = 0;
             for_each_object(info, page, todo, |object| {
                 // SAFETY: the object is marked, so it is initialised and stays.
                 let count = unsafe { info.count(object) };
                 // SAFETY: the span's layout says that the function is for objects like this one.
-                if unsafe { self.trace(trace, object, count) } {
-                    self.unscan(info, object);
+                if unsafe { marker.trace(trace, object, count) } {
+                    marker.unscan(info, object);
                     locked += 1;
                 }
             });
             locked
         };
-        // The trace functions of users run in here, on any of our threads or in an allocation of theirs, and
-        // in `scan_piece` below; nowhere else.
-        match contain(run) {
+        match self.contained(info, run) {
             Some(0) => {}
             // What does not fit is found by a rescan when it is time to try again.
             Some(_) => drop(self.crew.put_aside(page)),
             None => self.crew.set_broken(),
         }
+    }
+
+    /// Runs trace functions of the objects of `info`; `None` if one has panicked. These are the user's: they run in
+    /// here, on any of our threads or in an allocation of his, and nowhere else.
+    fn contained<T>(&mut self, info: &Info, run: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        self.tracing = info.type_name;
+        let central = self.central;
+        let _alone = Alone::begin(Busy::Trace);
+        contain_with(|| run(self), |payload| central.trace_panicked((info.type_name)(), payload))
     }
 
     /// Calls a trace function for `count` values at `start`; true if it has met a lock that was taken.
@@ -213,7 +221,7 @@ impl Marker<'_> {
     /// Calls the trace function for the `count` elements of a piece, from `start` on.
     fn trace_piece(&mut self, info: &Info, piece: Addr, trace: TraceFn, start: Addr, count: usize) {
         // SAFETY: the layout says that the function is for values like these, which lie in a marked object.
-        match contain(|| unsafe { self.trace(trace, start, count) }) {
+        match self.contained(info, |marker| unsafe { marker.trace(trace, start, count) }) {
             Some(false) => {}
             Some(true) => {
                 if !self.crew.put_aside(piece) {

@@ -38,6 +38,8 @@
 //! The cells are `!Sync`; cursors stay inside runs that the mutator owns.
 #![allow(unsafe_code)]
 
+mod modes;
+
 use super::central::Central;
 use super::class::{Class, ClassKey};
 use super::counters::Writer;
@@ -53,6 +55,7 @@ use crate::span::size_class::{CLASS_COUNT, SizeClass};
 use crate::span::{Counting, Generation, Info, OwnedSpan, Span, Table, TypeInfo};
 use core::cell::Cell;
 use core::ptr::NonNull;
+use modes::Inside;
 use std::time::Instant;
 
 /// Entries of the direct-mapped table.
@@ -124,6 +127,7 @@ impl ClassCache {
         tint: Tint,
         local: &LocalPages,
     ) -> Result<Addr, OutOfMemory> {
+        central.assert_here();
         let class = match self.class.get() {
             Some(class) => class,
             None => central.class(key, values.ty.name)?,
@@ -149,7 +153,10 @@ impl ClassCache {
             if let Some(span) = self.span.get() {
                 // SAFETY: the cache owns the span, whose record lives as long as the heap.
                 let span = unsafe { span.as_ref() };
-                if let Some(run) = bits::next_free_run(span.info(), span.generation(), from) {
+                if let Some(mut run) = bits::next_free_run(span.info(), span.generation(), from) {
+                    if central.switches().counts_slots() {
+                        run.end = run.start + Bytes::new(span.info().slot);
+                    }
                     let slot = self.begin(central, span, run, tint, writer);
                     central.stalls().record(Cause::Allocation, begun);
                     return Ok(slot);
@@ -179,6 +186,7 @@ impl ClassCache {
         }
         let bytes = run.end.bytes_since(run.start);
         central.count_taken(bytes);
+        central.count_slot();
         if let Some(class) = info.size_class {
             let update = writer.update();
             update.ended_run(class, self.slots.get(), 0);
@@ -256,6 +264,10 @@ pub struct SpanCache {
     blocks: Cell<Option<NonNull<Block>>>,
     tiny: Cell<Addr>,
     tiny_end: Cell<Addr>,
+    /// Whether the owner is in the slow path of an allocation.
+    inside: Cell<bool>,
+    /// Whether types have classes of their own: a verification mode.
+    types_apart: Cell<bool>,
     /// Objects put into slots that others had opened, and not counted yet.
     tiny_objects: Cell<u64>,
     /// Pages for new spans, records to describe them, and a place to count.
@@ -306,7 +318,7 @@ impl SpanCache {
             Some(_) => self.alloc_mapped(central, ty, tint),
             None => {
                 let size = Bytes::new(ty.size);
-                let key = ClassKey::of(ty);
+                let key = self.key(ClassKey::of(ty), ty);
                 self.alloc_large(central, &key, Values::one(ty), size, tint).map(|(addr, _)| addr)
             }
         }
@@ -321,10 +333,15 @@ impl SpanCache {
         ty: &'static TypeInfo,
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
+        if self.types_apart.get() {
+            return self.alloc_mapped(central, ty, tint);
+        }
         self.run(cache, central, &ClassKey::of(ty), Values::one(ty), tint)
     }
 
     /// The first slot of the next run of `cache`, if the mutator does not have to help the collector first.
+    #[cold]
+    #[inline(never)]
     fn run(
         &self,
         cache: &ClassCache,
@@ -333,6 +350,7 @@ impl SpanCache {
         values: Values,
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
+        let _inside = Inside::begin(&self.inside);
         self.check_purse(central, tint)?;
         let slot = cache.next_run(central, key, values, tint, &self.pages)?;
         if tint.black {
@@ -363,7 +381,7 @@ impl SpanCache {
         ty: &'static TypeInfo,
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
-        let key = ClassKey::of(ty);
+        let key = self.key(ClassKey::of(ty), ty);
         self.alloc_key(central, &key, Values::one(ty), tint)
     }
 
@@ -377,7 +395,7 @@ impl SpanCache {
         tint: Tint,
     ) -> Result<(Addr, Bytes), OutOfMemory> {
         let size_class = SizeClass::for_layout(bytes, ty.align);
-        let key = ClassKey::of_slice(ty, size_class);
+        let key = self.key(ClassKey::of_slice(ty, size_class), ty);
         let Some(size_class) = size_class else {
             return self.alloc_large(central, &key, Values::slice(ty), bytes, tint);
         };
@@ -388,6 +406,9 @@ impl SpanCache {
             let cache = &self.noscan[size_class.index()];
             let addr = match cache.bump(size_class.size().get()) {
                 Some(addr) => addr,
+                None if self.types_apart.get() => {
+                    self.alloc_key(central, &key, Values::slice(ty), tint)?
+                }
                 None => self.run(cache, central, &key, Values::slice(ty), tint)?,
             };
             return Ok((addr, size_class.size()));
@@ -505,6 +526,7 @@ impl SpanCache {
         bytes: Bytes,
         tint: Tint,
     ) -> Result<(Addr, Bytes), OutOfMemory> {
+        let _inside = Inside::begin(&self.inside);
         let ty = values.ty;
         let class = central.class(key, ty.name)?;
         self.check_purse(central, tint)?;
@@ -518,6 +540,7 @@ impl SpanCache {
         }
         let bytes = Bytes::new(info.slot);
         central.count_taken(bytes);
+        central.count_slot();
         central.writer(&self.pages).update().allocated_large(bytes);
         if tint.black {
             self.purse.charge(central.debt(), bytes);

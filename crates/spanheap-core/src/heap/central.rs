@@ -23,17 +23,20 @@
 //! Releasing everything at the end of a heap is the caller's promise passed on.
 #![allow(unsafe_code)]
 
+mod dropping;
 mod manual;
 mod outside;
 mod trigger;
 
 pub use trigger::Reason;
+mod trust;
 
 use super::class::{Class, ClassKey, ClassTable};
 use super::counters::{Counters, Writer};
 use super::debt::Debt;
 use super::drops::{Batch, DropQueue};
 use super::error::OutOfMemory;
+use super::hooks::Hooks;
 use super::limits::Limits;
 use super::outside::Outside;
 use super::page_heap::{Force, LocalPages, PageHeap, Refused, Request};
@@ -42,8 +45,10 @@ use super::stall::Stalls;
 use super::sweep::{How, sweep};
 use super::sweep_pace::SweepPace;
 use super::swept::Swept;
+use super::switches::Switches;
 use crate::addr::{Addr, Bytes, PAGE_BYTES, PageCount};
 use crate::offheap::Persistent;
+use crate::os::fork::Origin;
 use crate::os::{Os, OsError};
 use crate::span::lookup::{self, Asked, Lookup};
 use crate::span::{Backlog, Generation, OwnedSpan, Room, Span, SpanSet, Taken, map};
@@ -72,7 +77,12 @@ pub struct Central {
     classes: ClassTable,
     pages: PageHeap,
     drops: DropQueue,
-    poison: bool,
+    switches: Switches,
+    hooks: Hooks,
+    /// The process that the heap belongs to.
+    origin: Origin,
+    /// Trace functions that have panicked.
+    trace_panics: AtomicU64,
     /// What waits to be swept, how fast it has to be, and where the reclaimer is.
     backlog: Backlog,
     pace: SweepPace,
@@ -104,8 +114,10 @@ pub struct Central {
 }
 
 impl Central {
-    /// The shared part of a new heap.
-    pub fn new(os: Os, config: Config) -> Result<Central, OsError> {
+    /// The shared part of a new heap, with somebody to tell of panics.
+    pub fn with_hooks(os: Os, config: Config, hooks: Hooks) -> Result<Central, OsError> {
+        let switches = Switches::new();
+        switches.set_poison(config.poison);
         let number = map::new_heap_number();
         let pages = PageHeap::new(&os, number, Limits::new(config.soft_limit, config.hard_limit))?;
         Ok(Central {
@@ -114,8 +126,11 @@ impl Central {
             memory: Persistent::new(),
             classes: ClassTable::new(),
             pages,
-            drops: DropQueue::new(),
-            poison: config.poison,
+            drops: DropQueue::with_hooks(hooks.clone()),
+            switches,
+            hooks,
+            origin: Origin::here(),
+            trace_panics: AtomicU64::new(0),
             backlog: Backlog::new(),
             pace: SweepPace::new(),
             reclaimer: Reclaimer::new(),
@@ -271,6 +286,7 @@ impl Central {
         key: &ClassKey,
         type_name: fn() -> &'static str,
     ) -> Result<&'static Class, OutOfMemory> {
+        self.assert_here();
         self.classes
             .find_or_make(key, type_name, &self.os, &self.memory)
             .map_err(|error| self.out_of_memory(Bytes::ZERO, error.into()))
@@ -455,7 +471,11 @@ impl Central {
     }
 
     fn how(&self, generation: Generation) -> How {
-        How { generation, retain: self.retain.load(Ordering::Relaxed), poison: self.poison }
+        How {
+            generation,
+            retain: self.retain.load(Ordering::Relaxed),
+            poison: self.switches.poison(),
+        }
     }
 
     /// Sweeps one span of whatever class; false when none is left in any.
@@ -519,26 +539,6 @@ impl Central {
             Swept::Dropping => {}
         }
         PageCount::ZERO
-    }
-
-    /// Runs destructors; false when none is owed.
-    pub fn run_drops(&self) -> bool {
-        self.finish_drops(self.drops.run_batch(self.counters().shared()))
-    }
-
-    /// Runs the destructors of everything that is left, for the end of a heap.
-    ///
-    /// # Safety
-    /// No mutator is attached, no thread but the caller frees spans, and nobody uses the heap's objects any
-    /// more.
-    pub unsafe fn drop_everything(&self) {
-        let drop_all = |span: &Span| {
-            // SAFETY: the caller's promise; with all caches given back, allocation bits stand at
-            // initialised objects only.
-            unsafe { self.drops.drop_all(span) };
-        };
-        // SAFETY: without mutators, and with the drop thread gone, spans do not change.
-        unsafe { self.pages.for_each_span(drop_all) };
     }
 
     /// Frees what a batch of destructors has emptied; false when there was no batch.

@@ -39,6 +39,8 @@ pub struct ClassKey {
     pub counting: Counting,
     /// What to do with dead values.
     pub drop: Option<DropFn>,
+    /// The type, where types have spans of their own.
+    pub ty: Option<&'static TypeInfo>,
 }
 
 impl ClassKey {
@@ -49,6 +51,7 @@ impl ClassKey {
             layout: ty.layout(),
             counting: Counting::One,
             drop: ty.drop,
+            ty: None,
         }
     }
 
@@ -59,7 +62,17 @@ impl ClassKey {
             layout: ty.slice_layout(),
             counting: ty.slice_counting(),
             drop: ty.drop,
+            ty: None,
         }
+    }
+
+    /// The same, for objects of `ty` alone.
+    pub const fn only_for(self, ty: &'static TypeInfo) -> ClassKey {
+        ClassKey { ty: Some(ty), ..self }
+    }
+
+    fn type_address(&self) -> usize {
+        self.ty.map_or(0, |ty| ptr::from_ref(ty) as usize)
     }
 
     fn size_index(&self) -> usize {
@@ -72,8 +85,9 @@ impl ClassKey {
 
     fn hash(&self) -> usize {
         let mixed = self.layout.hash() ^ (self.drop_address() as u64).rotate_left(17);
-        let mixed =
-            mixed.wrapping_add(self.size_index() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ self.type_address() as u64)
+            .wrapping_add(self.size_index() as u64)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 32) as usize
     }
 
@@ -82,6 +96,7 @@ impl ClassKey {
             && self.layout == other.layout
             && self.counting == other.counting
             && self.drop_address() == other.drop_address()
+            && self.type_address() == other.type_address()
     }
 }
 

@@ -18,6 +18,10 @@
 //!   clear: every other cycle uses the same table for its marks, and a rescan of that cycle would take dead
 //!   values for marked ones and follow their pointers.
 //!
+//! Spans are served in turn: first come, first served, a batch each, and one that has more goes to the end. So
+//! no value waits for ever because others keep dying, and how long the first one has waited says how far
+//! behind the queue is.
+//!
 //! # Locking
 //! [`Rank::DropQueue`]; not held while a destructor runs.
 //!
@@ -26,15 +30,18 @@
 #![allow(unsafe_code)]
 
 use super::counters::Writer;
+use super::hooks::{self, Hooks};
 use super::specials::Specials;
 use super::swept::Swept;
 use crate::addr::{Addr, Bytes};
-use crate::fatal::contain;
+use crate::fatal::contain_with;
 use crate::os::asan;
+use crate::os::clock::monotonic_nanos;
 use crate::span::{Generation, OwnedSpan, Span, Table, bits};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Condition, Guard, Lock, Rank};
 use core::ptr::NonNull;
+use std::time::Duration;
 
 /// How many values are dropped between two looks at the lock.
 const BATCH: usize = 64;
@@ -47,23 +54,66 @@ pub struct DropQueue {
     has_work: AtomicBool,
     dropped: AtomicU64,
     panics: AtomicU64,
+    /// Whose destructors run just now, and since when.
+    running: Lock<Option<Running>>,
+    hooks: Hooks,
     /// Records on objects, which a sweep hands out before the values of dead objects come here.
     specials: Specials,
 }
 
 struct State {
     first: Option<NonNull<Span>>,
+    last: Option<NonNull<Span>>,
+    /// Whether a batch has given a span out to be freed, and nobody has come for another batch since.
+    finishing: bool,
     closed: bool,
+}
+
+impl State {
+    const EMPTY: State = State { first: None, last: None, finishing: false, closed: false };
+}
+
+/// A batch of destructors that is running.
+#[derive(Clone, Copy)]
+struct Running {
+    type_name: fn() -> &'static str,
+    since: u64,
+}
+
+/// How the drop queue stands.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct DropState {
+    /// Values dropped so far.
+    pub dropped: u64,
+    /// Destructors that have panicked.
+    pub panics: u64,
+    /// How long the span that is next has waited.
+    pub waiting: Duration,
+    /// The type whose destructors run now, and since when they do. There are 64 in a batch at most; so a long
+    /// time is one that is slow, or that does not return.
+    pub running: Option<(&'static str, Duration)>,
+}
+
+/// The time since a moment of the monotonic clock.
+fn since(moment: u64) -> Duration {
+    Duration::from_nanos(monotonic_nanos().saturating_sub(moment))
 }
 
 // SAFETY: the queue's spans are reached under its lock.
 unsafe impl Send for State {}
 
 impl DropQueue {
-    /// An empty queue.
+    /// An empty queue that tells nobody of panics.
     pub const fn new() -> DropQueue {
+        DropQueue::with_hooks(Hooks::none())
+    }
+
+    /// An empty queue.
+    pub const fn with_hooks(hooks: Hooks) -> DropQueue {
         DropQueue {
-            state: Lock::new(Rank::DropQueue, State { first: None, closed: false }),
+            state: Lock::new(Rank::DropQueue, State::EMPTY),
+            running: Lock::new(Rank::Statistics, None),
+            hooks,
             arrived: Condition::new(),
             has_work: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
@@ -77,9 +127,22 @@ impl DropQueue {
         &self.specials
     }
 
-    /// Values dropped so far, and destructors that panicked.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.dropped.load(Ordering::Relaxed), self.panics.load(Ordering::Relaxed))
+    /// How the queue stands.
+    pub fn state(&self) -> DropState {
+        let waiting = {
+            let state = self.state.lock();
+            // SAFETY: the record of a span in the queue is in use (P3), and its time is the queue's.
+            state
+                .first
+                .map_or(Duration::ZERO, |first| since(unsafe { first.as_ref() }.queued_at.get()))
+        };
+        let running = *self.running.lock();
+        DropState {
+            dropped: self.dropped.load(Ordering::Relaxed),
+            panics: self.panics.load(Ordering::Relaxed),
+            waiting,
+            running: running.map(|running| ((running.type_name)(), since(running.since))),
+        }
     }
 
     /// Whether a span may be waiting.
@@ -129,7 +192,7 @@ impl DropQueue {
         }
         // Under the lock, so that nobody counts them as dropped before.
         writer.update().owes(&info, died);
-        self.enqueue(&mut state, span.span());
+        self.enqueue(&mut state, span.span(), None);
         if live == 0 {
             bits::clear_all(&info, marked);
             span.span().owned_by_drop_queue.store(true, Ordering::Relaxed);
@@ -139,10 +202,19 @@ impl DropQueue {
         Swept::with(span, live + owed)
     }
 
-    fn enqueue(&self, state: &mut State, span: &Span) {
+    /// Puts a span at the end of the queue, unless it is in it. `at` is the time since which it has waited, if
+    /// that is not now.
+    fn enqueue(&self, state: &mut State, span: &Span, at: Option<u64>) {
         if !span.in_drop_queue.swap(true, Ordering::Relaxed) {
-            span.next_drop.set(state.first);
-            state.first = Some(NonNull::from(span));
+            span.next_drop.set(None);
+            span.queued_at.set(at.unwrap_or_else(monotonic_nanos));
+            let link = Some(NonNull::from(span));
+            match state.last {
+                // SAFETY: the record of a span in the queue is in use (P3), and its link is the queue's.
+                Some(last) => unsafe { last.as_ref() }.next_drop.set(link),
+                None => state.first = link,
+            }
+            state.last = link;
             self.has_work.store(true, Ordering::Release);
             self.arrived.notify_all();
         }
@@ -151,13 +223,15 @@ impl DropQueue {
     /// Runs the destructors of one batch of values. What is returned says whether anything was done and
     /// gives out a span that is empty now, for the caller to free.
     pub fn run_batch(&self, writer: Writer<'_>) -> Batch {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        self.note_finished(&mut state);
         self.run_batch_of(state, writer)
     }
 
     /// Waits for work and does a batch of it; `None` when the queue is closed and empty.
     pub fn wait_and_run_batch(&self, writer: Writer<'_>) -> Option<Batch> {
         let mut state = self.state.lock();
+        self.note_finished(&mut state);
         while state.first.is_none() {
             if state.closed {
                 return None;
@@ -171,6 +245,32 @@ impl DropQueue {
     pub fn close(&self) {
         self.state.lock().closed = true;
         self.arrived.notify_all();
+    }
+
+    /// Whoever comes for the next batch has done with the one before.
+    fn note_finished(&self, state: &mut State) {
+        if core::mem::take(&mut state.finishing) {
+            self.arrived.notify_all();
+        }
+    }
+
+    /// Calls `look` when no batch is being finished: until it returns, no drops bit changes, no value is
+    /// counted as dropped, and nobody frees a span for the queue. Destructors may run. `look` is given the
+    /// queued spans.
+    pub fn while_still<R>(&self, look: impl FnOnce(&[&Span]) -> R) -> R {
+        let mut state = self.state.lock();
+        while state.finishing {
+            state = self.arrived.wait(state, None);
+        }
+        let mut queued = Vec::new();
+        let mut next = state.first;
+        while let Some(span) = next {
+            // SAFETY: the record of a span in the queue is in use (P3), and its link is the queue's.
+            let span = unsafe { span.as_ref() };
+            queued.push(span);
+            next = span.next_drop.get();
+        }
+        look(&queued)
     }
 
     fn run_batch_of(&self, mut state: Guard<'_, State>, writer: Writer<'_>) -> Batch {
@@ -190,6 +290,7 @@ impl DropQueue {
         let span = unsafe { first.as_ref() };
         state.first = span.next_drop.take();
         if state.first.is_none() {
+            state.last = None;
             self.has_work.store(false, Ordering::Release);
         }
         Some(first)
@@ -208,9 +309,12 @@ impl DropQueue {
                 len += 1;
             }
         });
+        *self.running.lock() =
+            Some(Running { type_name: info.type_name, since: monotonic_nanos() });
         for &object in &batch[..len] {
             self.drop_object(span, object);
         }
+        *self.running.lock() = None;
 
         let mut state = self.state.lock();
         for &object in &batch[..len] {
@@ -222,8 +326,9 @@ impl DropQueue {
         // Only now: a sweep that has met the span meanwhile must not have put it back in.
         span.in_drop_queue.store(false, Ordering::Relaxed);
         if bits::count(&info, Table::Drops) > 0 {
-            self.enqueue(&mut state, span);
+            self.enqueue(&mut state, span, Some(span.queued_at.get()));
         } else if span.owned_by_drop_queue.load(Ordering::Relaxed) {
+            state.finishing = true;
             // SAFETY: the queue owns the span and gives it up here (D3).
             return Batch::Emptied(unsafe { OwnedSpan::from_raw(first) });
         }
@@ -238,9 +343,10 @@ impl DropQueue {
         let count = unsafe { info.count(object) };
         // SAFETY: by D1 the values are dead and their destructor has not run; no `Gc` to them is left.
         let run = || unsafe { drop(object.as_ptr(), count) };
-        if contain(run).is_none() {
+        contain_with(run, |payload| {
             self.panics.fetch_add(1, Ordering::Relaxed);
-        }
+            hooks::tell(self.hooks.drop_panic.as_ref(), (info.type_name)(), payload);
+        });
         asan::forbid(object, Bytes::new(info.slot));
         self.dropped.fetch_add(count as u64, Ordering::Relaxed);
     }

@@ -12,6 +12,9 @@
 //! | [`reclaim`] | finding dead spans by their pages before the heap grows |
 //! | [`debt`] | how much mutators mark for what they allocate |
 //! | [`drops`] | dead values that wait for their destructor |
+//! | [`hooks`] | functions of the user's that are told of panics and delays |
+//! | [`switches`] | what verifies the heap, switched at run time |
+//! | [`verify`] | a look at the whole heap: whether its structures agree |
 //! | [`specials`] | records on single objects, handed out when the objects die |
 //! | [`zero`] | zeroed slots, without clearing what is zero |
 //! | [`scavenge_pace`], [`pi_controller`] | how fast free memory goes back to the system, and until when |
@@ -31,6 +34,7 @@ pub(crate) mod counters;
 pub(crate) mod debt;
 pub(crate) mod drops;
 mod error;
+pub mod hooks;
 pub(crate) mod limits;
 pub(crate) mod live;
 pub(crate) mod outside;
@@ -43,6 +47,8 @@ pub(crate) mod stall;
 pub(crate) mod sweep;
 pub(crate) mod sweep_pace;
 pub(crate) mod swept;
+pub(crate) mod switches;
+pub mod verify;
 pub(crate) mod zero;
 
 pub(crate) use central::{Central, Reason};

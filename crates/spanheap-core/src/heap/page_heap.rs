@@ -18,6 +18,7 @@
 //! | `scavenge` | returning memory to the system |
 //! | `totals` | how many pages are in which state |
 //! | `walk`, `inspect` | walks over arenas, pages and spans; over pages under the lock |
+//! | `verify` | what a look at the whole heap sees of pages |
 //!
 //! **Readiness.** New pages are *prepared*, and the page allocator calls them scavenged; pages become
 //! ready, and count toward the limits, when a span takes them. They are prepared again when the scavenger has
@@ -52,12 +53,14 @@ mod records;
 mod scavenge;
 mod tables;
 mod totals;
+mod verify;
 mod walk;
 
 pub use inspect::PageUse;
 pub use local::LocalPages;
 pub use manual::ManualSpan;
 pub use scavenge::Force;
+pub(crate) use verify::PagesFound;
 
 use super::class::Class;
 use super::counters::{Counters, MemoryState};
@@ -227,6 +230,7 @@ impl PageHeap {
             counting: class.key().counting,
             drop: class.key().drop,
             type_name: class.type_name(),
+            ty: class.key().ty,
         };
         asan::forbid_range(info.range());
         // SAFETY: the record is ours alone and describes nothing.

@@ -19,8 +19,11 @@ use crate::addr::Bytes;
 use crate::collect::pressure::PressureHook;
 use crate::collect::{Collector, Options};
 use crate::fatal::fatal;
+use crate::heap::hooks::Hooks;
+use crate::heap::verify::Verified;
 use crate::heap::{Live, ManualSpan};
 use crate::os::{Features, Os, OsError};
+use crate::span::alone;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -72,6 +75,10 @@ impl Pages {
 
 impl Drop for HeldPages {
     fn drop(&mut self) {
+        if !self.collector.central().is_here() {
+            // As in `Heap::drop`.
+            return;
+        }
         // SAFETY: W1, and whoever drops a heap holds no pointer into it (U1). Manual spans are used only by
         // those who hold the pages, and nobody does any more.
         unsafe { self.collector.central().release() };
@@ -112,29 +119,30 @@ impl Heap {
     /// # Errors
     /// When the system gives no memory or no thread; nothing is left behind.
     pub fn new(os: Os, options: Options) -> Result<Heap, NewHeapError> {
-        Heap::with_pressure_hook(os, options, None)
+        Heap::with_hooks(os, options, Hooks::none(), None)
     }
 
-    /// The same, with a function that is called when a limit is near, on a thread for that: see
-    /// [`crate::collect::pressure`].
+    /// The same, with functions that are told of panics and delays; and one that is called when a limit is near,
+    /// on a thread for that: see [`crate::collect::pressure`].
     ///
     /// # Errors
     /// As [`Heap::new`].
-    pub fn with_pressure_hook(
+    pub fn with_hooks(
         os: Os,
         options: Options,
-        hook: Option<PressureHook>,
+        hooks: Hooks,
+        pressure: Option<PressureHook>,
     ) -> Result<Heap, NewHeapError> {
-        let mut collector = Collector::new(os, options).map_err(NewHeapError::Memory)?;
-        let has_hook = hook.is_some();
-        if let Some(hook) = hook {
+        let mut collector = Collector::new(os, options, hooks).map_err(NewHeapError::Memory)?;
+        let is_told = pressure.is_some();
+        if let Some(hook) = pressure {
             collector.set_pressure_hook(hook);
         }
         let collector = Arc::new(collector);
         let pages = Pages { held: Arc::new(HeldPages { collector: collector.clone() }) };
         let mut heap = Heap { collector, thread: None, pressure_thread: None, pages };
         heap.thread = Some(heap.start("spanheap-gc", run_or_die)?);
-        if has_hook {
+        if is_told {
             let run = |collector: &Arc<Collector>| collector.run_pressure();
             heap.pressure_thread = Some(heap.start("spanheap-limit", run)?);
         }
@@ -150,8 +158,10 @@ impl Heap {
     /// A mutator for the calling thread.
     ///
     /// # Panics
-    /// Never while the heap lives.
+    /// In a trace function, in a hook on the collector's thread, and in a process that was forked from the
+    /// heap's.
     pub fn attach(&self) -> Mutator {
+        self.assert_usable("attach to a heap");
         match self.collector.registry().attach() {
             Some(record) => Mutator::new(self.collector.clone(), record),
             None => panic!("a heap that is being dropped cannot be attached to"),
@@ -163,14 +173,43 @@ impl Heap {
         self.collector.central().number()
     }
 
+    /// # Panics
+    /// Where the heap may not be used: in a trace function or a hook of the collector, which were about to do
+    /// `action`, and in a process that was forked from the heap's.
+    #[track_caller]
+    fn assert_usable(&self, action: &'static str) {
+        alone::assert_free(action);
+        self.collector.central().assert_here();
+    }
+
+    /// Whether the calling thread is the collector's, which can wait for no cycle: in a destructor, when the
+    /// system has refused a thread for those.
+    pub fn is_collector_thread(&self) -> bool {
+        self.collector.is_collector_thread()
+    }
+
+    /// Whether this is the process that made the heap, and not one that was forked from it, where its threads
+    /// are missing.
+    pub fn is_here(&self) -> bool {
+        self.collector.central().is_here()
+    }
+
     /// Asks for a cycle and does not wait.
+    ///
+    /// # Panics
+    /// As [`Heap::attach`].
     pub fn request_cycle(&self) {
+        self.assert_usable("collect");
         self.collector.request();
     }
 
     /// Asks for a cycle and waits until it is complete. The calling thread must not be inside a closure
     /// of this heap: it would wait for itself. It must not be what such a closure waits for, either.
+    ///
+    /// # Panics
+    /// As [`Heap::attach`].
     pub fn collect(&self) {
+        self.assert_usable("collect");
         let ticket = self.collector.request();
         self.collector.control().wait(ticket);
     }
@@ -178,7 +217,11 @@ impl Heap {
     /// Works for the heap until `time` has passed, or until there is nothing to do: then the result is true. A
     /// cycle that runs is helped along, one that would be due soon begins, and what it leaves is swept. The
     /// calling thread must not be inside a closure of this heap: it would wait for itself.
+    ///
+    /// # Panics
+    /// As [`Heap::attach`].
     pub fn collect_for(&self, time: Duration) -> bool {
+        self.assert_usable("collect");
         let now = Instant::now();
         // More time than a clock can say is a century.
         let deadline =
@@ -198,7 +241,11 @@ impl Heap {
 
     /// Returns all free memory to the system: how many bytes. What a cycle would free comes first only if the
     /// caller asks for one; what mutators keep for themselves stays with them.
+    ///
+    /// # Panics
+    /// As [`Heap::attach`].
     pub fn release_free_memory(&self) -> Bytes {
+        self.assert_usable("release memory");
         let central = self.collector.central();
         central.pages().scavenge_all(central.os())
     }
@@ -206,6 +253,7 @@ impl Heap {
     /// What the system was found to offer to this heap and what it has refused so far, and the barrier that
     /// is in use.
     pub fn features(&self) -> Features {
+        self.collector.central().assert_here();
         let barrier = self.collector.fence().kind();
         self.collector.central().os().features().with_barrier(barrier)
     }
@@ -252,14 +300,61 @@ impl Heap {
         Live::of(self.collector.central())
     }
 
+    /// Looks at the whole heap while nobody is inside: whether its structures agree. What is broken is named in
+    /// the result. The calling thread must not be inside a closure of this heap, and the same goes for whoever such
+    /// a closure waits for.
+    ///
+    /// # Panics
+    /// As [`Heap::attach`]; on a thread of the collector; and when the heap is being dropped.
+    pub fn verify(&self) -> Arc<Verified> {
+        self.assert_usable("verify a heap");
+        assert!(!self.is_collector_thread(), "the collector's thread cannot wait for itself");
+        match self.collector.verify_heap() {
+            Some(outcome) => outcome,
+            None => panic!("a heap that is being dropped cannot be verified"),
+        }
+    }
+
+    /// Switches checkmark mode on or off, from the next cycle on.
+    pub fn set_checkmark(&self, on: bool) {
+        self.collector.central().switches().set_checkmark(on);
+    }
+
+    /// Switches the search for pointers that trace functions miss on or off, from the next cycle on. Only
+    /// objects that are allocated while it is on (by threads that have noticed a change of phase since) are searched.
+    pub fn set_verify_trace(&self, on: bool) {
+        self.collector.central().switches().set_verify_trace(on);
+    }
+
+    /// Switches poison on or off, from the next span that is swept on.
+    pub fn set_poison(&self, on: bool) {
+        self.collector.central().switches().set_poison(on);
+    }
+
+    /// Asks for a cycle at each `slots`-th slot that is taken from here on; 0: no more. Slots that threads have
+    /// taken in advance are not counted.
+    pub fn set_collect_every(&self, slots: u64) {
+        self.collector.central().switches().set_collect_every(slots);
+    }
+
     /// The collector, for statistics.
+    ///
+    /// # Panics
+    /// In a process that was forked from the heap's.
     pub(crate) fn collector(&self) -> &Collector {
+        self.collector.central().assert_here();
         &self.collector
     }
 }
 
 impl Drop for Heap {
     fn drop(&mut self) {
+        if !self.collector.central().is_here() {
+            // The threads are those of another process, and so are all duties. The memory stays: this process
+            // has a copy of the pages that it has touched, and nobody else does anything with them.
+            core::mem::forget((self.thread.take(), self.pressure_thread.take()));
+            return;
+        }
         self.collector.begin_shutdown();
         let end = End {
             collector: self.collector.clone(),

@@ -37,7 +37,9 @@ use crate::heap::cache::{SpanCache, Tint};
 use crate::heap::stall::Cause;
 use crate::heap::{ManualSpan, OutOfMemory, zero};
 use crate::os::asan;
+use crate::span::alone;
 use crate::span::lookup::Lookup;
+use crate::span::map;
 use crate::span::{Counting, Generation, Layout, TypeInfo};
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use core::cell::Cell;
@@ -111,9 +113,10 @@ impl Mutator {
     /// Begins a closure. Closures nest; only the outermost one counts for the collector.
     ///
     /// # Panics
-    /// When the heap has been dropped.
+    /// When the heap has been dropped, and in a trace function.
     #[inline]
     pub fn enter(&self) {
+        alone::assert_free("enter a heap");
         let depth = self.depth.get();
         if depth == 0 {
             self.record.publish_inside();
@@ -130,6 +133,10 @@ impl Mutator {
     #[cold]
     #[inline(never)]
     fn change_phase(&self, mut word: PhaseWord) {
+        if !self.collector.central().is_here() && !word.is_closed() {
+            self.go_on_elsewhere(word);
+            return;
+        }
         while word.is_gated() && !word.is_closed() {
             self.record.publish_outside();
             self.wake_collector();
@@ -149,6 +156,17 @@ impl Mutator {
         self.grey.set(word.phase() == Phase::ArmingB);
         self.tint.set(tint(word));
         self.collector.central().stalls().record(Cause::PhaseChange, begun);
+    }
+
+    /// Takes notice of another phase in a process that was forked from the heap's. There is no collector for which
+    /// anything would have to be done; and who had given our caches back when the other threads vanished may
+    /// have been in the midst of it.
+    #[cold]
+    fn go_on_elsewhere(&self, word: PhaseWord) {
+        self.record.caches().forget();
+        self.word.set(word);
+        self.buffers.set(false);
+        self.grey.set(false);
     }
 
     /// Ends the closure that was begun last.
@@ -174,12 +192,19 @@ impl Mutator {
 
     #[cold]
     fn wake_collector(&self) {
+        if !self.collector.central().is_here() {
+            return;
+        }
         self.collector.central().alarm().ring();
     }
 
     #[cold]
     #[inline(never)]
     fn flush(&self) {
+        if !self.collector.central().is_here() {
+            self.record.buffer.discard();
+            return;
+        }
         let begun = Instant::now();
         self.collector.flush(&self.record, self.word.get());
         self.collector.central().stalls().record(Cause::Flush, begun);
@@ -268,6 +293,7 @@ impl Mutator {
         assert!(self.is_inside(), "manual spans are allocated inside closures");
         assert!(align.is_power_of_two(), "an alignment is a power of two, not {align}");
         let central = self.collector.central();
+        central.assert_here();
         central.alloc_manual(bytes, align, self.record.caches().local_pages())
     }
 
@@ -282,6 +308,7 @@ impl Mutator {
     pub unsafe fn free_manual(&self, span: ManualSpan) {
         assert!(self.is_inside(), "a manual span is freed outside of a closure");
         let central = self.collector.central();
+        central.assert_here();
         assert!(span.heap() == central.number(), "{span:?} does not belong to this heap");
         // SAFETY: the caller's promise; the span is this heap's.
         unsafe { central.free_manual(span) };
@@ -372,6 +399,7 @@ impl Mutator {
     /// that the open closure holds.
     #[inline(always)]
     pub unsafe fn write(&self, field: &AtomicUsize, new: Addr) {
+        self.assert_own(new);
         if self.is_buffering() {
             // SAFETY: the caller's promise.
             unsafe { self.swap(field, new) };
@@ -388,6 +416,7 @@ impl Mutator {
     /// As [`Mutator::write`].
     #[inline]
     pub unsafe fn swap(&self, field: &AtomicUsize, new: Addr) -> Addr {
+        self.assert_own(new);
         let old = Addr::new(field.swap(new.get(), Ordering::AcqRel));
         if self.is_buffering() {
             // SAFETY: S1: pointer fields hold 0 or an object of this heap. S2: it was just taken out.
@@ -411,6 +440,7 @@ impl Mutator {
         current: Addr,
         new: Addr,
     ) -> Result<Addr, Addr> {
+        self.assert_own(new);
         // Acquire on failure: the object that is found was published by the store that is read.
         let outcome =
             field.compare_exchange(current.get(), new.get(), Ordering::AcqRel, Ordering::Acquire);
@@ -419,6 +449,18 @@ impl Mutator {
             unsafe { self.shade(current) };
         }
         outcome.map(Addr::new).map_err(Addr::new)
+    }
+
+    /// In debug builds: U5, for a pointer that is about to be stored or rooted.
+    #[inline(always)]
+    #[track_caller]
+    fn assert_own(&self, target: Addr) {
+        debug_assert!(
+            target.is_null() || map::owner(target) == Some(self.heap_number()),
+            "a pointer to {target} in heap {:?} is stored in heap {}",
+            map::owner(target),
+            self.heap_number(),
+        );
     }
 
     /// What to do after taking the lock of a container, before its contents may change.
@@ -442,7 +484,9 @@ impl Mutator {
     /// `object` is an object of this heap that the open closure holds.
     pub unsafe fn root(&self, object: NonNull<u8>) -> Arc<RootRecord> {
         debug_assert!(self.is_inside());
+        self.collector.central().assert_here();
         let object = Addr::of(object.as_ptr());
+        self.assert_own(object);
         self.collector.roots().enter(self.record.shard, self.heap_number(), object)
     }
 
@@ -460,6 +504,7 @@ impl Mutator {
     /// When no closure is open: the heap could be dropped meanwhile.
     pub fn find_object(&self, addr: Addr) -> Lookup {
         assert!(self.is_inside(), "an address is looked up outside of a closure");
+        self.collector.central().assert_here();
         self.collector.central().find_object(addr)
     }
 }
@@ -470,6 +515,10 @@ impl Drop for Mutator {
         // `leave`) still leaves, or no cycle would ever end.
         if self.depth.replace(1) > 0 {
             self.leave();
+        }
+        // Elsewhere, the list of mutators may be locked for ever.
+        if !self.collector.central().is_here() {
+            return;
         }
         self.collector.registry().detach(&self.record, self.collector.central());
     }

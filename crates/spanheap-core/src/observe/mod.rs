@@ -18,6 +18,7 @@ mod walk;
 
 pub use crate::heap::counters::{MemoryState, Objects, Snapshot};
 pub use crate::heap::stall::Cause;
+pub use crate::heap::verify::{Finding, Verified};
 pub use crate::heap::{Live, LiveType};
 pub use picture::{ArenaPicture, ClassPicture, PageState, PageTotals, Picture};
 pub use rss::{Rss, RssRow};
@@ -105,6 +106,15 @@ pub struct Stats {
     pub dropped: u64,
     /// Destructors that have panicked.
     pub drop_panics: u64,
+    /// How long the values have waited whose destructors are next.
+    pub drop_wait: Duration,
+    /// The type whose destructors run now, up to 64 of them, and since when: a long time is a destructor
+    /// that is slow, or does not return.
+    pub dropping: Option<(&'static str, Duration)>,
+    /// Complete cycles that retained everything because they could not finish marking.
+    pub broken_cycles: u64,
+    /// Trace functions that have panicked on the collector's thread.
+    pub trace_panics: u64,
     /// Mutators that are attached.
     pub mutators: usize,
     /// Mutators that are inside a closure.
@@ -121,9 +131,9 @@ impl Stats {
         let last = collector.last_cycle();
         let accounting = central.os().accounting();
         let (longest_stall, longest_stall_cause) = central.stalls().longest();
-        let (dropped, drop_panics) = central.drops().counts();
         let (limits, (pressure_calls, pressure_panics)) =
             (central.pages().limits(), collector.pressure_calls());
+        let drops = central.drops().state();
         let (mutators, mutators_inside) = collector.registry().counts();
         Stats {
             cycles: last.cycles,
@@ -157,8 +167,12 @@ impl Stats {
             longest_stall,
             longest_stall_cause,
             stalls: central.stalls().counts(),
-            dropped,
-            drop_panics,
+            dropped: drops.dropped,
+            drop_panics: drops.panics,
+            drop_wait: drops.waiting,
+            dropping: drops.running,
+            broken_cycles: last.broken,
+            trace_panics: central.trace_panics(),
             mutators,
             mutators_inside,
             roots: collector.roots().len(),

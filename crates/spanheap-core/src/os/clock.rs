@@ -1,7 +1,8 @@
-//! The CPU time of a thread and of the process, for the collector's account of itself.
+//! The CPU time of a thread and of the process, for the collector's account of itself, and a clock that only
+//! goes forward.
 //!
 //! # Safety
-//! One system call that writes to a local.
+//! System calls that write to a local.
 #![allow(unsafe_code)]
 
 use std::time::Duration;
@@ -24,6 +25,18 @@ fn read(clock: libc::clockid_t) -> Duration {
         return Duration::ZERO;
     }
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Nanoseconds since some moment before the process began, by a clock that nobody sets. Unlike an `Instant`
+/// it fits into an atomic. Zero if the system does not say.
+pub fn monotonic_nanos() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes to the timespec, which is ours.
+    let failed = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) } != 0;
+    if failed {
+        return 0;
+    }
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -52,5 +65,12 @@ mod tests {
             scope.spawn(work);
         });
         assert!(process_cpu_time() - before >= Duration::from_millis(4));
+    }
+
+    #[test]
+    fn time_goes_forward() {
+        let before = monotonic_nanos();
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(monotonic_nanos() >= before + 1_000_000);
     }
 }

@@ -37,7 +37,8 @@
 //! | [`guarding`], `splits` | pages that fault in the midst of memory, and what that costs in mappings |
 //! | `resident` | which pages are in memory, as the kernel says |
 //! | `cgroup` | how much memory the machine has, and the control groups of the process allow |
-//! | [`barrier`], [`clock`] | a fence in all threads; the CPU time of a thread |
+//! | [`barrier`], [`clock`] | a fence in all threads; the CPU time of a thread, and time itself |
+//! | [`fork`], [`thread`] | whether this is still the process that it was; the names of threads |
 //! | `asan` | what AddressSanitizer is told |
 //!
 //! # One value, two systems
@@ -100,6 +101,7 @@ mod cgroup;
 pub(crate) mod clock;
 mod error;
 mod feature;
+pub(crate) mod fork;
 pub mod guarding;
 pub mod limits;
 #[cfg(target_os = "linux")]
@@ -108,6 +110,7 @@ mod linux;
 mod resident;
 pub mod sim;
 mod splits;
+pub(crate) mod thread;
 
 use std::sync::Arc;
 

@@ -161,6 +161,9 @@ pub struct TypeInfo {
     pub size_class: Option<SizeClass>,
     /// Index into a mutator's flat table of small fixed shapes; 0 when the type is not one of them.
     pub flat: u16,
+    /// Whether shape and trace function are right by construction, so that nobody needs to look for pointers
+    /// that they miss.
+    pub exact: bool,
 }
 
 /// What is wrong with a description of a type.
@@ -270,7 +273,14 @@ impl TypeInfo {
             Some(class) => flat_index(class, shape, drop.is_some()),
             None => 0,
         };
-        Ok(TypeInfo { name, size, align, shape, trace, drop, size_class, flat })
+        Ok(TypeInfo { name, size, align, shape, trace, drop, size_class, flat, exact: false })
+    }
+
+    /// The same description, of which is known whether it is right by construction: generated, say, and from
+    /// nothing but such parts. If so, verification does not look for pointers that it misses.
+    #[must_use]
+    pub const fn exact(self, exact: bool) -> TypeInfo {
+        TypeInfo { exact, ..self }
     }
 
     /// The bytes that an object of a single value takes in its heap: a slot, or whole pages. (Values of less

@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 use super::{OwnedSpan, Span};
+use crate::addr::Addr;
 use core::ptr::NonNull;
 
 /// A list that owns spans.
@@ -68,6 +69,24 @@ impl SpanList {
         self.link_back(self.first, Some(last));
         self.first = other.first.take();
         self.last = self.last.or(Some(last));
+    }
+
+    /// Calls `visit` with each span, first to last.
+    ///
+    /// # Errors
+    /// The first span whose links to its neighbours disagree.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(&Span)) -> Result<(), Addr> {
+        let (mut next, mut before) = (self.first, None);
+        while let Some(at) = next {
+            // SAFETY: the list owns the span, and its neighbours.
+            let span = unsafe { at.as_ref() };
+            if span.previous.get() != before {
+                return Err(span.info().base);
+            }
+            visit(span);
+            (before, next) = (next, span.next.get());
+        }
+        if before == self.last { Ok(()) } else { Err(Addr::NULL) }
     }
 
     /// Says which span comes before `span`, if there is one.

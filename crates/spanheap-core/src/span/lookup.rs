@@ -134,6 +134,34 @@ pub(crate) fn find(asked: Asked, addr: Addr) -> Lookup {
     }
 }
 
+/// The span whose object begins at `addr`, which may be any number, in the heap numbered `heap`: a slot that is
+/// taken, and whose value is not dead already. For the threads of the collector, in a cycle: records stay
+/// records then, and the spans of objects that can be reached stay what they are.
+pub(crate) fn object_start(heap: u64, addr: Addr) -> Option<&'static Span> {
+    if map::owner(addr) != Some(heap) {
+        return None;
+    }
+    // SAFETY: M1, M3: the arena is of the heap whose collector asks.
+    let arena = unsafe { &*map::find(addr) };
+    // SAFETY: P3, P4: the page map names records, which stay records until the cycle is over.
+    let span = unsafe { arena.span(addr.page_in_arena()).as_ref() }?;
+    let (_, plate) = span.plate.read(span).ok()?;
+    let (_, start) = plate.slot_of(addr).filter(|_| plate.pages.contains(addr))?;
+    let is_object = start == addr
+        && bits::is_set(span.generation().table(), addr)
+        && !bits::is_set(Table::Drops, addr);
+    is_object.then_some(span)
+}
+
+/// Whether the copy that lookups read says the same as the record. For whoever knows that nobody changes it.
+pub(crate) fn agrees(span: &Span) -> bool {
+    let info = span.info();
+    let Ok((_, plate)) = span.plate.read(span) else { return false };
+    let magic = info.size_class.map_or(0, |class| class.div_magic());
+    let shape = (info.slot, info.slots, magic);
+    (plate.slot, plate.slots, plate.div_magic) == shape && plate.pages == info.range()
+}
+
 /// The record has changed while it was read.
 struct Changed;
 

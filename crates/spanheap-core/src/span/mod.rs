@@ -21,6 +21,7 @@
 //! | [`size_class`] | which slot size an object gets |
 //! | [`layout`] | where an object's pointers are, and what happens when it dies |
 //! | [`tracer`] | what a trace function reports to |
+//! | [`alone`] | what code of the user's may not do while it is called by the collector |
 //! | [`arena`], [`map`] | arenas with their side tables; from any address to its arena |
 //! | [`bits`] | a span's bits in the side tables: marks, free runs |
 //! | [`list`], [`set`] | lists that own spans; the spans of a class, swept or not |
@@ -45,6 +46,7 @@
 //! of [`arena`] (A1..A4).
 #![allow(unsafe_code)]
 
+pub mod alone;
 pub(crate) mod arena;
 pub(crate) mod bits;
 pub mod layout;
@@ -97,6 +99,8 @@ pub(crate) struct Info {
     pub drop: Option<DropFn>,
     /// The name of a type whose objects live here (types of equal layout share spans).
     pub type_name: fn() -> &'static str,
+    /// The type, if all objects are of one: in verification modes.
+    pub ty: Option<&'static TypeInfo>,
 }
 
 impl Info {
@@ -114,6 +118,15 @@ impl Info {
             counting: Counting::One,
             drop: None,
             type_name: || "manual",
+            ty: None,
+        }
+    }
+
+    /// What is known of the type of an object in the span, for a report.
+    pub fn describe_type(&self) -> String {
+        match self.ty {
+            Some(ty) => (ty.name)().to_owned(),
+            None => format!("{} or a type of the same layout", (self.type_name)()),
         }
     }
 
@@ -185,6 +198,8 @@ pub(crate) struct Span {
     previous: Cell<Option<NonNull<Span>>>,
     /// The next span of the drop queue; protected by the drop queue's lock.
     pub(crate) next_drop: Cell<Option<NonNull<Span>>>,
+    /// Since when it has been in that queue, by the monotonic clock; protected by the same lock.
+    pub(crate) queued_at: Cell<u64>,
     /// Whether the span is in the drop queue or the drop thread is at work on it (D2 in [`crate::heap`]'s
     /// drop queue); protected by the drop queue's lock.
     pub(crate) in_drop_queue: AtomicBool,
@@ -258,6 +273,7 @@ impl Span {
         span.next.set(None);
         span.previous.set(None);
         span.next_drop.set(None);
+        span.queued_at.set(0);
         span.in_drop_queue.store(false, Ordering::Relaxed);
         span.owned_by_drop_queue.store(false, Ordering::Relaxed);
         span.dirty_to.store(dirty_to.get(), Ordering::Relaxed);

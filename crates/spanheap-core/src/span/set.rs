@@ -48,7 +48,7 @@
 
 use super::list::SpanList;
 use super::{Generation, OwnedSpan, Span};
-use crate::addr::PageCount;
+use crate::addr::{Addr, PageCount};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Lock, Rank};
 use core::ptr::{self, NonNull};
@@ -252,6 +252,24 @@ impl SpanSet {
         // SAFETY: T1 and T2: the unswept list owns the span.
         let span = unsafe { lists.unswept.unlink(NonNull::from(record)) };
         Some(lists.give_out_unswept(span, backlog))
+    }
+
+    /// Calls `visit` with each span, and whether it is offered for allocation. The set's lock is held.
+    ///
+    /// # Errors
+    /// The first span whose links to its neighbours disagree.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&Span, bool)) -> Result<(), Addr> {
+        let lists = self.lists.lock();
+        for (list, is_offered) in [
+            (&lists.partial, true),
+            (&lists.sparse, true),
+            (&lists.astray, true),
+            (&lists.full, false),
+            (&lists.unswept, false),
+        ] {
+            list.for_each(|span| visit(span, is_offered))?;
+        }
+        Ok(())
     }
 
     /// Takes a span in.

@@ -37,6 +37,7 @@ impl Records {
             counting: Counting::One,
             drop: None,
             type_name: || "test",
+            ty: None,
         };
         // SAFETY: the record is ours, and describes nothing.
         unsafe { Span::init(self.at(index), info, generation, info.range().end()) }

@@ -9,6 +9,7 @@
 //! the address: sinks look for an object there. Nothing unsafe is done here.
 #![allow(unsafe_code)]
 
+use super::alone::{Alone, Busy};
 use crate::addr::Addr;
 
 /// Reports the pointers of `count` values that lie one behind the other at `object`.
@@ -23,6 +24,11 @@ pub trait EdgeSink {
     /// Takes the address of an object that the traced object points to. Only tracers call it, with what
     /// was promised to [`Tracer::edge`].
     fn edge(&mut self, target: Addr);
+
+    /// Takes what a trace function claims to be such an address, and believes nothing.
+    fn claim(&mut self, target: Addr) {
+        self.edge(target);
+    }
 }
 
 /// Who traces.
@@ -39,6 +45,8 @@ pub struct Tracer<'a> {
     sink: &'a mut dyn EdgeSink,
     reader: Reader,
     deferred: bool,
+    /// While a mutator or checkmark mode traces. (The collector says so for a page at a time.)
+    _alone: Option<Alone>,
 }
 
 impl<'a> Tracer<'a> {
@@ -48,16 +56,41 @@ impl<'a> Tracer<'a> {
     /// The tracer is used by whom `reader` names: the collector in the cycle that runs now; or one who has
     /// everything that he traces to himself, since containers are read without their lock for him.
     pub unsafe fn new(sink: &'a mut dyn EdgeSink, reader: Reader) -> Tracer<'a> {
-        Tracer { sink, reader, deferred: false }
+        let alone = match reader {
+            Reader::Everything => Some(Alone::begin(Busy::Trace)),
+            Reader::Collector(_) => None,
+        };
+        Tracer { sink, reader, deferred: false, _alone: alone }
     }
 
     /// Reports a pointer: the address of an object's start, or 0 for none.
     ///
+    /// The collector looks whether there is an object at the address. What is none (an address of another heap,
+    /// of no heap, inside an object or beside one, of a free slot) is ignored. Debug builds and checkmark mode
+    /// end the process with the name of the type that was traced.
+    ///
+    /// A slot that a mutator has taken in advance, and has not used yet, cannot be told from an object.
+    ///
     /// # Safety
-    /// - E1. `target` is 0 or the address of an object's start, in the heap of the traced object.
+    /// - E1. `target` is 0 or the address of an object's start, in the heap of the traced object; or it is a
+    ///   mistake that is found as above. (A mutator that traces under a container's lock believes what it is
+    ///   told, and hands it on to the collector, which believes it too.)
     /// - E2. The traced object holds that pointer now, or held it when the trace began.
     #[inline]
     pub unsafe fn edge(&mut self, target: Addr) {
+        if !target.is_null() {
+            self.sink.claim(target);
+        }
+    }
+
+    /// The same, and what is reported is believed: for pointers that cannot be wrong. Costs a memory access or
+    /// two less.
+    ///
+    /// # Safety
+    /// - E1. `target` is 0 or the address of an object's start, in the heap of the traced object.
+    /// - E2. As [`Tracer::edge`].
+    #[inline]
+    pub unsafe fn edge_unchecked(&mut self, target: Addr) {
         if !target.is_null() {
             self.sink.edge(target);
         }

@@ -42,6 +42,7 @@ macro_rules! cells {
             // SAFETY: see the top of the file.
             unsafe impl<T: 'static $(+ ?$sized)?> Trace for $name<T> {
                 const SHAPE: Shape = Shape::NoScan;
+    const EXACT: bool = true;
                 const LEAF: bool = true;
 
                 #[inline]
@@ -65,6 +66,7 @@ cells! {
 // SAFETY: see the top of the file; the pointer is a raw one, and leads nowhere as far as we know.
 unsafe impl<T: 'static> Trace for atomic::AtomicPtr<T> {
     const SHAPE: Shape = Shape::NoScan;
+    const EXACT: bool = true;
     const LEAF: bool = true;
 
     #[inline]

@@ -7,7 +7,7 @@
 //!
 //! # Safety
 //! Every implementation passes every part of the type's value to `trace`, and folds the shapes of
-//! exactly these parts. It is a `LEAF` when all parameters are: then it is `'static`.
+//! exactly these parts. So it is `EXACT` if the parts are. It is a `LEAF` when all parameters are: then it is `'static`.
 #![allow(unsafe_code)]
 
 use core::cmp::Reverse;
@@ -31,6 +31,7 @@ unsafe impl<T: Trace> Trace for Option<T> {
         Shape::NoScan.maybe(T::SHAPE)
     };
     const LEAF: bool = T::LEAF;
+    const EXACT: bool = T::EXACT;
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {
@@ -44,6 +45,7 @@ unsafe impl<T: Trace> Trace for Option<T> {
 unsafe impl<T: Trace, E: Trace> Trace for Result<T, E> {
     const SHAPE: Shape = Shape::NoScan.maybe(T::SHAPE).maybe(E::SHAPE);
     const LEAF: bool = T::LEAF && E::LEAF;
+    const EXACT: bool = T::EXACT && E::EXACT;
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {
@@ -58,6 +60,7 @@ unsafe impl<T: Trace, E: Trace> Trace for Result<T, E> {
 unsafe impl<B: Trace, C: Trace> Trace for ControlFlow<B, C> {
     const SHAPE: Shape = Shape::NoScan.maybe(B::SHAPE).maybe(C::SHAPE);
     const LEAF: bool = B::LEAF && C::LEAF;
+    const EXACT: bool = B::EXACT && C::EXACT;
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {
@@ -72,6 +75,7 @@ unsafe impl<B: Trace, C: Trace> Trace for ControlFlow<B, C> {
 unsafe impl<T: Trace> Trace for Bound<T> {
     const SHAPE: Shape = Shape::NoScan.maybe(T::SHAPE);
     const LEAF: bool = T::LEAF;
+    const EXACT: bool = T::EXACT;
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {
@@ -86,6 +90,7 @@ unsafe impl<T: Trace> Trace for Bound<T> {
 unsafe impl<T: Trace, const N: usize> Trace for [T; N] {
     const SHAPE: Shape = T::SHAPE.array(size_of::<T>(), N);
     const LEAF: bool = T::LEAF;
+    const EXACT: bool = T::EXACT;
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {
@@ -98,6 +103,7 @@ unsafe impl<T: Trace, const N: usize> Trace for [T; N] {
 unsafe impl<T: Trace> Trace for [T] {
     const SHAPE: Shape = Shape::NoScan.maybe(T::SHAPE);
     const LEAF: bool = T::LEAF;
+    const EXACT: bool = T::EXACT;
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {
@@ -119,6 +125,7 @@ macro_rules! structs {
                 const SHAPE: Shape = Shape::NoScan
                     $( .with(offset_of!(Self, $field), T::SHAPE) )*;
                 const LEAF: bool = T::LEAF;
+    const EXACT: bool = T::EXACT;
 
                 #[inline]
                 fn trace(&self, tracer: &mut Tracer<'_>) {
@@ -143,6 +150,7 @@ structs! {
 unsafe impl<T: Trace> Trace for RangeInclusive<T> {
     const SHAPE: Shape = Shape::NoScan.maybe(T::SHAPE);
     const LEAF: bool = T::LEAF;
+    const EXACT: bool = T::EXACT;
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {
@@ -155,6 +163,7 @@ unsafe impl<T: Trace> Trace for RangeInclusive<T> {
 unsafe impl Trace for RangeFull {
     const SHAPE: Shape = Shape::NoScan;
     const LEAF: bool = true;
+    const EXACT: bool = true;
 
     #[inline]
     fn trace(&self, _: &mut Tracer<'_>) {}
@@ -167,6 +176,7 @@ macro_rules! tuples {
             const SHAPE: Shape = Shape::NoScan
                 $( .with(offset_of!(Self, $index), $name::SHAPE) )*;
             const LEAF: bool = true $( && $name::LEAF )*;
+            const EXACT: bool = true $( && $name::EXACT )*;
 
             #[inline]
             fn trace(&self, tracer: &mut Tracer<'_>) {

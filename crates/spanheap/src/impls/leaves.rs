@@ -30,6 +30,7 @@ macro_rules! leaves {
             // SAFETY: the type has no parameters, so it is 'static and holds no `Gc`.
             unsafe impl Trace for $ty {
                 const SHAPE: Shape = Shape::NoScan;
+    const EXACT: bool = true;
                 const LEAF: bool = true;
 
                 #[inline]
@@ -56,6 +57,7 @@ leaves! {
 // SAFETY: a value of this type has no bytes. It is not a `LEAF`, because `T` need not be 'static.
 unsafe impl<T: ?Sized> Trace for PhantomData<T> {
     const SHAPE: Shape = Shape::NoScan;
+    const EXACT: bool = true;
 
     #[inline]
     fn trace(&self, _: &mut Tracer<'_>) {}
@@ -64,6 +66,7 @@ unsafe impl<T: ?Sized> Trace for PhantomData<T> {
 // SAFETY: a value of this type has no bytes. It is not a `LEAF`, because `H` need not be 'static.
 unsafe impl<H> Trace for BuildHasherDefault<H> {
     const SHAPE: Shape = Shape::NoScan;
+    const EXACT: bool = true;
 
     #[inline]
     fn trace(&self, _: &mut Tracer<'_>) {}
@@ -75,6 +78,7 @@ unsafe impl<H> Trace for BuildHasherDefault<H> {
 // SAFETY: what the reference leads to is 'static, and so is the reference.
 unsafe impl<T: ?Sized + Trace + 'static> Trace for &'static T {
     const SHAPE: Shape = Shape::NoScan;
+    const EXACT: bool = true;
     const LEAF: bool = true;
 
     #[inline]
@@ -98,6 +102,7 @@ macro_rules! functions {
         // `LEAF`, because its arguments need not be 'static.
         unsafe impl<R, $($argument),*> Trace for $($pointer)* {
             const SHAPE: Shape = Shape::NoScan;
+    const EXACT: bool = true;
 
             #[inline]
             fn trace(&self, _: &mut Tracer<'_>) {}

@@ -32,6 +32,8 @@ use spanheap_core::span::layout::Shape;
 
 use crate::{Trace, Tracer};
 
+// All of these are `EXACT`: what they hold of the object itself is the address of other memory, whatever lies there.
+
 /// The shape of a type that owns values elsewhere, which are leaves or not.
 const fn owner_of(leaves: bool) -> Shape {
     if leaves { Shape::NoScan } else { Shape::Opaque }
@@ -47,6 +49,7 @@ fn is_empty_handed<T: Trace>() -> bool {
 unsafe impl<T: Trace + ?Sized> Trace for Box<T> {
     const SHAPE: Shape = owner_of(T::LEAF);
     const LEAF: bool = T::LEAF;
+    const EXACT: bool = true;
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {
@@ -58,6 +61,7 @@ unsafe impl<T: Trace + ?Sized> Trace for Box<T> {
 unsafe impl<T: Trace> Trace for Vec<T> {
     const SHAPE: Shape = owner_of(T::LEAF);
     const LEAF: bool = T::LEAF;
+    const EXACT: bool = true;
 
     #[inline]
     fn trace(&self, tracer: &mut Tracer<'_>) {
@@ -72,6 +76,7 @@ where
 {
     const SHAPE: Shape = Shape::NoScan;
     const LEAF: bool = true;
+    const EXACT: bool = true;
 
     #[inline]
     fn trace(&self, _: &mut Tracer<'_>) {}
@@ -85,6 +90,7 @@ macro_rules! sequences {
             unsafe impl<T: Trace> Trace for $name<T> {
                 const SHAPE: Shape = owner_of(T::LEAF);
                 const LEAF: bool = T::LEAF;
+    const EXACT: bool = true;
 
                 fn trace(&self, tracer: &mut Tracer<'_>) {
                     if !is_empty_handed::<T>() {
@@ -102,6 +108,7 @@ sequences!(VecDeque LinkedList BinaryHeap BTreeSet);
 unsafe impl<K: Trace, V: Trace> Trace for BTreeMap<K, V> {
     const SHAPE: Shape = owner_of(K::LEAF && V::LEAF);
     const LEAF: bool = K::LEAF && V::LEAF;
+    const EXACT: bool = true;
 
     fn trace(&self, tracer: &mut Tracer<'_>) {
         if is_empty_handed::<(K, V)>() {
@@ -118,6 +125,7 @@ unsafe impl<K: Trace, V: Trace> Trace for BTreeMap<K, V> {
 unsafe impl<K: Trace, V: Trace, S: 'static> Trace for HashMap<K, V, S> {
     const SHAPE: Shape = owner_of(K::LEAF && V::LEAF);
     const LEAF: bool = K::LEAF && V::LEAF;
+    const EXACT: bool = true;
 
     fn trace(&self, tracer: &mut Tracer<'_>) {
         if is_empty_handed::<(K, V)>() {
@@ -134,6 +142,7 @@ unsafe impl<K: Trace, V: Trace, S: 'static> Trace for HashMap<K, V, S> {
 unsafe impl<T: Trace, S: 'static> Trace for HashSet<T, S> {
     const SHAPE: Shape = owner_of(T::LEAF);
     const LEAF: bool = T::LEAF;
+    const EXACT: bool = true;
 
     fn trace(&self, tracer: &mut Tracer<'_>) {
         if !is_empty_handed::<T>() {

@@ -21,6 +21,11 @@ unsafe fn trace(_: *const u8, _: usize, _: &mut Tracer<'_>) {}
 static BYTES: TypeInfo = TypeInfo::new(|| "bytes", 1, 1, Shape::NoScan, trace, None);
 
 impl Central {
+    /// The shared part of a new heap, for a test.
+    pub fn new(os: Os, config: Config) -> Result<Central, OsError> {
+        Central::with_hooks(os, config, Hooks::none())
+    }
+
     /// [`Central::acquire`] for a test that has no mutator.
     pub fn acquire_alone(&self, class: &'static Class) -> OwnedSpan {
         let local = LocalPages::default();

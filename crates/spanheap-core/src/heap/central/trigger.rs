@@ -17,7 +17,7 @@ use crate::sync::atomic::Ordering;
 /// Why a cycle is wanted that nobody has asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
-    /// The heap has grown by as much as it may without regard to a limit.
+    /// The heap has grown by as much as it may without regard to a limit; or it is to be verified by a cycle.
     Goal,
     /// It comes near a limit.
     Limit,
@@ -40,7 +40,7 @@ impl Central {
 
     /// The best reason for a cycle.
     pub fn reason(&self) -> Option<Reason> {
-        if self.has_reached(&self.unlimited_trigger) {
+        if self.switches.asks() || self.has_reached(&self.unlimited_trigger) {
             Some(Reason::Goal)
         } else if self.starved.load(Ordering::Relaxed) {
             Some(Reason::Refusal)
@@ -52,6 +52,7 @@ impl Central {
     /// A cycle begins, and what is refused from here on asks for another one.
     pub fn cycle_begins(&self) {
         self.starved.store(false, Ordering::Relaxed);
+        self.switches.cycle_begins();
     }
 
     /// Moves the weight at which the alarm rings, and that at which it would without a limit. Rings if

@@ -20,7 +20,7 @@ unsafe fn drop_b(object: *mut u8, _: usize) {
 }
 
 fn key(size: usize, layout: Layout, counting: Counting, drop: Option<DropFn>) -> ClassKey {
-    ClassKey { size_class: SizeClass::for_size(Bytes::new(size)), layout, counting, drop }
+    ClassKey { size_class: SizeClass::for_size(Bytes::new(size)), layout, counting, drop, ty: None }
 }
 
 /// Keys that differ from each other in one component or several.

@@ -81,7 +81,7 @@ impl Bench {
         align: usize,
     ) -> Result<OwnedSpan, Refused> {
         let (layout, counting, drop) = (Layout::NoScan, Counting::One, None);
-        let key = ClassKey { size_class, layout, counting, drop };
+        let key = ClassKey { size_class, layout, counting, drop, ty: None };
         let class = self.classes.find_or_make(&key, || "test", &self.os, &self.memory)?;
         let pages = size_class.map_or(PageCount::new(pages), SizeClass::pages);
         let request = Request {

@@ -51,8 +51,12 @@ impl PageHeap {
                         }
                         let behind = span.info().range().end();
                         let arena_end = arena.page_base(ARENA_PAGES);
-                        page =
-                            if behind >= arena_end { ARENA_PAGES } else { behind.page_in_arena() };
+                        // A page map that is broken, which a verification may be about to find out, must not
+                        // lead back.
+                        page = match behind >= arena_end {
+                            true => ARENA_PAGES,
+                            false => behind.page_in_arena().max(page + 1),
+                        };
                     }
                     None => page += 1,
                 }

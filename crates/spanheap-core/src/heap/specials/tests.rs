@@ -28,7 +28,8 @@ unsafe fn drop_nothing(_: *mut u8, _: usize) {}
 
 fn class(central: &Central, size: usize, drop: Option<DropFn>) -> &'static Class {
     let size_class = SizeClass::for_size(Bytes::new(size));
-    let key = ClassKey { size_class, layout: Layout::NoScan, counting: Counting::One, drop };
+    let key =
+        ClassKey { size_class, layout: Layout::NoScan, counting: Counting::One, drop, ty: None };
     central.class(&key, || "test").expect("memory")
 }
 

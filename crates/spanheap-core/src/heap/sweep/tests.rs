@@ -198,7 +198,8 @@ fn run_batch(
         counts.0 += count as u64;
         counts.1 += u64::from(number % 16 == 3);
     }
-    assert_eq!(central.drops().counts(), *counts);
+    let drops = central.drops().state();
+    assert_eq!((drops.dropped, drops.panics), *counts);
     match batch {
         Batch::Idle => {
             assert!(dropped.is_empty() && !central.drops().has_work());
@@ -264,8 +265,13 @@ fn run_lives(os: Os, key: ClassKey, poison: bool, random: &mut Random) {
 
 fn keys(size: usize) -> [ClassKey; 3] {
     let size_class = SizeClass::for_size(Bytes::new(size));
-    let plain =
-        ClassKey { size_class, layout: Layout::NoScan, counting: Counting::One, drop: None };
+    let plain = ClassKey {
+        size_class,
+        layout: Layout::NoScan,
+        counting: Counting::One,
+        drop: None,
+        ty: None,
+    };
     let dropping = ClassKey { drop: Some(note), ..plain };
     [plain, dropping, ClassKey { counting: Counting::Trailer, ..dropping }]
 }
@@ -300,7 +306,7 @@ fn slots_of_the_dead_are_not_taken_for_zeros() {
         let central = Central::new(Os::native(), Config::default()).expect("memory");
         let size_class = SizeClass::for_size(Bytes::new(64));
         let (layout, counting) = (Layout::NoScan, Counting::One);
-        let key = ClassKey { size_class, layout, counting, drop };
+        let key = ClassKey { size_class, layout, counting, drop, ty: None };
         let class = central.class(&key, || "test").expect("memory");
         let span = central.acquire_alone(class);
         let info = *span.info();

@@ -25,7 +25,7 @@ enum Kind {
 fn span_of(central: &Central, bytes: usize) -> OwnedSpan {
     let size_class = SizeClass::for_size(Bytes::new(bytes));
     let (layout, counting) = (Layout::NoScan, Counting::One);
-    let key = ClassKey { size_class, layout, counting, drop: Some(drop_nothing) };
+    let key = ClassKey { size_class, layout, counting, drop: Some(drop_nothing), ty: None };
     let class = central.class(&key, || "test").expect("memory");
     match size_class {
         Some(_) => central.acquire_alone(class),

@@ -93,6 +93,7 @@ fn info(base: Addr, pages: PageCount, slot: usize, slots: usize) -> Info {
         counting: Counting::One,
         drop: None,
         type_name: || "test",
+        ty: None,
     }
 }
 

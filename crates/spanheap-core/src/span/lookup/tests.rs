@@ -32,7 +32,8 @@ fn release(central: Central) {
 }
 
 fn class(central: &Central, size_class: Option<SizeClass>, drop: Option<DropFn>) -> &'static Class {
-    let key = ClassKey { size_class, layout: Layout::NoScan, counting: Counting::One, drop };
+    let key =
+        ClassKey { size_class, layout: Layout::NoScan, counting: Counting::One, drop, ty: None };
     central.class(&key, || "test").expect("memory")
 }
 
@@ -150,6 +151,7 @@ fn more_than_four_gigabytes_behind_its_start_an_object_is_still_found() {
         counting: Counting::One,
         drop: None,
         type_name: || "test",
+        ty: None,
     };
     let mut memory = core::mem::MaybeUninit::zeroed();
     let at = NonNull::new(memory.as_mut_ptr()).expect("not null");
@@ -399,6 +401,7 @@ fn a_record_that_is_described_anew_is_never_read_half_way() {
         counting: Counting::One,
         drop: None,
         type_name: || "test",
+        ty: None,
     };
     let classes = [2, 30, 67].map(|index| SizeClass::from_index(index).expect("a class"));
     let infos = [0, 1, 2].map(|n| info(1000 * (n + 1), classes[n]));
