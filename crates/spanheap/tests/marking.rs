@@ -22,6 +22,7 @@ struct Node<'gc> {
 }
 
 type Slot<'gc> = GcCell<'gc, Option<Gc<'gc, Token>>>;
+type List = Root<Rootable![Node<'_>]>;
 type Array = Root<Rootable![[Slot<'_>]]>;
 
 fn together(workers: usize) -> HeapBuilder {
@@ -129,7 +130,7 @@ fn fault_66_a_star_is_marked_while_its_container_changes() {
 #[test]
 fn mutators_help_and_every_cycle_is_exact() {
     let heap = together(2).always_assist(true).checkmark(true).build().unwrap();
-    let list: Root<Rootable![Node<'_>]> = heap.enter(|mc| {
+    let list: List = heap.enter(|mc| {
         let mut first = None;
         // Spread over pages, so that marking takes a while: what lies between is garbage.
         for n in 0..60_000 {
@@ -164,7 +165,7 @@ fn mutators_help_and_every_cycle_is_exact() {
 fn each_object_is_counted_once_however_many_threads_mark() {
     for workers in 1..=4 {
         let heap = together(workers).build().unwrap();
-        let roots: Vec<Root<Rootable![Node<'_>]>> = heap.enter(|mc| {
+        let roots: Vec<List> = heap.enter(|mc| {
             let list = |length: u64| {
                 let mut first = None;
                 for n in 0..=length {
@@ -241,7 +242,7 @@ fn volunteers_come_and_go() {
             }
         };
         let threads = [scope.spawn(offer), scope.spawn(offer)];
-        let mut list: Option<Root<Rootable![Node<'_>]>> = None;
+        let mut list: Option<List> = None;
         for round in 0..400 {
             list = Some(heap.enter(|mc| {
                 let mut first = list.as_ref().map(|list| list.get(mc));

@@ -69,8 +69,7 @@ impl Shard {
             Some(chunk) if chunk.len() < CHUNK => chunk.push(record),
             _ => {
                 // A small table is small: chunks grow to their size, and no further.
-                let chunk = vec![record];
-                self.chunks.push(chunk);
+                self.chunks.push(vec![record]);
             }
         }
     }

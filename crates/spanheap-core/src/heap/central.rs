@@ -109,7 +109,6 @@ pub struct Central {
     starved: AtomicBool,
     alarm: Alarm,
     stalls: Stalls,
-    /// What allocations have to do for the marking.
     debt: Debt,
 }
 
@@ -326,8 +325,7 @@ impl Central {
         span.map_err(|refused| self.out_of_memory(size_class.size(), refused))
     }
 
-    /// A span for one object of `size` bytes: a slice of values of `element` bytes, or a single value if that
-    /// is 0.
+    /// A span for one object of `size` bytes: values of `element` bytes, or a single one if that is 0.
     pub fn acquire_large(
         &self,
         class: &'static Class,

@@ -94,7 +94,9 @@ pub struct Purse {
 impl Purse {
     /// Whether a run may be taken. If not, the allocation is paused.
     pub fn may_take(&self, debt: &Debt) -> bool {
-        if self.credit.get() >= 0 || self.granted.take() || debt.ratio() == 0.0 {
+        // A grant is for this run, whether it needs one or not.
+        let granted = self.granted.take();
+        if self.credit.get() >= 0 || granted || debt.ratio() == 0.0 {
             return true;
         }
         let due = self.credit.get().unsigned_abs();
