@@ -25,8 +25,8 @@
 //! The rest is public for the tests alone that hold it against Go's data or a twin: [`bitmap`], [`offheap`],
 //! [`pages`], the other names of [`sync`], and of [`heap`] the modules
 //! [`scavenge_pace`](heap::scavenge_pace) and [`pi_controller`](heap::pi_controller). Nothing that a program
-//! does with these touches a heap. [`heap::specials`] and [`span::specials`] wait for the API that will use
-//! them: finalizers, cleanups and weak pointers.
+//! does with these touches a heap. [`heap::revival`] and [`heap::task`] are what a mutator's functions for finalizers and
+//! cleanups take and return; [`heap::specials`] and [`span::specials`] are the inside of both, for tests.
 //!
 //! # Life of an object
 //! 1. [`mutator::Mutator::alloc`] takes the next slot of a free run: compare, add.

@@ -230,6 +230,9 @@ extern crate self as spanheap;
 pub mod __private;
 mod attach;
 mod cell;
+mod cleanup;
+mod ephemeron;
+mod finalizer;
 mod gc;
 mod heap;
 mod impls;
@@ -240,9 +243,14 @@ mod rootable;
 mod rss;
 mod stats;
 mod trace;
+mod weak;
+mod weak_map;
 mod zeroable;
 
 pub use cell::{GcCell, GcWord};
+pub use cleanup::Cleanup;
+pub use ephemeron::Ephemeron;
+pub use finalizer::FinalizerQueue;
 pub use gc::Gc;
 pub use heap::{BuildError, Collected, Heap, HeapBuilder};
 pub use mutator::Mutator;
@@ -259,6 +267,8 @@ pub use spanheap_core::span::layout::Shape;
 pub use spanheap_derive::Trace;
 pub use stats::{LargeStats, SizeStats, Stats};
 pub use trace::{Trace, Tracer};
+pub use weak::{Weak, WeakRoot};
+pub use weak_map::WeakMap;
 pub use zeroable::Zeroable;
 
 /// The examples of the README are compiled and run.

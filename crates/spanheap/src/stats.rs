@@ -69,8 +69,13 @@ pub struct Stats {
     pub longest_stall_cause: &'static str,
     /// Values whose destructor has run.
     pub dropped: u64,
-    /// Destructors that have panicked.
+    /// Destructors and cleanups that have panicked.
     pub drop_panics: u64,
+    /// Cleanups that have run.
+    pub cleanups: u64,
+    /// Records of single objects: a cleanup, a finalizer, that there are weak pointers to it. Those included that
+    /// wait for their turn on the drop thread, or in a queue of revived objects.
+    pub records: usize,
     /// Objects that checkmark mode has verified, over all cycles.
     pub verified_objects: u64,
     /// Whether the last complete cycle could not find out what is live, and retained everything.
@@ -159,6 +164,8 @@ impl Stats {
             longest_stall: core.longest_stall,
             longest_stall_cause: core.longest_stall_cause.name(),
             dropped: core.dropped,
+            cleanups: core.cleanups,
+            records: core.records,
             drop_panics: core.drop_panics,
             verified_objects: core.verified_objects,
             retained_everything: core.retained_everything,

@@ -8,6 +8,7 @@
 //!   publish MARKING ------------------- mark roots; drain
 //!   repeat: steal buffers; drain; note who is inside; wait until each has left; drain
 //!           until nothing new was found from the note to the end: a clean round
+//!   decide: clear weak pointers to what is dead; revive what has a finalizer, and drain
 //!   begin the generation; publish IDLE; sweep
 //! ```
 //!
@@ -48,6 +49,7 @@ impl Collector {
         self.central.cycle_begins();
 
         self.roots.trim();
+        self.central.revivals().trim(self.central.drops().specials());
         self.grey.begin(cycle);
         if self.options.return_memory {
             self.central.pages().retire_records();
@@ -94,6 +96,7 @@ impl Collector {
         let mut marker = Marker::new(&self.central, queue, cycle);
         self.publish(PhaseWord::new(Phase::Marking, cycle));
         self.roots.scan(|root| marker.mark(root));
+        self.central.revivals().scan(|revived| marker.mark(revived));
         let mut rounds = 0;
         loop {
             rounds += 1;
@@ -102,6 +105,7 @@ impl Collector {
                 break;
             }
         }
+        self.decide_weak(cycle, &mut marker);
         let retained_everything = marker.is_broken() || self.grey.is_lossy();
         if self.options.checkmark && !retained_everything {
             self.verify(cycle);
@@ -110,7 +114,7 @@ impl Collector {
     }
 
     /// Marks and scans until there is nothing left that can be seen.
-    fn drain(&self, marker: &mut Marker<'_>) {
+    pub(super) fn drain(&self, marker: &mut Marker<'_>) {
         loop {
             self.registry.steal_buffers(|target| marker.mark(target));
             self.grey.drain(|target| marker.mark(target));
@@ -147,7 +151,7 @@ impl Collector {
             dirty = true;
         }
         dirty |= !marker.drain() || marker.take_found();
-        !dirty && self.grey.is_settled()
+        !dirty && self.grey.settle(!marker.is_broken())
     }
 
     /// Waits until everybody who is inside now has left once. `meanwhile` is called now and then.
@@ -190,7 +194,10 @@ impl Collector {
         self.control.set_gate(true);
         self.publish(PhaseWord::new(Phase::Marking, cycle).gated());
         self.grace_period(|| {});
-        match checkmark::check(&self.central, cycle, |report| self.roots.scan(report)) {
+        match checkmark::check(&self.central, cycle, |report| {
+            self.roots.scan(&mut *report);
+            self.central.revivals().scan(report);
+        }) {
             Ok(checked) => self.last.lock().checked += checked.objects,
             Err(error) => eprintln!("spanheap: checkmark skipped in cycle {cycle}: {error}"),
         }

@@ -37,7 +37,8 @@ use crate::addr::{Addr, Bytes, PAGE_BITMAP_WORDS, WORD_BYTES};
 use crate::fatal::contain;
 use crate::heap::Central;
 use crate::span::{
-    EdgeSink, Generation, HeapArena, Info, Layout, Reader, Table, TraceFn, Tracer, bits, map,
+    EdgeSink, EphemeronCell, Generation, HeapArena, Info, Layout, Reader, Table, TraceFn, Tracer,
+    bits, map,
 };
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -90,6 +91,18 @@ fn set_mark(heap: u64, table: Table, target: Addr) -> Option<(&'static HeapArena
     Some((arena, word.fetch_or(bit, Ordering::SeqCst) & bit == 0))
 }
 
+/// Whether the object at `target` is marked. An address outside of the heap counts as marked: nothing is to be
+/// done about it.
+#[inline]
+pub fn is_marked(heap: u64, table: Table, target: Addr) -> bool {
+    // SAFETY: M2: as in `set_mark`.
+    let arena = unsafe { map::find(target).as_ref() };
+    let Some(arena) = arena.filter(|arena| arena.heap() == heap) else { return true };
+    // SAFETY: a pointer to an object lies in a page that has been grown (A1).
+    let (word, bit) = unsafe { arena.bit(table, target) };
+    word.load(Ordering::SeqCst) & bit != 0
+}
+
 /// Marks an object without queueing its page, for a mutator that finds the grey queue without memory. A
 /// rescan has to follow.
 pub fn mark_directly(heap: u64, cycle: u32, target: Addr) {
@@ -128,6 +141,16 @@ impl<'a> Marker<'a> {
     /// Whether an object has been marked since the last call.
     pub fn take_found(&mut self) -> bool {
         core::mem::take(&mut self.found)
+    }
+
+    /// Marks an object without pointers after marking has ended, when nothing is queued any more.
+    pub fn keep(&mut self, object: Addr, bytes: Bytes) {
+        // In this order, as for black runs.
+        bits::set(Table::Scanned, object);
+        if let Some((_, true)) = set_mark(self.central.number(), self.table, object) {
+            self.marked.objects += 1;
+            self.marked.bytes += bytes;
+        }
     }
 
     /// Asks for a rescan.
@@ -249,12 +272,25 @@ impl<'a> Marker<'a> {
         let info = span.info();
         self.marked.objects += objects;
         self.marked.bytes += Bytes::new(objects as usize * info.slot);
+        if self.central.waiting().has_any() && arena.is_awaited(index) {
+            self.release_waiting(info, page, &todo);
+        }
         match info.layout {
             Layout::NoScan => {}
             Layout::Words { mask, period: 0 } => self.scan_words(info, page, &todo, mask),
             Layout::Words { mask, period } => self.scan_repeated(info, page, &todo, mask, period),
             Layout::Traced(trace) => self.scan_traced(info, page, &todo, trace),
         }
+    }
+
+    /// Marks the values of ephemerons that have waited for one of these keys.
+    #[cold]
+    fn release_waiting(&mut self, info: &Info, page: Addr, todo: &Todo) {
+        for_each_object(info, page, todo, |key| {
+            while let Some(value) = self.central.waiting().take(key) {
+                self.mark(value);
+            }
+        });
     }
 
     /// Objects with pointers at fixed words.
@@ -325,6 +361,27 @@ impl EdgeSink for Marker<'_> {
     #[inline]
     fn edge(&mut self, target: Addr) {
         self.mark(target);
+    }
+
+    /// Marks the value if the key is marked; else the ephemeron waits. See [`crate::heap::waiting`].
+    fn ephemeron(&mut self, cell: &EphemeronCell) {
+        let key = cell.key();
+        if key.is_null() {
+            return;
+        }
+        let heap = self.central.number();
+        if is_marked(heap, self.table, key) {
+            return self.mark(cell.value());
+        }
+        // SAFETY: the ephemeron is marked, or it would not be traced; and it is traced once in a cycle, because
+        // its trace function defers nothing.
+        unsafe { self.central.waiting().insert(self.central.os(), cell) };
+        // SAFETY: M2: the key is an object of this heap.
+        unsafe { &*map::find(key) }.set_awaited(key.page_in_arena());
+        while is_marked(heap, self.table, key) {
+            let Some(value) = self.central.waiting().take(key) else { break };
+            self.mark(value);
+        }
     }
 }
 

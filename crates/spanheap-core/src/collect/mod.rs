@@ -53,6 +53,7 @@
 //! | [`page_queue`], [`mark`] | marking, a page at a time |
 //! | [`scavenger`] | returning memory to the system between cycles |
 //! | [`cycle`] | the phases in order |
+//! | [`weak`] | weak pointers, and what becomes of the dead |
 //! | [`collector`], [`control`] | the thread, and requests to it |
 //! | [`pacer`] | when to begin: numbers in, numbers out |
 //! | [`checkmark`] | verification by a second mark |
@@ -70,6 +71,7 @@ pub(crate) mod phase;
 pub(crate) mod registry;
 pub mod roots;
 pub(crate) mod scavenger;
+pub(crate) mod weak;
 
 pub(crate) use collector::Collector;
 pub use collector::Options;

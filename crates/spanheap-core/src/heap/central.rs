@@ -27,17 +27,20 @@
 #![allow(unsafe_code)]
 
 mod manual;
+mod owed;
 
 use super::class::{Class, ClassKey, ClassTable};
 use super::counters::{Counters, Writer};
-use super::drops::{Batch, DropQueue};
+use super::drops::DropQueue;
 use super::error::OutOfMemory;
 use super::page_heap::{Force, LocalPages, PageHeap, Refused, Request};
 use super::reclaim::Reclaimer;
+use super::revival::Revivals;
 use super::stall::Stalls;
 use super::sweep::{How, sweep};
 use super::sweep_pace::{Line, SweepPace};
 use super::swept::Swept;
+use super::waiting::Waiting;
 use crate::addr::{Addr, Bytes, PAGE_BYTES, PageCount};
 use crate::offheap::Persistent;
 use crate::os::{Os, OsError};
@@ -66,6 +69,8 @@ pub struct Central {
     classes: ClassTable,
     pages: PageHeap,
     drops: DropQueue,
+    revivals: Revivals,
+    waiting: Waiting,
     poison: bool,
     /// What waits to be swept, how fast it has to be, and where the reclaimer is.
     backlog: Backlog,
@@ -103,6 +108,8 @@ impl Central {
             classes: ClassTable::new(),
             pages,
             drops: DropQueue::new(),
+            revivals: Revivals::new(),
+            waiting: Waiting::new(),
             poison: config.poison,
             backlog: Backlog::new(),
             pace: SweepPace::new(),
@@ -155,6 +162,16 @@ impl Central {
     /// Values that wait for their destructor.
     pub fn drops(&self) -> &DropQueue {
         &self.drops
+    }
+
+    /// Queues of revived objects.
+    pub fn revivals(&self) -> &Revivals {
+        &self.revivals
+    }
+
+    /// Ephemerons that wait for their keys.
+    pub fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// What is counted.
@@ -517,39 +534,6 @@ impl Central {
             Swept::Dropping => {}
         }
         PageCount::ZERO
-    }
-
-    /// Runs destructors; false when none is owed.
-    pub fn run_drops(&self) -> bool {
-        self.finish_drops(self.drops.run_batch(self.counters().shared()))
-    }
-
-    /// Runs the destructors of everything that is left, for the end of a heap.
-    ///
-    /// # Safety
-    /// No mutator is attached, no thread but the caller frees spans, and nobody uses the heap's objects any
-    /// more.
-    pub unsafe fn drop_everything(&self) {
-        let drop_all = |span: &Span| {
-            // SAFETY: the caller's promise; with all caches given back, allocation bits stand at
-            // initialised objects only.
-            unsafe { self.drops.drop_all(span) };
-        };
-        // SAFETY: without mutators, and with the drop thread gone, spans do not change.
-        unsafe { self.pages.for_each_span(drop_all) };
-    }
-
-    /// Frees what a batch of destructors has emptied; false when there was no batch.
-    pub fn finish_drops(&self, batch: Batch) -> bool {
-        match batch {
-            Batch::Idle => return false,
-            Batch::Done => {}
-            Batch::Emptied(span) => {
-                self.pages.free_span(span);
-                self.note_free_pages();
-            }
-        }
-        true
     }
 
     /// Puts a span that a mutator held back into its class.

@@ -12,6 +12,9 @@
 //! | [`reclaim`] | finding dead spans by their pages before the heap grows |
 //! | [`drops`] | dead values that wait for their destructor |
 //! | [`specials`] | records on single objects, handed out when the objects die |
+//! | [`task`] | a function to call once, as two words |
+//! | [`revival`] | queues of dead objects that live once more |
+//! | [`waiting`] | ephemerons that the collector has met before their keys |
 //! | [`zero`] | zeroed slots, without clearing what is zero |
 //! | [`scavenge_pace`], [`pi_controller`] | how fast free memory goes back to the system, and until when |
 //! | [`stall`] | how long mutators were held up, and why the longest time |
@@ -29,12 +32,15 @@ mod error;
 pub(crate) mod page_heap;
 pub mod pi_controller;
 pub(crate) mod reclaim;
+pub mod revival;
 pub mod scavenge_pace;
 pub mod specials;
 pub(crate) mod stall;
 pub(crate) mod sweep;
 pub(crate) mod sweep_pace;
 pub(crate) mod swept;
+pub mod task;
+pub(crate) mod waiting;
 pub(crate) mod zero;
 
 pub(crate) use central::Central;

@@ -24,6 +24,7 @@
 #![allow(unsafe_code)]
 
 mod heap;
+mod weak;
 
 pub use heap::{Heap, NewHeapError};
 
@@ -81,7 +82,7 @@ pub struct SliceSlot {
 }
 
 impl Mutator {
-    fn new(collector: Arc<Collector>, record: Arc<MutatorRecord>) -> Mutator {
+    pub(crate) fn new(collector: Arc<Collector>, record: Arc<MutatorRecord>) -> Mutator {
         Mutator {
             collector,
             record,

@@ -81,8 +81,13 @@ pub struct Stats {
     pub stalls: TimeCounts,
     /// Values whose destructor has run.
     pub dropped: u64,
-    /// Destructors that have panicked.
+    /// Destructors and cleanups that have panicked.
     pub drop_panics: u64,
+    /// Cleanups that have run.
+    pub cleanups: u64,
+    /// Finalizers, cleanups and weak pointers: records on objects, and those that wait for the drop thread or in a
+    /// queue of revived objects.
+    pub records: usize,
     /// Mutators that are attached.
     pub mutators: usize,
     /// Mutators that are inside a closure.
@@ -126,6 +131,8 @@ impl Stats {
             stalls: central.stalls().counts(),
             dropped,
             drop_panics,
+            cleanups: central.drops().cleanups(),
+            records: central.drops().specials().counts().0,
             mutators,
             mutators_inside,
             roots: collector.roots().len(),

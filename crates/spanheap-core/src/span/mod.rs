@@ -21,6 +21,7 @@
 //! | [`size_class`] | which slot size an object gets |
 //! | [`layout`] | where an object's pointers are, and what happens when it dies |
 //! | [`tracer`] | what a trace function reports to |
+//! | [`ephemeron`] | objects that hold a value for as long as a key lives |
 //! | [`arena`], [`map`] | arenas with their side tables; from any address to its arena |
 //! | [`bits`] | a span's bits in the side tables: marks, free runs |
 //! | [`list`], [`set`] | lists that own spans; the spans of a class, swept or not |
@@ -47,6 +48,7 @@
 
 pub(crate) mod arena;
 pub(crate) mod bits;
+pub mod ephemeron;
 pub mod layout;
 mod list;
 pub mod lookup;
@@ -58,6 +60,7 @@ pub mod tracer;
 
 pub use arena::Generation;
 pub(crate) use arena::{HeapArena, Line, Table};
+pub use ephemeron::EphemeronCell;
 pub use layout::{Counting, DropFn, InvalidType, Layout, Shape, TypeInfo};
 pub(crate) use set::{Backlog, Room, SpanSet, Taken};
 pub use tracer::{EdgeSink, Reader, TraceFn, Tracer};

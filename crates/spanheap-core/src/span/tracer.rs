@@ -9,6 +9,7 @@
 //! the address: sinks look for an object there. Nothing unsafe is done here.
 #![allow(unsafe_code)]
 
+use super::ephemeron::EphemeronCell;
 use crate::addr::Addr;
 
 /// Reports the pointers of `count` values that lie one behind the other at `object`.
@@ -23,6 +24,16 @@ pub trait EdgeSink {
     /// Takes the address of an object that the traced object points to. Only tracers call it, with what
     /// was promised to [`Tracer::edge`].
     fn edge(&mut self, target: Addr);
+
+    /// Takes an ephemeron. Who marks has to do better; for everybody else both words are pointers like any
+    /// other.
+    fn ephemeron(&mut self, cell: &EphemeronCell) {
+        for target in [cell.key(), cell.value()] {
+            if !target.is_null() {
+                self.edge(target);
+            }
+        }
+    }
 }
 
 /// Who traces.
@@ -61,6 +72,15 @@ impl<'a> Tracer<'a> {
         if !target.is_null() {
             self.sink.edge(target);
         }
+    }
+
+    /// Reports the ephemeron that is traced.
+    ///
+    /// # Safety
+    /// E1 and E2 hold for its key and its value, and the ephemeron is the traced object.
+    #[inline]
+    pub(crate) unsafe fn ephemeron(&mut self, cell: &EphemeronCell) {
+        self.sink.ephemeron(cell);
     }
 
     /// Who asks.

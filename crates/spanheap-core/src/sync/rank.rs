@@ -17,6 +17,10 @@ pub enum Rank {
     GreyQueue,
     /// One shard of the root table.
     RootShard,
+    /// The queues of revived objects of a heap.
+    RevivalQueues,
+    /// The objects in one of them.
+    Revived,
     /// The table of classes of a heap.
     Classes,
     /// The span lists of one class.
@@ -27,6 +31,8 @@ pub enum Rank {
     Specials,
     /// The pool of such records, and those of dead objects that wait for somebody.
     SpecialRecords,
+    /// The ephemerons that wait for their keys while a cycle marks.
+    Waiting,
     /// The page allocator and the list of arenas.
     PageHeap,
     /// The manager's own records.

@@ -7,11 +7,13 @@
 //!   containers, so that most of the time some of them are reachable only through a closure; none may be
 //!   lost or doubled.
 //! - [`publish`]: new objects are complete for whoever finds them.
+//! - [`afterlife`]: weak pointers, ephemerons, cleanups and revival, while objects die all the time.
 //! - [`drops`]: every value that was made is dropped exactly once, on the drop thread.
 //!
 //! Every object carries a canary, freed memory is poisoned, and checkmark mode verifies the cycles of some
 //! of the runs. Each run prints its seed. `SPANHEAP_STRESS_ROUNDS=n` multiplies the length of the runs.
 
+mod afterlife;
 mod drops;
 mod publish;
 mod shadow;
