@@ -26,8 +26,8 @@
 //! [`pages`], the other names of [`sync`], and of [`heap`] the modules
 //! [`scavenge_pace`](heap::scavenge_pace) and [`pi_controller`](heap::pi_controller), of [`collect`]
 //! [`pacer`](collect::pacer), [`limiter`](collect::limiter) and [`mark_workers`](collect::mark_workers). Nothing
-//! that a program does with these touches a heap. [`heap::specials`] and [`span::specials`] wait for the API that will use
-//! them: finalizers, cleanups and weak pointers.
+//! that a program does with these touches a heap. [`heap::revival`] and [`heap::task`] are what a mutator's functions for
+//! finalizers and cleanups take and return; [`heap::specials`] and [`span::specials`] are the inside of both, for tests.
 //!
 //! # Life of an object
 //! 1. [`mutator::Mutator::alloc`] takes the next slot of a free run: compare, add.

@@ -13,6 +13,7 @@
 use crate::gc::{Gc, Invariant};
 use crate::mutator::Mutator;
 use crate::trace::{Trace, Tracer};
+use crate::weak::Weak;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -24,9 +25,11 @@ mod sealed {
     pub trait Sealed {}
     impl<T> Sealed for super::Gc<'_, T> {}
     impl<T> Sealed for Option<super::Gc<'_, T>> {}
+    impl<T> Sealed for super::Weak<'_, T> {}
+    impl<T> Sealed for Option<super::Weak<'_, T>> {}
 }
 
-/// What fits in a [`GcCell`]: `Gc<'gc, T>` and `Option<Gc<'gc, T>>` for sized `T`.
+/// What fits in a [`GcCell`]: `Gc<'gc, T>` and [`Weak<'gc, T>`](Weak), and `Option`s of these, for sized `T`.
 pub trait GcWord<'gc>: Copy + sealed::Sealed {
     #[doc(hidden)]
     fn to_addr(self) -> Addr;
@@ -61,6 +64,34 @@ impl<'gc, T> GcWord<'gc> for Option<Gc<'gc, T>> {
     unsafe fn from_addr(addr: Addr) -> Self {
         // SAFETY: the caller says that an object that is there is valid.
         NonNull::new(addr.as_ptr()).map(|pointer| unsafe { Gc::from_pointer(pointer) })
+    }
+}
+
+impl<'gc, T> GcWord<'gc> for Weak<'gc, T> {
+    #[inline]
+    fn to_addr(self) -> Addr {
+        self.addr()
+    }
+
+    #[inline]
+    unsafe fn from_addr(addr: Addr) -> Self {
+        // SAFETY: the address of a handle is not null.
+        let pointer = unsafe { NonNull::new_unchecked(addr.as_ptr()) };
+        // SAFETY: W1: the address is that of a handle, which the caller says is valid.
+        unsafe { Weak::from_pointer(pointer) }
+    }
+}
+
+impl<'gc, T> GcWord<'gc> for Option<Weak<'gc, T>> {
+    #[inline]
+    fn to_addr(self) -> Addr {
+        self.map_or(Addr::NULL, Weak::addr)
+    }
+
+    #[inline]
+    unsafe fn from_addr(addr: Addr) -> Self {
+        // SAFETY: as above, unless there is none.
+        NonNull::new(addr.as_ptr()).map(|pointer| unsafe { Weak::from_pointer(pointer) })
     }
 }
 

@@ -235,7 +235,10 @@ mod attach;
 mod buffer;
 mod builder;
 mod cell;
+mod cleanup;
 mod container;
+mod ephemeron;
+mod finalizer;
 mod gc;
 mod heap;
 mod impls;
@@ -252,6 +255,8 @@ mod stats;
 mod trace;
 mod vec;
 mod verify;
+mod weak;
+mod weak_map;
 mod zeroable;
 
 pub use account::Account;
@@ -259,6 +264,9 @@ pub use account::Account;
 pub use allocator::HeapAlloc;
 pub use builder::{BuildError, HeapBuilder};
 pub use cell::{GcCell, GcWord};
+pub use cleanup::Cleanup;
+pub use ephemeron::Ephemeron;
+pub use finalizer::FinalizerQueue;
 pub use gc::Gc;
 pub use heap::{Collected, CollectedFor, Heap};
 pub use map::GcHashMap;
@@ -285,6 +293,8 @@ pub use stats::{LargeStats, SizeStats, Stats};
 pub use trace::{Trace, Tracer};
 pub use vec::GcVec;
 pub use verify::VerifyReport;
+pub use weak::{Weak, WeakRoot};
+pub use weak_map::WeakMap;
 pub use zeroable::Zeroable;
 
 /// The examples of the README are compiled and run.

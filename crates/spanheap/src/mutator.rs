@@ -309,7 +309,7 @@ impl<'gc> Mutator<'gc> {
     ) -> Root<R> {
         // SAFETY: the object belongs to this closure's heap, by the brand.
         let record = unsafe { self.core.root(object.pointer().cast()) };
-        Root::new(record, RootedPointer::erase::<R>(object))
+        Root::new(record, RootedPointer::erase::<R>(object.pointer()))
     }
 
     /// Whether a collection cycle is running, as far as this closure is concerned.

@@ -32,10 +32,9 @@ pub(crate) struct RootedPointer {
 impl RootedPointer {
     /// Forgets the lifetime.
     pub(crate) fn erase<'gc, R: for<'a> Rootable<'a>>(
-        object: Gc<'gc, <R as Rootable<'gc>>::Root>,
+        pointer: NonNull<<R as Rootable<'gc>>::Root>,
     ) -> RootedPointer {
-        let mut words = [object.addr().get(), 0];
-        let pointer = object.pointer();
+        let mut words = [pointer.as_ptr().expose_provenance(), 0];
         if size_of_val(&pointer) == size_of::<[usize; 2]>() {
             // SAFETY: a wide pointer is two words.
             words = unsafe {
@@ -45,12 +44,24 @@ impl RootedPointer {
         RootedPointer { words }
     }
 
+    /// Address and metadata.
+    pub(crate) fn words(self) -> [usize; 2] {
+        self.words
+    }
+
+    /// The pointer that had these words.
+    pub(crate) fn from_words(words: [usize; 2]) -> RootedPointer {
+        RootedPointer { words }
+    }
+
     /// Gives the pointer the lifetime of an open closure.
     ///
     /// # Safety
     /// The pointer was erased with the same `R`, and the object is retained and belongs to the heap of
     /// the closure.
-    unsafe fn restore<'gc, R: for<'a> Rootable<'a>>(self) -> NonNull<<R as Rootable<'gc>>::Root> {
+    pub(crate) unsafe fn restore<'gc, R: for<'a> Rootable<'a>>(
+        self,
+    ) -> NonNull<<R as Rootable<'gc>>::Root> {
         // Types that differ in a lifetime only have the same pointers, so the size is the one from above.
         // SAFETY: the words were made from such a pointer; copying one word or two copies it.
         unsafe { transmute_copy::<[usize; 2], NonNull<<R as Rootable<'gc>>::Root>>(&self.words) }

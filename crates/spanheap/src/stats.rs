@@ -91,13 +91,18 @@ pub struct Stats {
     pub longest_stall_cause: &'static str,
     /// Values whose destructor has run.
     pub dropped: u64,
-    /// Destructors that have panicked.
+    /// Destructors and cleanups that have panicked.
     pub drop_panics: u64,
     /// How long the values have waited whose destructors are next; how many wait is `owed_objects`.
     pub drop_wait: Duration,
     /// The type whose destructors run now, up to 64 of them, and since when. A long time is a warning: a
     /// destructor is slow, or does not return. Nothing waits for it but the memory of dead values behind it.
     pub dropping: Option<(&'static str, Duration)>,
+    /// Cleanups that have run.
+    pub cleanups: u64,
+    /// Records of single objects: a cleanup, a finalizer, that there are weak pointers to it. Those included that
+    /// wait for their turn on the drop thread, or in a queue of revived objects.
+    pub records: usize,
     /// Objects that checkmark mode has verified, over all cycles.
     pub verified_objects: u64,
     /// Whether the last complete cycle could not find out what is live, and retained everything.
@@ -199,6 +204,8 @@ impl Stats {
             longest_stall: core.longest_stall,
             longest_stall_cause: core.longest_stall_cause.name(),
             dropped: core.dropped,
+            cleanups: core.cleanups,
+            records: core.records,
             drop_panics: core.drop_panics,
             drop_wait: core.drop_wait,
             dropping: core.dropping,

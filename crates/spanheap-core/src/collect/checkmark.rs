@@ -7,6 +7,9 @@
 //! have been freed under the program's feet: that is fatal, and the report names the object, its type
 //! and who points to it.
 //!
+//! An ephemeron's value is reached when both the ephemeron and its key are. And it is checked what marking has
+//! decided: a weak pointer leads to a marked object, its handle is marked, and no ephemeron has a dead key.
+//!
 //! It also finds what a wrong `Trace` does to other objects: edges to slots that hold no object.
 //!
 //! # Pointers that a trace function misses
@@ -32,13 +35,19 @@
 //! read whatever they are, the reads are volatile, and of memory that belongs to an initialised object.
 #![allow(unsafe_code)]
 
-use crate::addr::{Addr, Bytes, WORD_BYTES};
+use super::mark;
+use crate::addr::{Addr, Bytes, GRANULE_BYTES, WORD_BYTES};
 use crate::fatal::{contain_with, fatal};
 use crate::heap::Central;
 use crate::os::{Category, OsError};
 use crate::span::arena::TABLE_BYTES;
-use crate::span::{EdgeSink, Generation, Info, Layout, Reader, TraceFn, Tracer, bits, lookup, map};
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::span::specials::Kind;
+use crate::span::{
+    EdgeSink, EphemeronCell, Generation, HeapArena, Info, Layout, Reader, TraceFn, Tracer, bits,
+    lookup, map,
+};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::HashMap;
 
 /// What a check has seen.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -58,6 +67,8 @@ struct Check<'a> {
     /// What the object that is being walked has reported, if there are doubts.
     reported: Vec<Addr>,
     checked: Checked,
+    /// Keys that were not reached yet, by their granules, with the values of their ephemerons.
+    waiting: HashMap<usize, Vec<(Addr, Addr)>>,
 }
 
 /// Compares the marks of `cycle` with what can be reached from `roots`.
@@ -80,12 +91,23 @@ pub fn check(
         doubts: central.switches().verify_trace(),
         reported: Vec::new(),
         checked: Checked::default(),
+        waiting: HashMap::new(),
     };
     roots(&mut |root| check.edge(root));
     while let Some(object) = check.todo.pop() {
         check.walk(object);
+        for (_, value) in check.waiting.remove(&granule(object)).unwrap_or_default() {
+            check.edge(value);
+        }
     }
+    check.look_at_keys();
+    check.look_at_weak_pointers();
     Ok(check.checked)
+}
+
+/// What an object's bits stand for.
+fn granule(object: Addr) -> usize {
+    object.get() / GRANULE_BYTES
 }
 
 /// Gives every arena a clean check table.
@@ -127,6 +149,47 @@ fn description_of(object: Addr) -> Option<Info> {
 }
 
 impl Check<'_> {
+    fn is_marked(&self, object: Addr) -> bool {
+        mark::is_marked(self.central.number(), self.generation.table(), object)
+    }
+
+    /// Keys that cannot be reached now may have been when marking began; else their ephemerons are cleared.
+    fn look_at_keys(&self) {
+        for &(key, value) in self.waiting.values().flatten() {
+            if !self.is_marked(key) {
+                let cycle = self.generation.get();
+                fatal(format_args!(
+                    "checkmark found an ephemeron with the dead key {key} and the value {value} in cycle {cycle}"
+                ));
+            }
+        }
+    }
+
+    /// Handles lead to marked objects, and are marked.
+    fn look_at_weak_pointers(&self) {
+        for arena in self.central.pages().arenas() {
+            for page in arena.special_pages() {
+                // SAFETY: P3: spans with records are in use; none is freed before the sweep.
+                let Some(span) = (unsafe { arena.span(page).as_ref() }) else { continue };
+                let records = span.specials();
+                for record in records.iter().filter(|record| record.kind == Kind::Weak) {
+                    let handle = Addr::new(record.payload[0]);
+                    // SAFETY: the payload of such a record is the address of a handle.
+                    let word = unsafe { &*handle.as_ptr::<AtomicUsize>() };
+                    let target = Addr::new(word.load(Ordering::Acquire));
+                    let object = record.object;
+                    if target != object || !self.is_marked(object) || !self.is_marked(handle) {
+                        fatal(format_args!(
+                            "checkmark found the weak handle at {handle} with the target {target}, for {object}, in \
+                             cycle {}: both should be marked",
+                            self.generation.get(),
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
     /// Reports the pointers of `object`.
     fn walk(&mut self, object: Addr) {
         let Some(info) = description_of(object) else { return };
@@ -212,7 +275,29 @@ impl Check<'_> {
     }
 }
 
+impl Check<'_> {
+    /// The word of the arena's check table that has the bit of `target`, and the bit.
+    fn check_bit(arena: &HeapArena, target: Addr) -> (&AtomicU64, u64) {
+        let granule = target.granule_in_arena();
+        let word = arena.check_table() + Bytes::new(granule / 64 * WORD_BYTES);
+        // SAFETY: the check table has a bit for every granule of the arena, and is the collector thread's.
+        (unsafe { &*word.as_ptr::<AtomicU64>() }, 1 << (granule % 64))
+    }
+}
+
 impl EdgeSink for Check<'_> {
+    fn ephemeron(&mut self, cell: &EphemeronCell) {
+        let (key, value) = (cell.key(), cell.value());
+        // SAFETY: M2.
+        let Some(arena) = (unsafe { map::find(key).as_ref() }) else { return };
+        let (word, bit) = Self::check_bit(arena, key);
+        if word.load(Ordering::Relaxed) & bit != 0 {
+            self.edge(value);
+        } else {
+            self.waiting.entry(granule(key)).or_default().push((key, value));
+        }
+    }
+
     fn edge(&mut self, target: Addr) {
         if target.is_null() {
             return;
@@ -225,6 +310,10 @@ impl EdgeSink for Check<'_> {
         let Some(arena) = arena.filter(|arena| arena.heap() == self.central.number()) else {
             return;
         };
+        let (word, bit) = Self::check_bit(arena, target);
+        if word.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+            return;
+        }
         // SAFETY: as in `description_of`.
         let span = unsafe { arena.span(target.page_in_arena()).as_ref() };
         let Some(span) = span.filter(|span| span.is_in_use()) else {
@@ -234,15 +323,6 @@ impl EdgeSink for Check<'_> {
                 self.parent_type(),
             ));
         };
-        let granule = target.granule_in_arena();
-        let word = arena.check_table() + Bytes::new(granule / 64 * WORD_BYTES);
-        // SAFETY: the check table has a bit for every granule of the arena.
-        let word = unsafe { &mut *word.as_ptr::<u64>() };
-        let bit = 1 << (granule % 64);
-        if *word & bit != 0 {
-            return;
-        }
-        *word |= bit;
         if !bits::is_set(self.generation.table(), target) {
             fatal(format_args!(
                 "checkmark found an unmarked object at {target} (a {}), reachable through the object at {} \

@@ -428,7 +428,7 @@ impl Collector {
         match std::thread::Builder::new().name("spanheap-drop".into()).spawn(run) {
             Ok(handle) => *thread = Some(handle),
             // Without a thread the destructors run here. Slower, but nothing is owed for ever.
-            Err(_) => while self.central.run_drops() {},
+            Err(_) => while self.central.run_owed() {},
         }
     }
 
@@ -443,7 +443,7 @@ impl Collector {
             // below.
             let _ = thread.join();
         }
-        while self.central.run_drops() {}
+        while self.central.run_owed() {}
         // SAFETY: the registry is closed, so no mutator can enter, and whoever drops a heap holds no
         // pointer into it.
         unsafe { self.central.drop_everything() };

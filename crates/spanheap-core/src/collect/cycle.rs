@@ -8,6 +8,7 @@
 //!   publish MARKING ------------------- mark roots; drain
 //!   repeat: steal buffers; drain; note who is inside; wait until each has left; drain
 //!           until nothing new was found from the note to the end: a clean round
+//!   decide: clear weak pointers to what is dead; revive what has a finalizer, and drain
 //!   begin the generation; publish IDLE; sweep
 //! ```
 //!
@@ -51,6 +52,7 @@ impl Collector {
 
         self.roots.trim();
         self.pace_start();
+        self.central.revivals().trim(self.central.drops().specials());
         self.grey.begin(cycle);
         if self.options.return_memory {
             self.central.pages().retire_records();
@@ -108,6 +110,7 @@ impl Collector {
         self.roots.begin_scan();
         self.crew.set_has_roots(true);
         marker.scan_roots(&self.roots, || true);
+        self.central.revivals().scan(|revived| marker.mark(revived));
         let mut rounds = 0;
         loop {
             rounds += 1;
@@ -116,6 +119,7 @@ impl Collector {
                 break;
             }
         }
+        self.decide_weak(cycle, &mut marker);
         self.central.debt().end();
         let mut tally = self.crew.end();
         tally.add(marker.tally());
@@ -129,7 +133,7 @@ impl Collector {
 
     /// Marks and scans, together with everybody who helps, until there is nothing left that can be seen. May be
     /// called as often as somebody has marked something new.
-    fn drain(&self, marker: &mut Marker<'_>) {
+    pub(super) fn drain(&self, marker: &mut Marker<'_>) {
         loop {
             self.registry.steal_buffers(|target| marker.mark(target));
             self.grey.drain(|target| marker.mark(target));
@@ -166,7 +170,7 @@ impl Collector {
             dirty = true;
         }
         dirty |= !marker.drain() || marker.take_found();
-        !dirty && self.grey.is_settled()
+        !dirty && self.grey.settle(!marker.is_broken())
     }
 
     /// Waits until everybody who is inside now has left once. `meanwhile` is called now and then.
@@ -211,7 +215,10 @@ impl Collector {
         self.control.set_gate(true);
         self.publish(PhaseWord::new(Phase::Marking, cycle).gated());
         self.grace_period(|| {});
-        match checkmark::check(&self.central, cycle, |report| self.roots.scan(report)) {
+        match checkmark::check(&self.central, cycle, |report| {
+            self.roots.scan(&mut *report);
+            self.central.revivals().scan(report);
+        }) {
             Ok(checked) => self.last.lock().checked += checked.objects,
             Err(error) => eprintln!("spanheap: checkmark skipped in cycle {cycle}: {error}"),
         }

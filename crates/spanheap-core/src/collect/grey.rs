@@ -13,9 +13,17 @@
 //! retain everything. Nothing is ever lost silently.
 //!
 //! Marking on the spot and asking are *one step* under the queue's lock, and so is the collector's last
-//! look before it declares a round clean ([`GreyQueue::is_settled`]). Otherwise another closure could find
+//! look before it declares a round clean ([`GreyQueue::settle`]). Otherwise another closure could find
 //! the object marked, and the round would end clean before the rescan was asked for. (The protocol's model
 //! shows an object lost for asking after, and for asking before.)
+//!
+//! # The decision
+//! A weak pointer may lead to an object that nothing else reaches. A closure of the marking phase that
+//! upgrades one puts the object into this queue, *unless the end of marking is decided* ([`GreyQueue::retain`]);
+//! the collector decides only if no such object is in the queue ([`GreyQueue::settle`]). Both are one step under
+//! the lock, so the decision is a moment: an upgrade before it finds the object and retains it; after it, an
+//! object that is not marked is dead, whoever asks. A barrier buffer would not do for an upgrade: the round
+//! could end clean before its owner leaves.
 //!
 //! # Locking
 //! [`Rank::GreyQueue`].
@@ -45,6 +53,21 @@ struct Inner {
     cycle: u32,
     filled: Option<NonNull<Block>>,
     free: Option<NonNull<Block>>,
+    /// Whether an upgraded object may be among the entries.
+    upgraded: bool,
+    /// Whether it is decided what this cycle has found dead.
+    decided: bool,
+}
+
+/// What came of the wish to retain an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Retained {
+    /// The running cycle will mark it.
+    Yes,
+    /// Marking has ended: the object is dead if it is not marked.
+    Decided,
+    /// The cycle of the closure is over, and has cleared what was dead.
+    Over,
 }
 
 // SAFETY: the blocks are reached only through the lock around `Inner`.
@@ -64,7 +87,7 @@ pub struct GreyQueue {
 impl GreyQueue {
     /// An empty queue.
     pub const fn new() -> GreyQueue {
-        let inner = Inner { cycle: 0, filled: None, free: None };
+        let inner = Inner { cycle: 0, filled: None, free: None, upgraded: false, decided: false };
         GreyQueue {
             inner: Lock::new(Rank::GreyQueue, inner),
             filled: AtomicBool::new(false),
@@ -77,6 +100,7 @@ impl GreyQueue {
     pub fn begin(&self, cycle: u32) {
         let mut inner = self.inner.lock();
         inner.cycle = cycle;
+        (inner.upgraded, inner.decided) = (false, false);
         while let Some(block) = inner.take() {
             inner.recycle(block);
         }
@@ -96,19 +120,57 @@ impl GreyQueue {
         mark: impl FnOnce() -> bool,
     ) {
         let mut inner = self.inner.lock();
-        if inner.cycle != cycle {
-            return;
+        if inner.cycle == cycle {
+            self.append(&mut inner, os, memory, target, mark);
         }
+    }
+
+    /// Takes an object in that a closure of the marking phase of `cycle` has found through a weak pointer,
+    /// unless the end of marking is decided. If there is no memory for it, `mark` marks it on the spot.
+    pub fn retain(
+        &self,
+        os: &Os,
+        memory: &Persistent,
+        cycle: u32,
+        target: Addr,
+        mark: impl FnOnce(),
+    ) -> Retained {
+        let mut inner = self.inner.lock();
+        if inner.cycle != cycle {
+            return Retained::Over;
+        }
+        if inner.decided {
+            return Retained::Decided;
+        }
+        let mark = || {
+            mark();
+            true
+        };
+        // If it is not in the queue, the rescan holds the decision up.
+        inner.upgraded |= self.append(&mut inner, os, memory, target, mark);
+        Retained::Yes
+    }
+
+    /// Appends an entry; false when there is no memory for it.
+    fn append(
+        &self,
+        inner: &mut Inner,
+        os: &Os,
+        memory: &Persistent,
+        target: Addr,
+        mark: impl FnOnce() -> bool,
+    ) -> bool {
         let Some(block) = inner.block_with_room(os, memory) else {
             let flag = if mark() { &self.rescan } else { &self.lossy };
             flag.store(true, Ordering::Release);
-            return;
+            return false;
         };
-        // SAFETY: a filled block belongs to the queue, whose lock we hold.
+        // SAFETY: a filled block belongs to the queue, whose lock the caller holds.
         let block = unsafe { &mut *block.as_ptr() };
         block.entries[block.len] = target;
         block.len += 1;
         self.filled.store(true, Ordering::Release);
+        true
     }
 
     /// Gives all entries to `take`; false when there were none. The lock is free while `take` runs.
@@ -120,6 +182,8 @@ impl GreyQueue {
                 self.filled.store(false, Ordering::Release);
                 break;
             };
+            // Whoever drains marks what he has taken before he decides anything.
+            inner.upgraded &= inner.filled.is_some();
             drop(inner);
             any = true;
             // SAFETY: the block has left the queue and is ours.
@@ -135,10 +199,21 @@ impl GreyQueue {
         self.filled.load(Ordering::Acquire)
     }
 
-    /// Whether nobody has asked for a rescan. This is the collector's last look before a round is clean.
-    pub fn is_settled(&self) -> bool {
-        let _nobody_marks_meanwhile = self.inner.lock();
-        !self.rescan.load(Ordering::Acquire)
+    /// The collector's last look before a round is clean: false when somebody has asked for a rescan, or an
+    /// upgraded object is in the queue. If not, and if the marks are to be `trusted`, it is decided from here on
+    /// what is dead. (Else everything will be retained, and weak pointers go on being upgraded.)
+    pub fn settle(&self, trusted: bool) -> bool {
+        let mut inner = self.inner.lock();
+        if self.rescan.load(Ordering::Acquire) || inner.upgraded {
+            return false;
+        }
+        inner.decided = trusted && !self.is_lossy();
+        true
+    }
+
+    /// Whether it is decided what the running cycle has found dead.
+    pub fn is_decided(&self) -> bool {
+        self.inner.lock().decided
     }
 
     /// Whether a rescan was asked for; asking is forgotten, so the rescan comes after this.
@@ -228,11 +303,48 @@ mod tests {
         let queue = GreyQueue::new();
         queue.begin(1);
         queue.push(&os, &memory, 1, Addr::new(16), || true);
-        assert!(!queue.has_entries() && !queue.is_settled() && !queue.is_lossy());
-        assert!(queue.take_rescan() && queue.is_settled());
+        assert!(!queue.has_entries() && !queue.settle(true) && !queue.is_lossy());
+        assert!(queue.take_rescan() && queue.settle(true));
         queue.push(&os, &memory, 1, Addr::new(16), || false);
-        assert!(queue.is_settled() && queue.is_lossy());
+        assert!(queue.settle(true) && queue.is_lossy());
         queue.begin(2);
-        assert!(queue.is_settled() && !queue.is_lossy());
+        assert!(queue.settle(true) && !queue.is_lossy());
+    }
+
+    #[test]
+    fn an_upgraded_object_holds_the_decision_up_until_it_was_drained() {
+        let (os, memory) = (Os::native(), Persistent::new());
+        let queue = GreyQueue::new();
+        queue.begin(3);
+        let retain = |cycle, n| queue.retain(&os, &memory, cycle, Addr::new(n), || unreachable!());
+        assert_eq!(retain(2, 16), Retained::Over);
+        queue.push(&os, &memory, 3, Addr::new(32), || unreachable!());
+        assert!(
+            queue.settle(false),
+            "what barriers buffer is marked by then, if the round was clean"
+        );
+        assert_eq!(retain(3, 48), Retained::Yes);
+        assert!(!queue.settle(true) && !queue.is_decided());
+        let mut seen = Vec::new();
+        queue.drain(|target| seen.push(target.get()));
+        assert_eq!(seen, [32, 48]);
+        assert!(queue.settle(true) && queue.is_decided());
+        assert_eq!(retain(3, 64), Retained::Decided);
+        assert!(!queue.has_entries());
+        queue.begin(4);
+        assert_eq!((retain(3, 64), retain(4, 64)), (Retained::Over, Retained::Yes));
+    }
+
+    #[test]
+    fn without_memory_an_upgraded_object_is_marked_and_a_rescan_holds_the_decision_up() {
+        let os = Os::simulated(SimOs::builder().fail_from(1).build());
+        let (memory, queue) = (Persistent::new(), GreyQueue::new());
+        queue.begin(1);
+        let mut marked = false;
+        let retained = queue.retain(&os, &memory, 1, Addr::new(16), || marked = true);
+        assert_eq!((retained, marked), (Retained::Yes, true));
+        assert!(!queue.settle(true) && !queue.has_entries());
+        assert!(queue.take_rescan());
+        assert!(queue.settle(true) && queue.is_decided());
     }
 }

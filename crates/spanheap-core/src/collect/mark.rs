@@ -51,10 +51,10 @@
 use super::crew::{Crew, Tally};
 use super::page_ring::{ENTRIES, PageRing};
 use super::roots::RootTable;
-use crate::addr::Addr;
+use crate::addr::{Addr, Bytes};
 use crate::fatal::fatal;
 use crate::heap::Central;
-use crate::span::{EdgeSink, Generation, HeapArena, Table, bits, lookup, map};
+use crate::span::{EdgeSink, EphemeronCell, Generation, HeapArena, Table, bits, lookup, map};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use core::ptr;
 
@@ -104,6 +104,18 @@ fn set_mark(arena: &HeapArena, table: Table, target: Addr) -> bool {
     let (word, bit) = unsafe { arena.bit(table, target) };
     // Most pointers lead to marked objects: a plain load keeps their lines shared.
     word.load(Ordering::SeqCst) & bit == 0 && word.fetch_or(bit, Ordering::SeqCst) & bit == 0
+}
+
+/// Whether the object at `target` is marked. An address outside of the heap counts as marked: nothing is to be
+/// done about it.
+#[inline]
+pub fn is_marked(heap: u64, table: Table, target: Addr) -> bool {
+    // SAFETY: M2: as in `set_mark`.
+    let arena = unsafe { map::find(target).as_ref() };
+    let Some(arena) = arena.filter(|arena| arena.heap() == heap) else { return true };
+    // SAFETY: a pointer to an object lies in a page that has been grown (A1).
+    let (word, bit) = unsafe { arena.bit(table, target) };
+    word.load(Ordering::SeqCst) & bit != 0
 }
 
 /// Marks an object without queueing its page, for a mutator that finds the grey queue without memory. A
@@ -180,6 +192,17 @@ impl<'a> Marker<'a> {
     pub fn take_found(&mut self) -> bool {
         self.mark_ahead();
         core::mem::take(&mut self.tally.found) | self.crew.take_found()
+    }
+
+    /// Marks an object without pointers after marking has ended, when nothing is queued any more.
+    pub fn keep(&mut self, object: Addr, bytes: Bytes) {
+        // In this order, as for black runs.
+        bits::set(Table::Scanned, object);
+        let Some(arena) = arena_of(self.heap, object) else { return };
+        if set_mark(arena, self.table, object) {
+            self.tally.objects = self.tally.objects.wrapping_add(1);
+            self.tally.bytes = self.tally.bytes.wrapping_add(bytes.get());
+        }
     }
 
     /// Asks for a rescan.
@@ -402,6 +425,26 @@ impl EdgeSink for Marker<'_> {
     #[inline]
     fn edge(&mut self, target: Addr) {
         self.mark(target);
+    }
+
+    /// Marks the value if the key is marked; else the ephemeron waits. See [`crate::heap::waiting`].
+    fn ephemeron(&mut self, cell: &EphemeronCell) {
+        let key = cell.key();
+        if key.is_null() {
+            return;
+        }
+        if is_marked(self.heap, self.table, key) {
+            return self.mark(cell.value());
+        }
+        // SAFETY: the ephemeron is marked, or it would not be traced; and it is traced once in a cycle, because
+        // its trace function defers nothing.
+        unsafe { self.central.waiting().insert(self.central.os(), cell) };
+        // SAFETY: M2: the key is an object of this heap.
+        unsafe { &*map::find(key) }.set_awaited(key.page_in_arena());
+        while is_marked(self.heap, self.table, key) {
+            let Some(value) = self.central.waiting().take(key) else { break };
+            self.mark(value);
+        }
     }
 
     fn claim(&mut self, target: Addr) {

@@ -62,6 +62,7 @@
 //! | `verify` | a look at the whole heap, when somebody asks for it |
 //! | `watch` | who keeps the collector waiting |
 //! | [`cycle`] | the phases in order |
+//! | [`weak`] | weak pointers, and what becomes of the dead |
 //! | [`collector`], [`control`] | the thread, and requests to it |
 //! | [`pacer`] | when to begin, and what allocating costs: numbers in, numbers out |
 //! | [`mark_workers`] | how marking is shared out: numbers in, numbers out |
@@ -97,6 +98,7 @@ pub(crate) mod scavenger;
 pub(crate) mod settings;
 pub(crate) mod verify;
 mod watch;
+pub(crate) mod weak;
 pub(crate) mod workers;
 
 pub(crate) use collector::Collector;

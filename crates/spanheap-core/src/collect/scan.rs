@@ -61,6 +61,9 @@ impl Marker<'_> {
         self.tally.objects = self.tally.objects.wrapping_add(objects);
         let bytes = objects as usize * info.slot;
         self.tally.bytes = self.tally.bytes.wrapping_add(bytes);
+        if self.central.waiting().has_any() && arena.is_awaited(index) {
+            self.release_waiting(info, page, &todo);
+        }
         if has_pieces(info) {
             self.split(info);
             return;
@@ -72,6 +75,16 @@ impl Marker<'_> {
             Layout::Traced(trace) => self.scan_traced(info, page, &todo, trace),
         }
         self.tally.work += bytes as u64;
+    }
+
+    /// Marks the values of ephemerons that have waited for one of these keys.
+    #[cold]
+    fn release_waiting(&mut self, info: &Info, page: Addr, todo: &Todo) {
+        for_each_object(info, page, todo, |key| {
+            while let Some(value) = self.central.waiting().take(key) {
+                self.mark(value);
+            }
+        });
     }
 
     /// Objects with pointers at fixed words.

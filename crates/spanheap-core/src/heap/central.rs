@@ -23,9 +23,9 @@
 //! Releasing everything at the end of a heap is the caller's promise passed on.
 #![allow(unsafe_code)]
 
-mod dropping;
 mod manual;
 mod outside;
+mod owed;
 mod trigger;
 
 pub use trigger::Reason;
@@ -34,18 +34,20 @@ mod trust;
 use super::class::{Class, ClassKey, ClassTable};
 use super::counters::{Counters, Writer};
 use super::debt::Debt;
-use super::drops::{Batch, DropQueue};
+use super::drops::DropQueue;
 use super::error::OutOfMemory;
 use super::hooks::Hooks;
 use super::limits::Limits;
 use super::outside::Outside;
 use super::page_heap::{Force, LocalPages, PageHeap, Refused, Request};
 use super::reclaim::Reclaimer;
+use super::revival::Revivals;
 use super::stall::Stalls;
 use super::sweep::{How, sweep};
 use super::sweep_pace::SweepPace;
 use super::swept::Swept;
 use super::switches::Switches;
+use super::waiting::Waiting;
 use crate::addr::{Addr, Bytes, PAGE_BYTES, PageCount};
 use crate::offheap::Persistent;
 use crate::os::fork::Origin;
@@ -83,6 +85,8 @@ pub struct Central {
     origin: Origin,
     /// Trace functions that have panicked.
     trace_panics: AtomicU64,
+    revivals: Revivals,
+    waiting: Waiting,
     /// What waits to be swept, how fast it has to be, and where the reclaimer is.
     backlog: Backlog,
     pace: SweepPace,
@@ -130,6 +134,8 @@ impl Central {
             hooks,
             origin: Origin::here(),
             trace_panics: AtomicU64::new(0),
+            revivals: Revivals::new(),
+            waiting: Waiting::new(),
             backlog: Backlog::new(),
             pace: SweepPace::new(),
             reclaimer: Reclaimer::new(),
@@ -184,6 +190,16 @@ impl Central {
     /// Values that wait for their destructor.
     pub fn drops(&self) -> &DropQueue {
         &self.drops
+    }
+
+    /// Queues of revived objects.
+    pub fn revivals(&self) -> &Revivals {
+        &self.revivals
+    }
+
+    /// Ephemerons that wait for their keys.
+    pub fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// What is counted.
@@ -537,19 +553,6 @@ impl Central {
             Swept::Dropping => {}
         }
         PageCount::ZERO
-    }
-
-    /// Frees what a batch of destructors has emptied; false when there was no batch.
-    pub fn finish_drops(&self, batch: Batch) -> bool {
-        match batch {
-            Batch::Idle => return false,
-            Batch::Done => {}
-            Batch::Emptied(span) => {
-                self.pages.free_span(span);
-                self.note_free_pages();
-            }
-        }
-        true
     }
 
     /// Puts a span that a mutator held back into its class.

@@ -9,6 +9,10 @@
 //! objects go on living. When nothing in a span is alive any more, the queue becomes its owner, and gives it
 //! out to be freed after the last destructor.
 //!
+//! **Cleanups** come here, too: records of objects that a sweep has found dead ([`super::specials`]), each with a
+//! function to call. They have no part in the life of a span, so they are run in the order in which they
+//! became due, between two batches of values, and exactly once: by the drop thread, or at the end of the heap.
+//!
 //! # Invariants
 //! - D1. A set drops bit means: dead, initialised, destructor owed, slot not free. Bits are set by a
 //!   sweep and cleared by the drop thread, both under the queue's lock; so a destructor runs once.
@@ -33,10 +37,12 @@ use super::counters::Writer;
 use super::hooks::{self, Hooks};
 use super::specials::Specials;
 use super::swept::Swept;
+use super::task::Task;
 use crate::addr::{Addr, Bytes};
 use crate::fatal::contain_with;
 use crate::os::asan;
 use crate::os::clock::monotonic_nanos;
+use crate::span::specials::{Kind, Special};
 use crate::span::{Generation, OwnedSpan, Span, Table, bits};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Condition, Guard, Lock, Rank};
@@ -57,6 +63,7 @@ pub struct DropQueue {
     /// Whose destructors run just now, and since when.
     running: Lock<Option<Running>>,
     hooks: Hooks,
+    cleanups: AtomicU64,
     /// Records on objects, which a sweep hands out before the values of dead objects come here.
     specials: Specials,
 }
@@ -118,6 +125,7 @@ impl DropQueue {
             has_work: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
             panics: AtomicU64::new(0),
+            cleanups: AtomicU64::new(0),
             specials: Specials::new(),
         }
     }
@@ -145,9 +153,66 @@ impl DropQueue {
         }
     }
 
+    /// Cleanups run so far.
+    pub fn cleanups(&self) -> u64 {
+        self.cleanups.load(Ordering::Relaxed)
+    }
+
+    /// Sorts out the records of a span that is swept, and wakes the drop thread if any is due.
+    pub(super) fn sweep_specials(&self, span: &Span, marked: Table) {
+        self.specials.sweep(span, marked);
+        if self.specials.has_due() {
+            // Under the lock, or whoever has just found nothing to do would sleep through it.
+            let _state = self.state.lock();
+            self.arrived.notify_all();
+        }
+    }
+
+    /// Runs cleanups that are due, a batch of them at most; false when none was.
+    pub fn run_cleanups(&self) -> bool {
+        let mut any = false;
+        for _ in 0..BATCH {
+            let Some(special) = self.specials.next_due() else { break };
+            self.run_cleanup(&special);
+            any = true;
+        }
+        any
+    }
+
+    fn run_cleanup(&self, special: &Special) {
+        if special.kind == Kind::Cleanup {
+            // SAFETY: payloads of cleanups are tasks, and the record, which is gone, had the right to it.
+            let task = unsafe { Task::from_payload(special.payload) };
+            contain_with(
+                || task.run(),
+                |payload| {
+                    self.panics.fetch_add(1, Ordering::Relaxed);
+                    hooks::tell(self.hooks.drop_panic.as_ref(), "cleanup", payload);
+                },
+            );
+            self.cleanups.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Runs the cleanups of everything that is left in a span; for the end of a heap, when no mutator is
+    /// attached. Finalizers are forgotten: there is nobody to show their objects to.
+    pub fn clean_all(&self, span: &Span) {
+        if !span.has_specials() {
+            return;
+        }
+        let mut list = span.specials();
+        let mut all = list.take_all();
+        span.set_has_specials(false);
+        drop(list);
+        while let Some(special) = all.pop() {
+            self.run_cleanup(&special);
+            self.specials.free(special);
+        }
+    }
+
     /// Whether a span may be waiting.
     pub fn has_work(&self) -> bool {
-        self.has_work.load(Ordering::Acquire)
+        self.has_work.load(Ordering::Acquire) || self.specials.has_due()
     }
 
     /// Sweeps a span whose class drops values, by the same rules as every other (the essay of `sweep`).
@@ -228,17 +293,25 @@ impl DropQueue {
         self.run_batch_of(state, writer)
     }
 
-    /// Waits for work and does a batch of it; `None` when the queue is closed and empty.
+    /// Waits for work, destructors or cleanups, and does a batch of it; `None` when the queue is closed and empty.
     pub fn wait_and_run_batch(&self, writer: Writer<'_>) -> Option<Batch> {
         let mut state = self.state.lock();
         self.note_finished(&mut state);
-        while state.first.is_none() {
+        while state.first.is_none() && !self.specials.has_due() {
             if state.closed {
                 return None;
             }
             state = self.arrived.wait(state, None);
         }
-        Some(self.run_batch_of(state, writer))
+        if state.first.is_none() {
+            drop(state);
+            self.run_cleanups();
+            return Some(Batch::Done);
+        }
+        let batch = self.run_batch_of(state, writer);
+        // Neither waits for all of the other.
+        self.run_cleanups();
+        Some(batch)
     }
 
     /// Lets [`DropQueue::wait_and_run_batch`] end when the queue is empty.

@@ -16,6 +16,9 @@
 //! | [`switches`] | what verifies the heap, switched at run time |
 //! | [`verify`] | a look at the whole heap: whether its structures agree |
 //! | [`specials`] | records on single objects, handed out when the objects die |
+//! | [`task`] | a function to call once, as two words |
+//! | [`revival`] | queues of dead objects that live once more |
+//! | [`waiting`] | ephemerons that the collector has met before their keys |
 //! | [`zero`] | zeroed slots, without clearing what is zero |
 //! | [`scavenge_pace`], [`pi_controller`] | how fast free memory goes back to the system, and until when |
 //! | [`outside`] | memory outside of the heap that counts for the trigger |
@@ -41,6 +44,7 @@ pub(crate) mod outside;
 pub(crate) mod page_heap;
 pub mod pi_controller;
 pub(crate) mod reclaim;
+pub mod revival;
 pub mod scavenge_pace;
 pub mod specials;
 pub(crate) mod stall;
@@ -48,7 +52,9 @@ pub(crate) mod sweep;
 pub(crate) mod sweep_pace;
 pub(crate) mod swept;
 pub(crate) mod switches;
+pub mod task;
 pub mod verify;
+pub(crate) mod waiting;
 pub(crate) mod zero;
 
 pub(crate) use central::{Central, Reason};

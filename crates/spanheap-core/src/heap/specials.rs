@@ -8,14 +8,18 @@
 //!
 //! ```text
 //!   add --> list of the span --(the sweep finds the object dead)--> due --next_due--> the caller
-//!              |                                     '--> a profile record is freed and counted
-//!              '--remove, take--> the caller
+//!            |   |                                   '--> a profile record is freed and counted
+//!            |   '--(the cycle decides that it is dead)--> finalizers, to be revived by the caller
+//!            '--remove, take--> the caller             '--> a weak pointer is cleared, its record freed
 //! ```
 //!
-//! **An object with a finalizer lives once more**: its mark is set by the sweep, and only the finalizer and
-//! the weak pointers are handed out. When it is found dead again, it has no finalizer, and the rest goes.
-//! What the object points to is not followed here, so a finalizer belongs only on objects that point to
-//! nothing which could be freed before them.
+//! **What a cycle decides, and what a sweep finds.** Weak pointers are cleared, and objects with a finalizer
+//! revived with all that they reach, when marking ends and before anything is swept
+//! ([`Specials::decide`]). So the sweep meets neither on an object that is dead, and what it hands out are
+//! cleanups. It would handle them all the same: then an object with a finalizer lives once more, by itself.
+//!
+//! **A value of less than 16 bytes without pointers** shares its slot with others. It may have records of its
+//! own all the same; it lives as long as any value in its slot.
 //!
 //! **Adding while the span is still to be swept.** Go sweeps the span first, because its sweep walks the
 //! list without a lock. Here the sweep takes the list's lock, and decides by the marks, which are
@@ -34,11 +38,15 @@
 //! Records come from the pool and go back to it, through values that own them.
 #![allow(unsafe_code)]
 
+use super::page_heap::PageHeap;
+use super::revival::Revivals;
+use crate::addr::{Addr, GRANULE_BYTES};
 use crate::offheap::{FixedPool, Persistent};
 use crate::os::{Category, Os, OsError};
 use crate::span::lookup::{Lookup, Object};
 use crate::span::specials::{Kind, OwnedSpecial, Payload, Special, SpecialQueue};
 use crate::span::{Span, Table, bits};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Lock, Rank};
 
 /// Why there is no record.
@@ -59,6 +67,8 @@ pub struct NotAnObject;
 /// The records of a heap.
 pub struct Specials {
     state: Lock<State>,
+    /// Whether a record may be due; read without the lock.
+    has_due: AtomicBool,
 }
 
 struct State {
@@ -86,7 +96,17 @@ impl Specials {
             made: 0,
             profiles: 0,
         };
-        Specials { state: Lock::new(Rank::SpecialRecords, state) }
+        Specials { state: Lock::new(Rank::SpecialRecords, state), has_due: AtomicBool::new(false) }
+    }
+
+    /// Whether a record may be due.
+    pub fn has_due(&self) -> bool {
+        self.has_due.load(Ordering::Acquire)
+    }
+
+    /// Gives the memory of a record back.
+    pub(crate) fn free(&self, special: OwnedSpecial) {
+        self.state.lock().free(special);
     }
 
     /// Hangs a record on the object that was `found`. The number that is returned is the record's.
@@ -106,11 +126,11 @@ impl Specials {
         kind: Kind,
         payload: Payload,
     ) -> Result<u64, AddError> {
-        let object = whole(found).map_err(|NotAnObject| AddError::NotAnObject)?;
+        let (object, at_object) = whole(found).map_err(|NotAnObject| AddError::NotAnObject)?;
         let mut state = self.state.lock();
         let (at, _) = state.pool.alloc(os, memory).map_err(AddError::Memory)?;
         let number = state.made + 1;
-        let special = Special::new(object.start, kind, number, payload);
+        let special = Special::new(at_object, kind, number, payload);
         // SAFETY: the pool has handed the memory out just now.
         let special = unsafe { OwnedSpecial::init(at, special) };
         state.made = number;
@@ -134,17 +154,17 @@ impl Specials {
     /// When nothing was found, or not by its first byte.
     ///
     /// # Safety
-    /// As [`Specials::add`].
+    /// As [`Specials::add`]; but an object that was dead when it was looked up, or has died since, does no harm.
     pub unsafe fn remove(
         &self,
         found: Lookup,
         kind: Kind,
         number: Option<u64>,
     ) -> Result<Option<Payload>, NotAnObject> {
-        let object = whole(found)?;
+        let (object, at_object) = whole(found)?;
         let span = span_of(&object);
         let mut list = span.specials();
-        let removed = list.remove(object.start, kind, number);
+        let removed = list.remove(at_object, kind, number);
         span.set_has_specials(!list.is_empty());
         drop(list);
         Ok(removed.map(|special| {
@@ -166,10 +186,10 @@ impl Specials {
         found: Lookup,
         mut each: impl FnMut(&Special),
     ) -> Result<(), NotAnObject> {
-        let object = whole(found)?;
+        let (object, at_object) = whole(found)?;
         let span = span_of(&object);
         let mut list = span.specials();
-        let mut taken = list.take(object.start);
+        let mut taken = list.take(at_object);
         span.set_has_specials(!list.is_empty());
         drop(list);
         while let Some(special) = taken.pop() {
@@ -192,9 +212,9 @@ impl Specials {
         found: Lookup,
         each: impl FnMut(&Special),
     ) -> Result<(), NotAnObject> {
-        let object = whole(found)?;
+        let (object, at_object) = whole(found)?;
         let list = span_of(&object).specials();
-        list.iter().filter(|special| special.object == object.start).for_each(each);
+        list.iter().filter(|special| special.object == at_object).for_each(each);
         Ok(())
     }
 
@@ -220,15 +240,65 @@ impl Specials {
                 state.free(special);
             } else {
                 state.due.push(special);
+                self.has_due.store(true, Ordering::Release);
             }
         }
+    }
+
+    /// What is done about records when a cycle has marked, and nothing has been swept since the last one:
+    /// weak pointers to dead objects are cleared, the handles of the others are given to `keep`, and
+    /// records of dead objects that are to be revived are returned. It takes a step for each record, and looks
+    /// at no span without one.
+    ///
+    /// A record that is added meanwhile belongs to an object that a closure holds, so it is not missed.
+    ///
+    /// # Safety
+    /// No span is swept or freed meanwhile, and the marks in `marked` are complete. The first word of the payload
+    /// of weak pointers is the address of their handle, that of finalizers is their queue's.
+    pub(crate) unsafe fn decide(
+        &self,
+        pages: &PageHeap,
+        marked: Table,
+        mut keep: impl FnMut(Addr),
+    ) -> SpecialQueue {
+        let (mut decided, mut revived) = (SpecialQueue::new(), SpecialQueue::new());
+        for arena in pages.arenas() {
+            for page in arena.special_pages() {
+                // SAFETY: P3: spans with records are in use, and none is freed meanwhile.
+                let Some(span) = (unsafe { arena.span(page).as_ref() }) else { continue };
+                let mut list = span.specials();
+                list.decide(
+                    |object| !bits::is_set(marked, object),
+                    |special| keep(Addr::new(special.payload[0])),
+                    &mut decided,
+                );
+                span.set_has_specials(!list.is_empty());
+            }
+        }
+        while let Some(special) = decided.pop() {
+            if special.kind == Kind::Weak {
+                let handle = Addr::new(special.payload[0]).as_ptr::<AtomicUsize>();
+                // SAFETY: the caller says that this is a handle's word. The handle is not swept yet, even if it
+                // is dead, too.
+                unsafe { &*handle }.store(0, Ordering::Release);
+                self.free(special);
+            } else if Revivals::accepts(&special) {
+                revived.push(special);
+            } else {
+                self.free(special);
+            }
+        }
+        revived
     }
 
     /// The next record whose object was found dead: in the order in which spans were swept, and there in
     /// that of their objects. For one object, weak pointers come before what is to be called.
     pub fn next_due(&self) -> Option<Special> {
         let mut state = self.state.lock();
-        let special = state.due.pop()?;
+        let Some(special) = state.due.pop() else {
+            self.has_due.store(false, Ordering::Release);
+            return None;
+        };
         let copy = Special::new(special.object, special.kind, special.number, special.payload);
         state.free(special);
         Some(copy)
@@ -247,9 +317,11 @@ impl Default for Specials {
     }
 }
 
-/// What was found, if by its first byte.
-fn whole(found: Lookup) -> Result<Object, NotAnObject> {
-    found.object().filter(|object| object.offset.get() == 0).ok_or(NotAnObject)
+/// What was found, and where, if by its first byte. In a slot of 16 bytes a small value may begin anywhere.
+fn whole(found: Lookup) -> Result<(Object, Addr), NotAnObject> {
+    let is_first = |object: &Object| object.offset.get() == 0 || object.size.get() == GRANULE_BYTES;
+    let object = found.object().filter(is_first).ok_or(NotAnObject)?;
+    Ok((object, object.start + object.offset))
 }
 
 /// The span of an object that is held: it stays for as long.

@@ -53,7 +53,7 @@ pub fn sweep(mut span: OwnedSpan, drops: &DropQueue, how: How, writer: Writer<'_
     let (allocated, marked) = (old.table(), generation.table());
     // First of all: a finalizer keeps its object. Where everything is retained, nothing is dead.
     if span.span().has_specials() && !retain {
-        drops.specials().sweep(span.span(), marked);
+        drops.sweep_specials(span.span(), marked);
     }
     if info.drop.is_some() {
         return drops.sweep(span, generation, retain, writer);

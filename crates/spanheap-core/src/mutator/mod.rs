@@ -25,6 +25,7 @@
 
 mod heap;
 mod outside;
+mod weak;
 
 pub use heap::{Heap, NewHeapError, Pages};
 pub use outside::OutsideMemory;
@@ -85,7 +86,7 @@ pub struct SliceSlot {
 }
 
 impl Mutator {
-    fn new(collector: Arc<Collector>, record: Arc<MutatorRecord>) -> Mutator {
+    pub(crate) fn new(collector: Arc<Collector>, record: Arc<MutatorRecord>) -> Mutator {
         Mutator {
             collector,
             record,

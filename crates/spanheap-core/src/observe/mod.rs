@@ -104,7 +104,7 @@ pub struct Stats {
     pub stalls: TimeCounts,
     /// Values whose destructor has run.
     pub dropped: u64,
-    /// Destructors that have panicked.
+    /// Destructors and cleanups that have panicked.
     pub drop_panics: u64,
     /// How long the values have waited whose destructors are next.
     pub drop_wait: Duration,
@@ -115,6 +115,11 @@ pub struct Stats {
     pub broken_cycles: u64,
     /// Trace functions that have panicked on the collector's thread.
     pub trace_panics: u64,
+    /// Cleanups that have run.
+    pub cleanups: u64,
+    /// Finalizers, cleanups and weak pointers: records on objects, and those that wait for the drop thread or in a
+    /// queue of revived objects.
+    pub records: usize,
     /// Mutators that are attached.
     pub mutators: usize,
     /// Mutators that are inside a closure.
@@ -173,6 +178,8 @@ impl Stats {
             dropping: drops.running,
             broken_cycles: last.broken,
             trace_panics: central.trace_panics(),
+            cleanups: central.drops().cleanups(),
+            records: central.drops().specials().counts().0,
             mutators,
             mutators_inside,
             roots: collector.roots().len(),

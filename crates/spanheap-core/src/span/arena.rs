@@ -137,6 +137,8 @@ pub struct HeapArena {
     number: usize,
     /// Bit p is set while page p is in the collector's page queue.
     queued: [AtomicU64; ARENA_PAGES / 64],
+    /// Bit p is set when an ephemeron waits, or has waited in the running cycle, for an object of page p.
+    awaited: [AtomicU64; ARENA_PAGES / 64],
     /// Bit p is set while page p is the first of a span on whose objects records hang; changed under the
     /// lock of that span's records.
     specials: [AtomicU64; ARENA_PAGES / 64],
@@ -321,6 +323,24 @@ impl HeapArena {
         self.queued[page / 64].fetch_and(!(1 << (page % 64)), Ordering::SeqCst);
     }
 
+    /// Notes that an ephemeron waits for an object of a page. Sequentially consistent with
+    /// [`HeapArena::is_awaited`] and with the mark bits: an ephemeron that comes to wait for an object, and
+    /// then finds it unmarked, is found by whoever marks and then scans it.
+    pub(crate) fn set_awaited(&self, page: usize) {
+        self.awaited[page / 64].fetch_or(1 << (page % 64), Ordering::SeqCst);
+    }
+
+    /// Whether an ephemeron may wait for an object of a page.
+    #[inline]
+    pub(crate) fn is_awaited(&self, page: usize) -> bool {
+        self.awaited[page / 64].load(Ordering::SeqCst) >> (page % 64) & 1 == 1
+    }
+
+    /// Forgets who waits for what.
+    pub(crate) fn clear_awaited(&self) {
+        self.awaited.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+
     /// Says whether records hang on objects of the span that begins at a page.
     pub(crate) fn set_special(&self, page: usize, any: bool) {
         let (word, bit) = (&self.specials[page / 64], 1 << (page % 64));
@@ -332,10 +352,6 @@ impl HeapArena {
 
     /// The pages with which a span begins on whose objects records hang. Others may add and remove
     /// records meanwhile.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "finalizers, which are to come, are roots of a cycle")
-    )]
     pub fn special_pages(&self) -> impl Iterator<Item = usize> + '_ {
         self.specials.iter().enumerate().flat_map(|(index, word)| {
             let mut word = word.load(Ordering::Acquire);

@@ -22,6 +22,7 @@
 //! | [`layout`] | where an object's pointers are, and what happens when it dies |
 //! | [`tracer`] | what a trace function reports to |
 //! | [`alone`] | what code of the user's may not do while it is called by the collector |
+//! | [`ephemeron`] | objects that hold a value for as long as a key lives |
 //! | [`arena`], [`map`] | arenas with their side tables; from any address to its arena |
 //! | [`bits`] | a span's bits in the side tables: marks, free runs |
 //! | [`list`], [`set`] | lists that own spans; the spans of a class, swept or not |
@@ -49,6 +50,7 @@
 pub mod alone;
 pub(crate) mod arena;
 pub(crate) mod bits;
+pub mod ephemeron;
 pub mod layout;
 mod list;
 pub mod lookup;
@@ -60,6 +62,7 @@ pub mod tracer;
 
 pub use arena::Generation;
 pub(crate) use arena::{HeapArena, Line, Table};
+pub use ephemeron::EphemeronCell;
 pub use layout::{Counting, DropFn, InvalidType, Layout, Shape, TypeInfo};
 pub(crate) use set::{Backlog, Room, SpanSet, Taken};
 pub use tracer::{EdgeSink, Reader, TraceFn, Tracer};

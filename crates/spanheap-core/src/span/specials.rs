@@ -240,6 +240,15 @@ impl SpecialList {
         taken
     }
 
+    /// Gives all records out, in order.
+    pub fn take_all(&mut self) -> SpecialQueue {
+        let mut taken = SpecialQueue::new();
+        while let Some(at) = self.first {
+            taken.push(self.unlink(self.start(), at));
+        }
+        taken
+    }
+
     /// Moves the records of `object` that are `wanted` to `into`, in order, from a place in front of the
     /// object's first record on.
     fn remove_where(
@@ -294,6 +303,34 @@ impl SpecialList {
         }
     }
 
+    /// What a cycle decides when it has marked: takes weak pointers and finalizers off dead objects, and shows
+    /// the weak pointers of living ones to `keep`. `is_dead` is asked once about each object with records.
+    /// Everything else stays for the sweep.
+    pub fn decide(
+        &mut self,
+        mut is_dead: impl FnMut(Addr) -> bool,
+        mut keep: impl FnMut(&Special),
+        out: &mut SpecialQueue,
+    ) {
+        let mut place = self.start();
+        while let Some(at) = place.at {
+            // SAFETY: the list owns the record, and is borrowed.
+            let object = unsafe { record(at) }.object;
+            if is_dead(object) {
+                let decided = |kind| matches!(kind, Kind::Weak | Kind::Finalizer);
+                self.remove_where(place, object, |other| decided(other.kind), out);
+                place = self.refresh(place);
+            }
+            place = self.seek(place, |other| {
+                let same = other.object == object;
+                if same && other.kind == Kind::Weak {
+                    keep(other);
+                }
+                same
+            });
+        }
+    }
+
     /// The same place, after records behind it were removed.
     fn refresh(&self, place: Place) -> Place {
         let at = match place.before {
@@ -324,6 +361,17 @@ impl SpecialQueue {
     /// Whether the queue owns nothing.
     pub fn is_empty(&self) -> bool {
         self.first.is_none()
+    }
+
+    /// The records, first to last.
+    pub fn iter(&self) -> impl Iterator<Item = &Special> {
+        let mut next = self.first;
+        core::iter::from_fn(move || {
+            // SAFETY: the queue owns what it leads to, and is borrowed.
+            let special = unsafe { record(next?) };
+            next = special.next;
+            Some(special)
+        })
     }
 
     /// Takes a record in, behind the others.

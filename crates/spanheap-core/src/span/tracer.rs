@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 use super::alone::{Alone, Busy};
+use super::ephemeron::EphemeronCell;
 use crate::addr::Addr;
 
 /// Reports the pointers of `count` values that lie one behind the other at `object`.
@@ -28,6 +29,16 @@ pub trait EdgeSink {
     /// Takes what a trace function claims to be such an address, and believes nothing.
     fn claim(&mut self, target: Addr) {
         self.edge(target);
+    }
+
+    /// Takes an ephemeron. Who marks has to do better; for everybody else both words are pointers like any
+    /// other.
+    fn ephemeron(&mut self, cell: &EphemeronCell) {
+        for target in [cell.key(), cell.value()] {
+            if !target.is_null() {
+                self.edge(target);
+            }
+        }
     }
 }
 
@@ -94,6 +105,15 @@ impl<'a> Tracer<'a> {
         if !target.is_null() {
             self.sink.edge(target);
         }
+    }
+
+    /// Reports the ephemeron that is traced.
+    ///
+    /// # Safety
+    /// E1 and E2 hold for its key and its value, and the ephemeron is the traced object.
+    #[inline]
+    pub(crate) unsafe fn ephemeron(&mut self, cell: &EphemeronCell) {
+        self.sink.ephemeron(cell);
     }
 
     /// Who asks.

@@ -19,6 +19,10 @@ pub enum Rank {
     GreyQueue,
     /// One shard of the root table.
     RootShard,
+    /// The queues of revived objects of a heap.
+    RevivalQueues,
+    /// The objects in one of them.
+    Revived,
     /// What the workers of a cycle share: the pages that wait to be scanned.
     MarkQueue,
     /// The table of classes of a heap.
@@ -31,6 +35,8 @@ pub enum Rank {
     Specials,
     /// The pool of such records, and those of dead objects that wait for somebody.
     SpecialRecords,
+    /// The ephemerons that wait for their keys while a cycle marks.
+    Waiting,
     /// The page allocator and the list of arenas.
     PageHeap,
     /// The manager's own records.

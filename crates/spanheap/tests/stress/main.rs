@@ -10,11 +10,13 @@
 //! - [`torture`]: the adversary with everything at once, some millions of times in the long mode.
 //! - [`large_array`]: pointers move in an array so large that marking it takes many closures.
 //! - [`passing_threads`]: thousands of threads that come, take part, and go.
+//! - [`afterlife`]: weak pointers, ephemerons, cleanups and revival, while objects die all the time.
 //! - [`drops`]: every value that was made is dropped exactly once, on the drop thread.
 //!
 //! Every object carries a canary, freed memory is poisoned, and checkmark mode verifies the cycles of some
 //! of the runs. Each run prints its seed. `SPANHEAP_STRESS_ROUNDS=n` multiplies the length of the runs.
 
+mod afterlife;
 mod drops;
 mod large_array;
 mod passing_threads;

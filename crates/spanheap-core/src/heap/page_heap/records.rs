@@ -5,7 +5,7 @@
 //! together, and their memory goes back to the system.
 //!
 //! ```text
-//!   block of 64 KiB, aligned:  | leaf | leaf | ... |      leaf: a physical page, with 20 records in 4 KiB
+//!   block of 64 KiB, aligned:  | leaf | leaf | ... |      leaf: a physical page, with 19 records in 4 KiB
 //!
 //!   cold --alloc--> partial <--> full
 //!    ^                |  ^

@@ -4,7 +4,7 @@
 //! comes and goes. A leaf is a physical page:
 //!
 //! ```text
-//! | number of the block | record | record | ...  (20 in 4 KiB) | rest |
+//! | number of the block | record | record | ...  (19 in 4 KiB) | rest |
 //! ```
 //!
 //! | state | memory | records in use | |

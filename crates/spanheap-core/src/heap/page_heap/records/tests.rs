@@ -278,7 +278,7 @@ fn after_most_records_have_gone_the_rest_comes_together() {
 fn a_reserve_of_empty_leaves_stays() {
     let mut bench = Bench::new(4096, true);
     let per_leaf = bench.pool.shape.records;
-    assert_eq!(per_leaf, 20, "the essay says so");
+    assert_eq!(per_leaf, 19, "the essay says so");
     for _ in 0..100 * per_leaf {
         bench.alloc().expect("memory");
     }
