@@ -13,7 +13,8 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// A piece of text, and what stands in its place wherever it is found.
+/// A piece of text, and what stands in its place wherever it is found. A piece with `\0` in it is all from where
+/// the text before that is found first to where the text behind it follows.
 type Edit = (&'static str, &'static str);
 
 /// A file of the core, edited.
@@ -27,7 +28,8 @@ struct Module {
     mistake: Option<Edit>,
 }
 
-/// What every file may have, and need not: the checker's constructors are not `const`.
+/// What every file may have, and need not: the checker's constructors are not `const`. (Arrays of constants are
+/// made by a function, too: [`arrays`].)
 const EVERYWHERE: [Edit; 3] = [
     ("pub const fn new() -> ", "pub fn new() -> "),
     ("pub const fn new(rank", "pub fn new(rank"),
@@ -56,15 +58,11 @@ fn locks() -> Vec<Module> {
         "lock",
         "sync/mod.rs",
         &[
-            ("mod alarm;\nmod futex;\nmod histogram;\nmod rank;\n", ""),
+            ("mod alarm;\0use core::cell::UnsafeCell;", "use crate::checker::UnsafeCell;"),
             (
-                "pub use alarm::Alarm;\npub use futex::RawLock;\npub use histogram::{TIME_COUNTERS, TIME_EDGES, TimeBucket, TimeCounts, TimeHistogram, time_edges};\npub use rank::Rank;\n",
-                "",
-            ),
-            ("use core::cell::UnsafeCell;", "use crate::checker::UnsafeCell;"),
-            (
-                "pub mod atomic {\n    pub use core::sync::atomic::{\n        AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,\n        compiler_fence, fence,\n    };\n}\n",
-                "pub(crate) mod atomic {\n    pub(crate) use crate::checker::AtomicU32;\n    pub(crate) use loom::sync::atomic::Ordering;\n}\n",
+                "pub mod atomic {\0\n}\n",
+                "pub(crate) mod atomic {\n    pub(crate) use crate::checker::AtomicU32;\n    \
+                 pub(crate) use loom::sync::atomic::Ordering;\n}\n",
             ),
         ],
         &[],
@@ -80,7 +78,7 @@ fn locks() -> Vec<Module> {
         "futex",
         "sync/futex.rs",
         &[
-            ("const SPINS: u32 = 64;", "const SPINS: u32 = 1;"),
+            ("const SPINS: u32 = \0;", "const SPINS: u32 = 1;"),
             (
                 "use std::time::Duration;",
                 "use crate::checker::{wait, wake};\nuse std::time::Duration;",
@@ -126,13 +124,7 @@ fn collector() -> Vec<Module> {
     let buffer = family(
         "buffer",
         "collect/buffer.rs",
-        &[
-            ("pub const CAPACITY: usize = 256;", "pub const CAPACITY: usize = 2;"),
-            (
-                "[const { AtomicUsize::new(0) }; CAPACITY]",
-                "core::array::from_fn(|_| AtomicUsize::new(0))",
-            ),
-        ],
+        &[("pub const CAPACITY: usize = \0;", "pub const CAPACITY: usize = 2;")],
         &[
             ("buffer_push_relaxed", ("len + 1, Ordering::Release", "len + 1, Ordering::Relaxed")),
             ("buffer_steal_relaxed", ("load(Ordering::Acquire)", "load(Ordering::Relaxed)")),
@@ -158,12 +150,8 @@ fn collector() -> Vec<Module> {
         "roots",
         "collect/roots.rs",
         &[
-            ("const SHARDS: usize = 16;", "const SHARDS: usize = 1;"),
+            ("const SHARDS: usize = \0;", "const SHARDS: usize = 1;"),
             ("use std::sync::Arc;", "use loom::sync::Arc;"),
-            (
-                "[const { Lock::new(Rank::RootShard, Vec::new()) }; SHARDS]",
-                "core::array::from_fn(|_| Lock::new(Rank::RootShard, Vec::new()))",
-            ),
         ],
         &[("roots_trimmed_early", ("strong_count(record) > 1", "strong_count(record) > 2"))],
     );
@@ -262,22 +250,43 @@ impl Module {
             text = text.replace(from, to);
         }
         for (from, to) in &self.edits {
-            let at = text.find(from).unwrap_or_else(|| {
+            text = replaced(&text, from, to).unwrap_or_else(|| {
                 panic!("{} has changed: the test `{}` looks for {from:?}", self.source, self.name)
             });
-            match *to {
-                CUT => text.truncate(at),
-                to => text = text.replace(from, to),
-            }
         }
         if let Some((from, to)) = self.mistake {
-            if !text.contains(from) {
-                println!("cargo::warning={}: {} looks for {from:?}", self.source, self.name);
+            match replaced(&text, from, to) {
+                Some(mutant) => text = mutant,
+                None => {
+                    println!("cargo::warning={}: {} looks for {from:?}", self.source, self.name)
+                }
             }
-            text = text.replace(from, to);
         }
-        text
+        arrays(text)
     }
+}
+
+/// `text` with one edit made; `None` if it finds nothing.
+fn replaced(text: &str, from: &str, to: &str) -> Option<String> {
+    let Some((first, last)) = from.split_once('\0') else {
+        let at = text.find(from)?;
+        return Some(if to == CUT { text[..at].to_string() } else { text.replace(from, to) });
+    };
+    let at = text.find(first)?;
+    let behind = at + first.len();
+    let end = behind + text[behind..].find(last)? + last.len();
+    Some([&text[..at], to, &text[end..]].concat())
+}
+
+/// Arrays of one constant, made by a function that need not be one.
+fn arrays(mut text: String) -> String {
+    const BEGIN: &str = "[const { ";
+    while let Some((before, rest)) = text.split_once(BEGIN) {
+        let (value, rest) = rest.split_once(" }; ").expect("the length follows");
+        let (_, rest) = rest.split_once(']').expect("the array ends");
+        text = format!("{before}core::array::from_fn(|_| {value}){rest}");
+    }
+    text
 }
 
 fn main() {

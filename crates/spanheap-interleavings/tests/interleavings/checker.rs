@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use crate::span::Generation;
+use crate::sync::Rank;
 use loom::sync::atomic::{Ordering, Ordering::Relaxed, fence};
 use loom::sync::{Condvar, Mutex, MutexGuard};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -98,20 +99,7 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// The ranks of the locks under test, which nobody looks at here.
-#[derive(Clone, Copy)]
-pub(crate) enum Rank {
-    Control,
-    Mutators,
-    MutatorCache,
-    BarrierBuffer,
-    GreyQueue,
-    RootShard,
-    SpanSet,
-    Alarm,
-}
-
-/// The checker's lock, as the core's is used.
+/// The checker's lock, as the core's is used. Nobody looks at ranks here.
 pub(crate) struct Lock<T>(Mutex<T>);
 
 impl<T> Lock<T> {

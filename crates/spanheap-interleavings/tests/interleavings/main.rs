@@ -72,12 +72,13 @@ use mutant;
 
 /// The locks and atomics of the core, as the checker has them.
 mod sync {
-    pub(crate) use crate::checker::{Condition, Lock, Rank};
+    pub(crate) use crate::checker::{Condition, Lock};
     pub(crate) use alarm::Alarm;
+    pub(crate) use rank::Rank;
     pub(crate) mod atomic {
         pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
     }
-    crate::code! { alarm }
+    crate::code! { alarm rank }
 }
 
 /// The collector's files, and their mutants.
