@@ -479,6 +479,18 @@ fn reviving_without_tracing_frees_what_the_finalizer_needs() {
     assert_weak_fails(weak::Variant::RevivedNotTraced, instance, weak::Fault::Freed);
 }
 
+/// Whoever has seen the target unmarked before the last round is awaited by it, and in a clean round nothing is
+/// marked. So when the marking is final, another look at the mark finds nothing new.
+#[test]
+fn another_look_at_the_mark_when_the_marking_is_final_is_not_needed() {
+    let variant = weak::Variant::NoSecondLook;
+    for (objects, mutators, held) in [(2, 1, 2), (1, 2, 1)] {
+        let decided = with_finalizer(objects, mutators, held);
+        let states = exhaust("with another look", &decided);
+        assert_eq!(exhaust("without another look", &Weak { variant, ..decided }), states);
+    }
+}
+
 // The explorer.
 
 /// Asserts that the reduction by symmetry neither loses nor invents a state of `model`.

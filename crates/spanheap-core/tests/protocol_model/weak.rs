@@ -11,8 +11,10 @@
 //! 1. load the handle; without a target there is nothing to upgrade;
 //! 2. look at the target's mark. If it is set, load the handle again, and only if it still has the target,
 //!    return it: the mark may be that of another object that lies there now;
-//! 3. if it is not set: under the lock of the grey queue, when the marking is *final*, there is none; else
-//!    mark the object and push it.
+//! 3. if it is not set: under the lock of the grey queue, unless the marking is *final*, mark the object and
+//!    push it;
+//! 4. if the marking is final: look at the mark again; if it is set, go on as in 2, else there is nothing to
+//!    upgrade. (A test shows that this look finds nothing new.)
 //!
 //! **The collector** declares a clean round final under the same lock. Then it clears the handle if its
 //! target is unmarked; then it marks the object with the finalizer, if it is unmarked, and what that
@@ -23,7 +25,8 @@
 //! No object is freed that the root, a closure, or the queue of finalizers reaches ([`Fault::Freed`]). No
 //! upgrade returns what lies in the slot of a target that is gone ([`Fault::WrongObject`]). When
 //! phase 0 is published, the weak pointer of an object that waits for its finalizer is cleared
-//! ([`Fault::RevivedByWeak`]).
+//! ([`Fault::RevivedByWeak`]). An upgrade that finds nothing has found it for ever: the handle does not have a
+//! marked target then ([`Fault::NotForEver`]).
 //!
 //! # What is not modelled
 //! Weak memory, several handles, ephemerons, the two halves of the barrier (the first model has them), and
@@ -39,7 +42,7 @@ use crate::explore::Model;
 use crate::vocabulary::{MOST, Operand, Packer, Pointer, Set, Step, Unpacker, reachable};
 use std::fmt;
 
-/// The protocol as decided, or with one rule broken.
+/// The protocol as decided, or with one rule broken or left out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Variant {
     Decided,
@@ -59,6 +62,9 @@ pub(crate) enum Variant {
     RevivedBeforeClearing,
     /// What a revived object reaches is not marked.
     RevivedNotTraced,
+    /// When the marking is final, a target that was not marked before is given up without another look. This
+    /// is no mistake.
+    NoSecondLook,
 }
 
 /// An instance of the model.
@@ -81,6 +87,8 @@ pub(crate) enum Fault {
     WrongObject,
     /// A weak pointer survives to an object that waits for its finalizer.
     RevivedByWeak,
+    /// An upgrade has found nothing, and the next one will find the object.
+    NotForEver,
 }
 
 /// Where the collector is.
@@ -104,7 +112,7 @@ enum Stage {
 }
 
 impl Stage {
-    const ALL: [Stage; 13] = [
+    const ALL: [Stage; 14] = [
         Stage::Before,
         Stage::ArmingA,
         Stage::ArmingB,
@@ -118,6 +126,7 @@ impl Stage {
         Stage::Faulty(Fault::Freed),
         Stage::Faulty(Fault::WrongObject),
         Stage::Faulty(Fault::RevivedByWeak),
+        Stage::Faulty(Fault::NotForEver),
     ];
 
     /// The epoch of a closure that enters now.
@@ -339,6 +348,9 @@ impl Weak {
                 my.gone = m.gone && s.weak.is_some();
                 ("loads the handle again", s.weak)
             }
+            Upgrade::SeenUnmarked if s.stage >= Stage::Final && marked && self.looks_twice() => {
+                ("sees it marked by now", None)
+            }
             Upgrade::SeenUnmarked => {
                 let may = s.stage < Stage::Final || self.variant == Variant::FinalIgnored;
                 let result = m.target.filter(|_| may);
@@ -351,7 +363,7 @@ impl Weak {
             }
         };
         let my = &mut next.mutators[i as usize];
-        if m.upgrade == Upgrade::Loaded && result.is_none() {
+        if verb.starts_with("sees it") {
             my.upgrade = if marked { Upgrade::SeenMarked } else { Upgrade::SeenUnmarked };
         } else {
             let gone = my.gone;
@@ -359,9 +371,16 @@ impl Weak {
             *my = Mutator { held, upgrade: Upgrade::None, target: None, gone: false, ..m };
             if gone && result.is_some() {
                 next.stage = Stage::Faulty(Fault::WrongObject);
+            } else if result.is_none() && s.weak == m.target && marked {
+                next.stage = Stage::Faulty(Fault::NotForEver);
             }
         }
         visit(Step::mutator(i, verb).on(Operand::value(result)), next);
+    }
+
+    /// Whether an upgrade that comes after the declaration looks at the mark again.
+    fn looks_twice(&self) -> bool {
+        !matches!(self.variant, Variant::NoSecondLook | Variant::FinalIgnored)
     }
 
     /// From the first phase to the clean round.
