@@ -405,7 +405,7 @@ impl Model for Containers {
         }
     }
 
-    fn pack(&self, s: &State) -> u64 {
+    fn pack(&self, s: &State) -> Packer {
         let mut p = Packer::default();
         let objects = u32::from(self.objects);
         p.phase(s.phase);
@@ -419,16 +419,17 @@ impl Model for Containers {
         p.set(s.marked, objects);
         p.set(s.grey, objects);
         p.set(s.scanned, objects);
-        p.set(s.waiting, u32::from(self.mutators));
         p.flag(s.dirty);
-        for m in &s.mutators[..self.mutators as usize] {
+        for (i, m) in (0..self.mutators).zip(&s.mutators) {
+            p.member();
+            p.flag(s.waiting.contains(i));
             p.flag(m.inside);
             p.epoch(m.epoch);
             p.set(m.held, objects);
             p.set(m.buffer, objects);
             p.set(m.guards, objects);
         }
-        p.finish()
+        p
     }
 
     fn unpack(&self, word: u64) -> State {
@@ -446,9 +447,9 @@ impl Model for Containers {
         s.marked = u.set(objects);
         s.grey = u.set(objects);
         s.scanned = u.set(objects);
-        s.waiting = u.set(u32::from(self.mutators));
         s.dirty = u.flag();
-        for m in &mut s.mutators[..self.mutators as usize] {
+        for (i, m) in (0..self.mutators).zip(&mut s.mutators) {
+            s.waiting = if u.flag() { s.waiting.with(i) } else { s.waiting };
             m.inside = u.flag();
             m.epoch = u.epoch();
             m.held = u.set(objects);

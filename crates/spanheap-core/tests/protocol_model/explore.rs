@@ -16,8 +16,15 @@
 //! Steps are atomic and interleave freely, so this is exhaustive for sequentially consistent
 //! executions of the instance, whatever their length. (The code takes a few states from the queue
 //! at once, which lets cache misses overlap and changes nothing about the order of discovery.)
-//! There is no depth bound, no hashing of states down to a signature, and no reduction by symmetry
-//! or partial order: a state that is reported as seen was compared bit for bit.
+//! There is no depth bound, no hashing of states down to a signature, and no reduction by partial
+//! order: a state that is reported as seen was compared bit for bit.
+//!
+//! # Symmetry
+//! Mutators are interchangeable: no rule names one. So of the states that differ only in which mutator is
+//! which, one is visited, and counts for all of them ([`Reduction::Mutators`]). The number of
+//! states is therefore the same as without the reduction, and a test holds the two against each other
+//! for each model: a rule that did treat mutators differently would make them differ. A trail is made of
+//! the states as they are, not of those that stand for them.
 //!
 //! # Representation
 //! `order` holds the packed states and doubles as the queue; `parents` holds, for each, the index
@@ -29,7 +36,7 @@
 //! # Locking
 //! None: an exploration belongs to one thread. The test harness runs several side by side.
 
-use crate::vocabulary::Step;
+use crate::vocabulary::{Packer, Step};
 use std::fmt;
 
 /// A transition system whose states fit in a word.
@@ -40,7 +47,7 @@ pub(crate) trait Model {
     type Fault: Copy + PartialEq + fmt::Debug;
 
     fn start(&self) -> Self::State;
-    fn pack(&self, state: &Self::State) -> u64;
+    fn pack(&self, state: &Self::State) -> Packer;
     fn unpack(&self, word: u64) -> Self::State;
     /// Calls `visit` with every step that is possible in `state` and the state it leads to.
     fn steps(&self, state: &Self::State, visit: &mut impl FnMut(Step, Self::State));
@@ -51,6 +58,8 @@ pub(crate) trait Model {
 pub(crate) struct Exploration<M: Model> {
     /// The number of distinct states met: all of them, if there is no counterexample.
     pub(crate) states: usize,
+    /// The number of states that were looked at, each for all that it stands for.
+    pub(crate) visited: usize,
     /// A shortest way to a faulty state.
     pub(crate) counterexample: Option<Counterexample<M>>,
 }
@@ -76,36 +85,66 @@ impl<M: Model> fmt::Display for Counterexample<M> {
 /// How many states are taken from the queue at once.
 const BATCH: usize = 8;
 
+/// Which states are taken to be the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reduction {
+    /// Equal ones only.
+    None,
+    /// Those that differ in the order of their mutators.
+    Mutators,
+}
+
+impl Reduction {
+    /// What stands for a packed state, and for how many.
+    fn apply(self, packed: &Packer) -> (u64, usize) {
+        match self {
+            Reduction::None => (packed.word(), 1),
+            Reduction::Mutators => packed.canonical(),
+        }
+    }
+}
+
 /// Visits every reachable state of `model`, or stops at the first faulty one.
 ///
 /// # Panics
 /// If the model has more than 2^32 states, or if a state does not survive packing.
-pub(crate) fn explore<M: Model>(model: &M) -> Exploration<M> {
+pub(crate) fn explore<M: Model>(model: &M, reduction: Reduction) -> Exploration<M> {
     let mut search = Search::default();
-    let mut found = vec![(model.pack(&model.start()), 0)];
+    let (start, weight) = reduction.apply(&model.pack(&model.start()));
+    let mut found = vec![Found { word: start, parent: 0, weight }];
     let mut head = 0;
     loop {
         search.discover(&found);
         found.clear();
         if head == search.order.len() {
-            return Exploration { states: head, counterexample: None };
+            return Exploration { states: search.states, visited: head, counterexample: None };
         }
         let batch = head..search.order.len().min(head + BATCH);
         head = batch.end;
         for index in batch {
             let state = model.unpack(search.order[index]);
-            if let Some(fault) = model.fault(&state) {
-                let trail = search.trail(model, index);
-                let counterexample = Some(Counterexample { fault, last: state, trail });
-                return Exploration { states: search.order.len(), counterexample };
+            if model.fault(&state).is_some() {
+                let counterexample = Some(search.counterexample(model, reduction, index));
+                let (states, visited) = (search.states, search.order.len());
+                return Exploration { states, visited, counterexample };
             }
             model.steps(&state, &mut |_, next| {
-                let word = model.pack(&next);
-                debug_assert_eq!(model.unpack(word), next, "a state did not survive packing");
-                found.push((word, index));
+                let packed = model.pack(&next);
+                debug_assert_eq!(model.unpack(packed.word()), next, "packing has lost something");
+                let (word, weight) = reduction.apply(&packed);
+                found.push(Found { word, parent: index, weight });
             });
         }
     }
+}
+
+/// A state that a step has led to.
+struct Found {
+    word: u64,
+    /// The index of the state where the step began.
+    parent: usize,
+    /// How many states it stands for.
+    weight: usize,
 }
 
 /// The states found so far.
@@ -117,26 +156,29 @@ struct Search {
     /// Open addressing with linear probing: zero is vacant, anything else is the complement of a
     /// packed state. (The highest bit of a packed state is never set, so that is never zero.)
     seen: Vec<u64>,
+    /// What the states in `order` stand for, all told.
+    states: usize,
 }
 
 impl Default for Search {
     fn default() -> Self {
-        Self { order: Vec::new(), parents: Vec::new(), seen: vec![0; 1 << 16] }
+        Self { order: Vec::new(), parents: Vec::new(), seen: vec![0; 1 << 16], states: 0 }
     }
 }
 
 impl Search {
     /// Appends those states of `found` that are new, each with its parent.
-    fn discover(&mut self, found: &[(u64, usize)]) {
+    fn discover(&mut self, found: &[Found]) {
         // Nothing depends on these loads, so their cache misses overlap. The loop below, which
         // would otherwise wait for one after the other, then finds its slots in the cache.
-        let touched = found.iter().fold(0, |all, &(word, _)| all ^ self.seen[self.slot(word)]);
+        let touched = found.iter().fold(0, |all, next| all ^ self.seen[self.slot(next.word)]);
         std::hint::black_box(touched);
-        for &(word, parent) in found {
+        for &Found { word, parent, weight } in found {
             let Err(vacant) = self.find(word) else { continue };
             self.order.push(word);
             self.parents.push(u32::try_from(parent).expect("at most 2^32 states"));
             self.seen[vacant] = !word;
+            self.states += weight;
             // Grow at four fifths, where probes are still short.
             if self.order.len() * 5 > self.seen.len() * 4 {
                 self.grow();
@@ -174,23 +216,31 @@ impl Search {
         }
     }
 
-    /// The steps from the start to `order[last]`, each found again by asking the model.
-    fn trail<M: Model>(&self, model: &M, last: usize) -> Vec<(Step, M::State)> {
-        let mut trail = Vec::new();
-        let mut index = last;
-        while index != 0 {
-            let parent = self.parents[index] as usize;
+    /// The steps from the start to what `order[last]` stands for, each found again by asking the model.
+    fn counterexample<M: Model>(
+        &self,
+        model: &M,
+        reduction: Reduction,
+        last: usize,
+    ) -> Counterexample<M> {
+        let parent_of = |&index: &usize| (index != 0).then(|| self.parents[index] as usize);
+        let mut way: Vec<usize> = std::iter::successors(Some(last), parent_of).collect();
+        // The start comes last, and no step leads there.
+        way.pop();
+        let (mut state, mut trail) = (model.start(), Vec::new());
+        for index in way.into_iter().rev() {
             let mut found = None;
-            model.steps(&model.unpack(self.order[parent]), &mut |step, next| {
-                if model.pack(&next) == self.order[index] {
+            model.steps(&state, &mut |step, next| {
+                if reduction.apply(&model.pack(&next)).0 == self.order[index] {
                     found.get_or_insert((step, next));
                 }
             });
-            trail.push(found.expect("a parent has a step to its child"));
-            index = parent;
+            let (step, next) = found.expect("a parent has a step to its child");
+            trail.push((step, next));
+            state = next;
         }
-        trail.reverse();
-        trail
+        let fault = model.fault(&state).expect("what stands for a faulty state is faulty");
+        Counterexample { fault, last: state, trail }
     }
 }
 

@@ -23,32 +23,14 @@
 //! Each [`Variant`] other than `Decided` leaves out one detail that the design calls load-bearing.
 //! Each is the most charitable version of its mistake that we could think of.
 //!
-//! # Stolen and exhausted buffers
-//! The implementation goes further in two ways, each of which can be switched on here. The
-//! collector may *steal* a buffer at any moment, so that a closure that stays inside does not keep
-//! grey work to itself. And when a mutator of phase 3 gets no memory for its buffer, it marks the
-//! object *directly*, without queueing it, and raises a flag. The collector answers a raised flag
-//! with a *walk* over all objects, in as many steps, that greys each one that is marked but neither
-//! scanned nor queued; it declares no round clean while the flag is up or a walk is under way.
-//! `unqueued` is the set of those objects.
-//!
-//! How the mutator does it matters, and [`Direct`] lists the ways. Safe are: marking and raising in
-//! one step that excludes the end of a round, and raising both before and after the mark. Raising
-//! only *after* it is not enough. A closure that enters during a round is not waited for; if it
-//! stops between its mark and its flag, another closure that the round does wait for can flush the
-//! same object, find it marked, and let the round end clean while nobody has scanned it. That is
-//! the third load-bearing detail of the design again: a mark must not be visible before the work
-//! that it stands for. Raising only *before* is not enough either: a walk may come and go in
-//! between. With both, a flag that was lowered in between makes the next round wait for this
-//! closure, and thus for its second flag. On the other side, the collector lowers the flag before
-//! its walk, not after it.
-//!
-//! Direct marking is for closures of phase 3 only. In phases 1 and 2 mark bits may still belong to
-//! the sweep of the last cycle, so there the entry must go to some buffer.
+//! # What the implementation does beyond the design
+//! Each can be switched on: the collector may *steal* a buffer at any moment, so that a closure that stays
+//! inside does not keep grey work to itself; a mutator whose buffer gets no memory marks *directly*
+//! ([`exhausted`]); a second worker marks, and closures of phase 3 help
+//! with it ([`assists`]).
 //!
 //! # What is not modelled
-//! Weak memory (every step is atomic and all agree on one order), sweep ownership, more than one
-//! marking worker, and the pre-marking of runs of new objects, which is black allocation earlier.
+//! Weak memory (every step is atomic and all agree on one order), sweep ownership, and the pre-marking of runs of new objects, which is black allocation earlier.
 //!
 //! # How to read a trail
 //! Each line is a step and the state after it. `m0(2)` is mutator 0 inside a closure of epoch 2,
@@ -57,8 +39,15 @@
 //! # Locking
 //! None: plain values, one thread.
 
+#[path = "marking/assists.rs"]
+pub(crate) mod assists;
+#[path = "marking/exhausted.rs"]
+pub(crate) mod exhausted;
+
 use crate::explore::Model;
 use crate::vocabulary::{MOST, Operand, Packer, Phase, Pointer, Set, Step, Unpacker, reachable};
+use assists::{Assist, Job, Worker};
+use exhausted::Direct;
 use std::fmt;
 
 /// The protocol as decided, or with one load-bearing detail left out.
@@ -75,24 +64,6 @@ pub(crate) enum Variant {
     LoadThenStore,
 }
 
-/// How a mutator whose buffer ran out of memory marks directly, and how the collector finds out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Direct {
-    /// Marking and raising the flag are one step, for example under the lock that the collector
-    /// takes to declare a round clean.
-    InOneStep,
-    /// Without a lock: raise the flag, mark, raise it again.
-    RaiseMarkRaise,
-    /// Mark, then raise the flag.
-    MarkThenRaise,
-    /// Raise the flag, then mark.
-    RaiseThenMark,
-    /// As [`Direct::InOneStep`], but the collector lowers the flag only after its walk.
-    LowerAfterWalk,
-    /// There is no flag.
-    NoFlag,
-}
-
 /// An instance of the model.
 pub(crate) struct Marking {
     pub(crate) objects: u8,
@@ -104,6 +75,8 @@ pub(crate) struct Marking {
     pub(crate) stealing: bool,
     /// A buffer may run out of memory in phase 3, and this is what its mutator does then.
     pub(crate) exhausted: Option<Direct>,
+    /// A second worker and closures of phase 3 scan grey objects, and this is how the worker is counted.
+    pub(crate) assists: Option<Assist>,
 }
 
 /// How a state at the end of marking can be wrong.
@@ -127,6 +100,8 @@ pub(crate) struct Mutator {
     store: Option<(Option<u8>, Pointer)>,
     /// Between direct marking and raising the flag, or the reverse.
     direct: bool,
+    /// What the closure helps with.
+    job: Option<Job>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,6 +122,8 @@ pub(crate) struct State {
     rescan: bool,
     /// The object that the walk under way looks at next.
     walk: Pointer,
+    /// A second marking thread.
+    worker: Worker,
 }
 
 impl State {
@@ -194,6 +171,12 @@ impl fmt::Display for State {
                 write!(f, " pending #{x}")?;
             }
             write!(f, " buffer {:?}", m.buffer)?;
+            if let Some(job) = m.job {
+                write!(f, " assists {job:?}")?;
+            }
+        }
+        if let Some(job) = self.worker.job {
+            write!(f, " | worker {job:?} busy={}", u8::from(self.worker.busy))?;
         }
         Ok(())
     }
@@ -203,7 +186,7 @@ impl Marking {
     /// The decided protocol, with buffers that are neither stolen nor exhausted.
     pub(crate) fn decided(objects: u8, mutators: u8, held: u32) -> Self {
         let variant = Variant::Decided;
-        Self { objects, mutators, held, variant, stealing: false, exhausted: None }
+        Self { objects, mutators, held, variant, stealing: false, exhausted: None, assists: None }
     }
 
     fn active(&self, s: &State) -> Set {
@@ -310,66 +293,11 @@ impl Marking {
         }
     }
 
-    /// The steps of a mutator of phase 3 that got no memory for its buffer.
-    fn marks_directly(&self, s: &State, i: u8, how: Direct, visit: &mut impl FnMut(Step, State)) {
-        let m = s.mutators[i as usize];
-        let entries = m.buffer.or(Set::of(m.pending));
-        let raises_before = matches!(how, Direct::RaiseMarkRaise | Direct::RaiseThenMark);
-        let raises_after = matches!(how, Direct::RaiseMarkRaise | Direct::MarkThenRaise);
-        if m.direct && raises_after || !m.direct && raises_before && !entries.is_empty() {
-            let mut next = *s;
-            next.rescan = true;
-            next.mutators[i as usize].direct = !m.direct;
-            visit(Step::mutator(i, "raises the flag"), next);
-        }
-        if raises_before && !m.direct {
-            return;
-        }
-        for x in entries.iter() {
-            let mut next = *s;
-            let my = &mut next.mutators[i as usize];
-            my.buffer = my.buffer.without(x);
-            my.pending = m.pending.filter(|&y| y != x);
-            if s.marked.contains(x) {
-                // Somebody else won the mark. Only a mutator that raised in advance has to go on.
-                my.direct = m.direct && how != Direct::RaiseThenMark;
-            } else {
-                my.direct = raises_after;
-                next.marked = next.marked.with(x);
-                next.unqueued = next.unqueued.with(x);
-                next.rescan |= matches!(how, Direct::InOneStep | Direct::LowerAfterWalk);
-            }
-            visit(Step::mutator(i, "marks directly").on(Operand::Object(x)), next);
-        }
-    }
-
     fn steals(&self, s: &State, visit: &mut impl FnMut(Step, State)) {
         for i in (0..self.mutators).filter(|&i| !s.mutators[i as usize].buffer.is_empty()) {
             let mut next = *s;
             self.flush(&mut next, i);
             visit(Step::collector("steals buffer").on(Operand::Object(i)), next);
-        }
-    }
-
-    /// The collector's walk over all objects, which begins when there is no other work.
-    fn walks(&self, s: &State, visit: &mut impl FnMut(Step, State)) {
-        let late = self.exhausted == Some(Direct::LowerAfterWalk);
-        if let Some(x) = s.walk {
-            let mut next = *s;
-            if s.unqueued.contains(x) {
-                next.unqueued = s.unqueued.without(x);
-                next.grey = s.grey.with(x);
-            }
-            next.walk = Some(x + 1).filter(|&y| y < self.objects);
-            next.rescan = s.rescan && !(late && next.walk.is_none());
-            visit(Step::collector("walks over").on(Operand::Object(x)), next);
-        } else if s.rescan && s.grey.is_empty() && matches!(s.phase, Phase::Marking | Phase::Round)
-        {
-            let mut next = *s;
-            next.back_to_marking();
-            next.walk = Some(0);
-            next.rescan = late;
-            visit(Step::collector("begins a walk"), next);
         }
     }
 
@@ -416,7 +344,7 @@ impl Marking {
             next.shade(Set::of(s.fields[x as usize]));
             visit(Step::collector("scans").on(Operand::Object(x)), next);
         }
-        if !s.grey.is_empty() || s.walk.is_some() {
+        if !s.grey.is_empty() || s.walk.is_some() || s.worker.busy {
             return;
         }
         let mut next = *s;
@@ -451,10 +379,11 @@ impl Model for Marking {
             unqueued: Set::EMPTY,
             rescan: false,
             walk: None,
+            worker: Worker::default(),
         }
     }
 
-    fn pack(&self, s: &State) -> u64 {
+    fn pack(&self, s: &State) -> Packer {
         let mut p = Packer::default();
         let objects = u32::from(self.objects);
         p.phase(s.phase);
@@ -465,7 +394,6 @@ impl Model for Marking {
         p.set(s.allocated, objects);
         p.set(s.marked, objects);
         p.set(s.grey, objects);
-        p.set(s.waiting, u32::from(self.mutators));
         p.flag(s.dirty);
         let exhausted = self.exhausted.is_some();
         if exhausted {
@@ -473,7 +401,13 @@ impl Model for Marking {
             p.flag(s.rescan);
             p.pointer(s.walk);
         }
-        for m in &s.mutators[..self.mutators as usize] {
+        if self.assists.is_some() {
+            assists::pack(s.worker.job, &mut p);
+            p.flag(s.worker.busy);
+        }
+        for (i, m) in (0..self.mutators).zip(&s.mutators) {
+            p.member();
+            p.flag(s.waiting.contains(i));
             p.flag(m.inside);
             p.epoch(m.epoch);
             p.set(m.held, objects);
@@ -482,6 +416,9 @@ impl Model for Marking {
             if exhausted {
                 p.flag(m.direct);
             }
+            if self.assists.is_some() {
+                assists::pack(m.job, &mut p);
+            }
             if self.variant == Variant::LoadThenStore {
                 p.flag(m.store.is_some());
                 let (place, value) = m.store.unwrap_or_default();
@@ -489,7 +426,7 @@ impl Model for Marking {
                 p.pointer(value);
             }
         }
-        p.finish()
+        p
     }
 
     fn unpack(&self, word: u64) -> State {
@@ -504,7 +441,6 @@ impl Model for Marking {
         s.allocated = u.set(objects);
         s.marked = u.set(objects);
         s.grey = u.set(objects);
-        s.waiting = u.set(u32::from(self.mutators));
         s.dirty = u.flag();
         let exhausted = self.exhausted.is_some();
         if exhausted {
@@ -512,7 +448,11 @@ impl Model for Marking {
             s.rescan = u.flag();
             s.walk = u.pointer();
         }
-        for m in &mut s.mutators[..self.mutators as usize] {
+        if self.assists.is_some() {
+            s.worker = Worker { job: assists::unpack(&mut u), busy: u.flag() };
+        }
+        for (i, m) in (0..self.mutators).zip(&mut s.mutators) {
+            s.waiting = if u.flag() { s.waiting.with(i) } else { s.waiting };
             m.inside = u.flag();
             m.epoch = u.epoch();
             m.held = u.set(objects);
@@ -520,6 +460,9 @@ impl Model for Marking {
             m.pending = u.pointer();
             if exhausted {
                 m.direct = u.flag();
+            }
+            if self.assists.is_some() {
+                m.job = assists::unpack(&mut u);
             }
             if self.variant == Variant::LoadThenStore {
                 let store = u.flag();
@@ -543,6 +486,12 @@ impl Model for Marking {
                 visit(Step::mutator(i, "enters"), next);
                 continue;
             }
+            if self.assists.is_some() && m.epoch == 3 && m.pending.is_none() {
+                self.assists(s, i, visit);
+            }
+            if m.job.is_some() {
+                continue;
+            }
             if m.pending.is_some() || m.store.is_some() {
                 self.half_done(s, i, visit);
             } else if !m.direct {
@@ -554,6 +503,9 @@ impl Model for Marking {
             }
         }
         self.collects(s, visit);
+        if let Some(how) = self.assists {
+            self.works(s, how, visit);
+        }
         if self.stealing {
             self.steals(s, visit);
         }

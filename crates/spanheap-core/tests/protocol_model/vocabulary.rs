@@ -1,4 +1,4 @@
-//! The words that both models of the collection protocol share: pointers, sets of objects or
+//! The words that all models of the collection protocol share: pointers, sets of objects or
 //! mutators, phases, steps, and the packing of a state into one `u64`.
 //!
 //! # Invariants
@@ -61,6 +61,16 @@ impl Set {
 
     pub(crate) fn minus(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The smallest member.
+    pub(crate) fn first(self) -> Option<u8> {
+        // A set has eight members at most, so the position of a bit fits easily.
+        (self.0 != 0).then(|| self.0.trailing_zeros() as u8)
     }
 
     /// The members in ascending order.
@@ -212,18 +222,31 @@ impl fmt::Display for Step {
 }
 
 /// Writes the parts of a state into one word, the first part lowest.
+///
+/// Last come the parts of the mutators, one like the other, each after a call of [`Packer::member`]. So
+/// to exchange two mutators is to exchange two fields of the word.
 #[derive(Default)]
 pub(crate) struct Packer {
     word: u64,
     used: u32,
+    /// Where the parts of the mutators begin, if there are any.
+    members_at: Option<u32>,
+    members: u32,
 }
 
 impl Packer {
-    fn bits(&mut self, value: u64, width: u32) {
+    /// Packs a small number.
+    pub(crate) fn bits(&mut self, value: u64, width: u32) {
         debug_assert!(value >> width == 0, "{value} does not fit in {width} bits");
         debug_assert!(self.used + width < u64::BITS, "the instance does not fit in one word");
         self.word |= value << self.used;
         self.used += width;
+    }
+
+    /// From here on, until the next call or the end, parts of the next mutator are packed.
+    pub(crate) fn member(&mut self) {
+        self.members_at.get_or_insert(self.used);
+        self.members += 1;
     }
 
     pub(crate) fn flag(&mut self, flag: bool) {
@@ -247,8 +270,35 @@ impl Packer {
         self.bits(phase as u64, 3);
     }
 
-    pub(crate) fn finish(self) -> u64 {
+    /// The packed state as it is.
+    pub(crate) fn word(&self) -> u64 {
         self.word
+    }
+
+    /// The packed state with its mutators in the order that stands for all orders, and how many
+    /// different states it stands for.
+    pub(crate) fn canonical(&self) -> (u64, usize) {
+        let Some(at) = self.members_at.filter(|_| self.members > 1) else { return (self.word, 1) };
+        let width = (self.used - at) / self.members;
+        debug_assert!(at + width * self.members == self.used, "mutators have unequal parts");
+        let part = |word: u64, i: u32| word >> (at + i * width) & ((1 << width) - 1);
+        let (first, second) = (part(self.word, 0), part(self.word, 1));
+        if self.members == 2 {
+            let difference = if first < second { first ^ second } else { 0 };
+            let word = self.word ^ difference << at ^ difference << (at + width);
+            return (word, 1 + usize::from(first != second));
+        }
+        assert!(self.members == 3, "instances have three mutators at most");
+        let mut parts = [first, second, part(self.word, 2)];
+        parts.sort_unstable_by(|a, b| b.cmp(a));
+        let rest = self.word & ((1 << at) - 1);
+        let word = (0..3).fold(rest, |word, i| word | parts[i as usize] << (at + i * width));
+        let orders = match (parts[0] == parts[1], parts[1] == parts[2]) {
+            (false, false) => 6,
+            (true, true) => 1,
+            _ => 3,
+        };
+        (word, orders)
     }
 }
 
@@ -262,10 +312,10 @@ impl Unpacker {
         Self { word }
     }
 
-    fn bits(&mut self, width: u32) -> u8 {
+    /// Reads a small number. No part of a state is more than eight bits wide.
+    pub(crate) fn bits(&mut self, width: u32) -> u8 {
         let value = self.word & ((1 << width) - 1);
         self.word >>= width;
-        // Every part of a state is at most three bits wide.
         value as u8
     }
 

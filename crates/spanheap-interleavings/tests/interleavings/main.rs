@@ -1,0 +1,115 @@
+//! The core's shared code under loom, a model checker of interleavings and memory orderings.
+//!
+//! # What
+//! `cargo test -p spanheap-interleavings` compiles files of `spanheap-core`, taken as they are by the build
+//! script, against the checker's locks and atomics, and runs small programs of two or three threads over them in
+//! *every* interleaving (up to a number of preemptions, where a test says so), with every value that a load may
+//! return by its ordering. Memory whose use an ordering is to protect stands in a cell that the checker watches,
+//! so a missing ordering is a data race that it reports, and a missing wake-up is a deadlock.
+//!
+//! | file | what it checks |
+//! |---|---|
+//! | `locks` | the lock of one word, its condition, and the alarm on top of them |
+//! | `buffers` | the barrier buffer: push, steal, flush |
+//! | `queue` | the grey queue: nothing lost, and marking on the spot against the last look of a round |
+//! | `roots` | roots that are cloned and dropped while the table is trimmed and scanned |
+//! | `handshake` | grace periods: state counter, phase word and process barrier; who is rung when somebody leaves |
+//! | `caches` | who may use a mutator's span caches (K1 and K2) |
+//! | `spans` | which of several sweepers gets a span, and what is visible when the backlog is clear |
+//! | `checker` | stand-ins for what those files use |
+//!
+//! # Why one may trust it
+//! Each test has *mutants*: the same code with one ordering weakened, one lock left out, or one condition
+//! dropped. The test must fail on each of them, so it is able to.
+//!
+//! # What it cannot show
+//! The checker knows nothing of processors or of the system: the process-wide barrier is a full fence on both
+//! sides here, and the futex is a lock and a condition. It lets `SeqCst` accesses be weaker than they are
+//! and explores no value that a thread could only guess. And the programs are small.
+//!
+//! Nothing of this runs under Miri, which could not finish it.
+//!
+//! # Safety
+//! Stand-ins hand out what the checker watches, so a use that is not allowed ends the test.
+#![allow(unsafe_code)]
+#![cfg(not(miri))]
+
+mod buffers;
+mod caches;
+mod checker;
+mod handshake;
+mod locks;
+mod queue;
+mod roots;
+mod spans;
+
+use spanheap_core::addr;
+
+/// A module with the text of a file of the core, or of a mutant.
+macro_rules! code {
+    ($($name:ident)*) => { $(
+        // Only what the tests use is used; lints look at the files where they are.
+        #[allow(unused, clippy::all)]
+        pub(crate) mod $name {
+            include!(concat!(env!("OUT_DIR"), "/", stringify!($name), ".rs"));
+        }
+    )* };
+}
+use code;
+
+/// A test that a program fails on a mutant, with a message that contains `$expected`.
+macro_rules! mutant {
+    ($(#[$doc:meta])* $name:ident, $expected:expr, $program:expr) => {
+        $(#[$doc])*
+        #[test]
+        fn $name() {
+            let name = concat!(module_path!(), "::", stringify!($name));
+            crate::checker::must_fail(name, $expected, || $program);
+        }
+    };
+}
+use mutant;
+
+/// The locks and atomics of the core, as the checker has them.
+mod sync {
+    pub(crate) use crate::checker::{Condition, Lock};
+    pub(crate) use alarm::Alarm;
+    pub(crate) use rank::Rank;
+    pub(crate) mod atomic {
+        pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    }
+    crate::code! { alarm rank }
+}
+
+/// The collector's files, and their mutants.
+mod collect {
+    crate::code! { phase control }
+    crate::code! { buffer buffer_push_relaxed buffer_steal_relaxed buffer_still_taken }
+    crate::code! { grey grey_settled_unlocked grey_emptied_unlocked }
+    crate::code! { roots roots_trimmed_early }
+    crate::code! { registry registry_leave_relaxed registry_enter_relaxed registry_look_relaxed }
+    crate::code! { registry_note_relaxed registry_inside_ignored registry_inside_relaxed }
+    crate::code! { registry_caches_unlocked registry_no_fence }
+}
+
+mod heap {
+    pub(crate) use crate::checker::Central;
+    pub(crate) mod cache {
+        pub(crate) use crate::checker::{SpanCache, Tint};
+    }
+}
+
+mod os {
+    pub(crate) use crate::checker::{Category, Os};
+    pub(crate) mod barrier {
+        pub(crate) use crate::checker::ProcessBarrier;
+    }
+}
+
+mod offheap {
+    pub(crate) use crate::checker::Persistent;
+}
+
+mod span {
+    pub(crate) use spanheap_core::span::Generation;
+}
