@@ -20,6 +20,10 @@
 //! initialised and published. A container that the closure itself has locked is put aside, like any other
 //! one that is locked: the lock is only tried.
 //!
+//! # Panics
+//! Those of trace functions are contained. One of our own code would leave the mutator busy, and the collector
+//! would wait for ever, for pages that nobody has: it ends the process, as on a helper.
+//!
 //! # How long it takes
 //! [`MOST`] bytes of objects, and the rest of a page or of a piece of a large object.
 
@@ -28,10 +32,14 @@ use super::mark::Marker;
 use super::page_ring::PageRing;
 use super::phase::{Phase, PhaseWord};
 use crate::addr::Bytes;
+use crate::fatal::OrDie;
 use crate::heap::debt::Purse;
 use crate::heap::stall::Cause;
 use crate::sync::atomic::Ordering;
 use std::time::Instant;
+
+/// Where a panic of our own code ends the process, on a thread that is not ours.
+pub(super) const WHILE_MARKING: &str = "of the collector's own code, in the midst of marking";
 
 /// The least that is scanned at once, if there is so much.
 const LEAST: Bytes = Bytes::new(16 << 10);
@@ -91,12 +99,14 @@ impl Collector {
         if !marks || self.crew.waiting() == 0 || !self.crew.join(word.cycle()) {
             return 0;
         }
+        let marking = OrDie::begin(WHILE_MARKING);
         let ring = PageRing::new();
         let marker = Marker::on(&self.central, &self.crew, &ring, word.cycle());
         let mut marker = marker.with_grip(GRIP);
         marker.work(|tally| tally.work < budget.get() as u64);
         let done = marker.tally().work;
         marker.leave();
+        marking.end();
         self.assisted.fetch_add(done, Ordering::Relaxed);
         done
     }

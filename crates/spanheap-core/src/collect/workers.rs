@@ -10,13 +10,14 @@
 //! running cycle, as one more worker, or begins a cycle that would be due soon, or sweeps. Between two pages, or
 //! two spans, it looks at the clock.
 
+use super::assist::WHILE_MARKING;
 use super::collector::Collector;
 use super::control::Wish;
 use super::mark::Marker;
 use super::page_ring::PageRing;
 use super::phase::Phase;
 use crate::addr::Bytes;
-use crate::fatal::fatal;
+use crate::fatal::{OrDie, fatal};
 use crate::os::clock::thread_cpu_time;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -139,7 +140,7 @@ impl Collector {
         let half = plan.trigger.get().saturating_sub(retained) / 2;
         self.control.wish() == Wish::Cycle
             || self.central.wants_cycle()
-            || live.saturating_sub(retained) > half
+            || self.central.is_half_way()
     }
 
     /// Marks in the running cycle until a moment, or until there is nothing to take; sleeps as long as there is
