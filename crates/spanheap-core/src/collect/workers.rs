@@ -135,9 +135,6 @@ impl Collector {
 
     /// Whether a cycle was asked for, or would be due soon.
     fn is_cycle_wanted_soon(&self) -> bool {
-        let plan = self.last_cycle().plan;
-        let (live, retained) = (self.central.live().get(), self.central.retained().get());
-        let half = plan.trigger.get().saturating_sub(retained) / 2;
         self.control.wish() == Wish::Cycle
             || self.central.wants_cycle()
             || self.central.is_half_way()
@@ -147,12 +144,14 @@ impl Collector {
     /// nothing.
     fn volunteer(&self, until: Instant) {
         let Some(cycle) = self.crew.wait_for_work(Some(until)) else { return };
+        let marking = OrDie::begin(WHILE_MARKING);
         let ring = PageRing::new();
         let mut marker = Marker::on(&self.central, &self.crew, &ring, cycle);
         let has_time = || Instant::now() < until;
         marker.scan_roots(&self.roots, has_time);
         marker.work(|_| has_time());
         marker.leave();
+        marking.end();
     }
 }
 
