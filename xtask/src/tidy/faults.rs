@@ -64,10 +64,14 @@ mod tests {
     use super::*;
 
     fn findings(row: &str) -> Vec<String> {
-        let document = format!("# Faults\n| row | fault | what | tests |\n|---|---|---|---|\n{row}\n");
+        let document =
+            format!("# Faults\n| row | fault | what | tests |\n|---|---|---|---|\n{row}\n");
         let tree = Tree::from_texts(&[
             (DOCUMENT, &document),
-            ("a/tests/b.rs", "fn fault_07_is_survived() {}\nfn fault_7_12_two() {}\nfn other() {}\n"),
+            (
+                "a/tests/b.rs",
+                "fn fault_07_is_survived() {}\nfn fault_7_12_two() {}\nfn other() {}\n",
+            ),
         ]);
         check(&tree).into_iter().map(|f| format!("{}: {}", f.line, f.message)).collect()
     }
