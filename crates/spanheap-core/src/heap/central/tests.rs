@@ -26,6 +26,12 @@ impl Central {
         Central::with_hooks(os, config, Hooks::none())
     }
 
+    /// [`Central::sweep_one`] of somebody who is interrupted when he has taken the span: what is returned goes on.
+    pub fn begin_to_sweep_one(&self) -> Option<impl FnOnce() + '_> {
+        let (set, span, target) = self.classes.take_unswept(self.generation(), &self.backlog)?;
+        Some(move || _ = self.sweep_into(set, span, target))
+    }
+
     /// [`Central::acquire`] for a test that has no mutator.
     pub fn acquire_alone(&self, class: &'static Class) -> OwnedSpan {
         let local = LocalPages::default();
