@@ -17,6 +17,7 @@ impl Collector {
     /// Verifies the heap for whoever waits for that. Between two cycles, on the collector's thread.
     pub(super) fn serve_verifiers(&self) {
         let word = self.word();
+        self.control.verification_begins();
         self.control.set_gate(true);
         self.publish(word.gated());
         self.grace_period(|| {});

@@ -521,3 +521,17 @@ fn spans_that_lie_astray_are_used_when_there_is_nothing_better() {
     assert_eq!(world.mapped(), before);
     world.release();
 }
+
+#[test]
+fn half_of_the_way_is_measured_from_what_is_retained_outside_as_well() {
+    let world = World::new(None);
+    let (central, mib) = (&world.central, |n: usize| Bytes::new(n << 20));
+    central.grow_outside(mib(90));
+    central.outside().begin_plan(Bytes::ZERO);
+    central.set_trigger(mib(180));
+    central.grow_outside(mib(44));
+    assert!(!central.is_half_way());
+    central.grow_outside(mib(2));
+    assert!(central.is_half_way(), "46 of the 90 MiB that may be added have been");
+    world.release();
+}
