@@ -24,9 +24,9 @@
 #![allow(unsafe_code)]
 
 mod manual;
-mod outside;
 mod owed;
 mod trigger;
+mod weight;
 
 pub use trigger::Reason;
 mod trust;
