@@ -350,8 +350,7 @@ impl SpanCache {
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
         let _inside = Inside::begin(&self.inside);
-        // Before the purse: to be paused is to be sent for pages to mark, and in a forked child their lock may be
-        // held for ever.
+        // Before the purse: who is paused goes for pages to mark, under a lock that a child may find held.
         central.assert_here();
         self.check_purse(central, tint)?;
         let slot = cache.next_run(central, key, values, tint, &self.pages)?;
