@@ -127,7 +127,6 @@ impl ClassCache {
         tint: Tint,
         local: &LocalPages,
     ) -> Result<Addr, OutOfMemory> {
-        central.assert_here();
         let class = match self.class.get() {
             Some(class) => class,
             None => central.class(key, values.ty.name)?,
@@ -351,6 +350,9 @@ impl SpanCache {
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
         let _inside = Inside::begin(&self.inside);
+        // Before the purse: to be paused is to be sent for pages to mark, and in a forked child their lock may be
+        // held for ever.
+        central.assert_here();
         self.check_purse(central, tint)?;
         let slot = cache.next_run(central, key, values, tint, &self.pages)?;
         if tint.black {
