@@ -109,7 +109,8 @@ impl Control {
         let is_cycle = state.requested > state.served;
         if state.shutdown {
             Wish::Shutdown
-        } else if state.looks.requested > state.looks.served && !(is_cycle && state.looks.was_last) {
+        } else if state.looks.requested > state.looks.served && !(is_cycle && state.looks.was_last)
+        {
             Wish::Verify
         } else if is_cycle {
             Wish::Cycle
