@@ -49,7 +49,10 @@ fn family(
 }
 
 fn modules() -> Vec<Module> {
-    [locks(), collector(), workers(), registry(), spans()].into_iter().flatten().collect()
+    [locks(), collector(), upgrading(), rings(), crew(), registry(), spans()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The lock of one word, what is built on it, and the alarm.
@@ -131,6 +134,21 @@ fn collector() -> Vec<Module> {
             ("buffer_still_taken", ("*taken = 0;", "")),
         ],
     );
+    let roots = family(
+        "roots",
+        "collect/roots.rs",
+        &[
+            ("const SHARDS: usize = \0;", "const SHARDS: usize = 1;"),
+            ("const CHUNK: usize = \0;", "const CHUNK: usize = 1;"),
+            ("use std::sync::Arc;", "use loom::sync::Arc;"),
+        ],
+        &[("roots_trimmed_early", ("strong_count(record) == 1", "strong_count(record) <= 2"))],
+    );
+    [phase, control, buffer, roots].into_iter().flatten().collect()
+}
+
+/// The grey queue, and who asks it what is dead.
+fn upgrading() -> Vec<Module> {
     let grey = family(
         "grey",
         "collect/grey.rs",
@@ -181,22 +199,12 @@ fn collector() -> Vec<Module> {
             ),
         ],
     );
-    let roots = family(
-        "roots",
-        "collect/roots.rs",
-        &[
-            ("const SHARDS: usize = \0;", "const SHARDS: usize = 1;"),
-            ("const CHUNK: usize = \0;", "const CHUNK: usize = 1;"),
-            ("use std::sync::Arc;", "use loom::sync::Arc;"),
-        ],
-        &[("roots_trimmed_early", ("strong_count(record) == 1", "strong_count(record) <= 2"))],
-    );
-    [phase, control, buffer, grey, weak, roots].into_iter().flatten().collect()
+    [grey, weak].into_iter().flatten().collect()
 }
 
-/// What those who mark share.
-fn workers() -> Vec<Module> {
-    let page_ring = family(
+/// Pages in a worker's hands, where others can take some.
+fn rings() -> Vec<Module> {
+    family(
         "page_ring",
         "collect/page_ring.rs",
         &[("pub const ENTRIES: usize = \0;", "pub const ENTRIES: usize = 2;")],
@@ -232,8 +240,12 @@ fn workers() -> Vec<Module> {
                 ),
             ),
         ],
-    );
-    let crew = family(
+    )
+}
+
+/// Who is at work, and when nothing is left to do.
+fn crew() -> Vec<Module> {
+    family(
         "crew",
         "collect/crew.rs",
         &[("    /// Bounds the shared queue, below\0}\n}\n", "}\n")],
@@ -273,8 +285,7 @@ fn workers() -> Vec<Module> {
                 ),
             ),
         ],
-    );
-    [page_ring, crew].into_iter().flatten().collect()
+    )
 }
 
 /// State counters, grace periods, and who may use caches.
