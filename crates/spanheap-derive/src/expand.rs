@@ -300,7 +300,9 @@ mod tests {
         };
         let pattern = quote!(let Self { key: _, tag: _, call: _, next: _, } = self;);
         assert_has(&expanded(&input), &pattern);
-        let input = parse_quote!(struct Pair<'gc>(u64, Gc<'gc, u64>););
+        let input = parse_quote!(
+            struct Pair<'gc>(u64, Gc<'gc, u64>);
+        );
         assert_has(&expanded(&input), &quote!(let Self { 0: _, 1: _, } = self;));
         let input = parse_quote! {
             enum Value<'gc> { Empty, Mixed(fn(), Gc<'gc, u64>), Leaf { #[trace(leaf)] tag: Tag } }
