@@ -49,7 +49,7 @@ fn family(
 }
 
 fn modules() -> Vec<Module> {
-    [locks(), collector(), registry(), spans()].into_iter().flatten().collect()
+    [locks(), collector(), workers(), registry(), spans()].into_iter().flatten().collect()
 }
 
 /// The lock of one word, what is built on it, and the alarm.
@@ -136,13 +136,48 @@ fn collector() -> Vec<Module> {
         "collect/grey.rs",
         &[],
         &[
-            ("grey_settled_unlocked", ("let _nobody_marks_meanwhile = self.inner.lock();", "")),
+            (
+                "grey_settled_unlocked",
+                (
+                    "let mut inner = self.inner.lock();\n        if self.rescan.load(Ordering::Acquire) || inner.upgraded {",
+                    "let is_rescan_due = self.rescan.load(Ordering::Acquire);\n        let mut inner = self.inner.lock();\n        if is_rescan_due || inner.upgraded {",
+                ),
+            ),
             (
                 "grey_emptied_unlocked",
                 (
                     "let Some(block) = inner.take() else {",
                     "let Some(block) = inner.take() else {\n                drop(inner);",
                 ),
+            ),
+            ("grey_upgraded_ignored", (" || inner.upgraded {", " {")),
+            (
+                "grey_decided_late",
+                (
+                    "        inner.decided = trusted",
+                    "        drop(inner);\n        let mut inner = self.inner.lock();\n        inner.decided = trusted",
+                ),
+            ),
+            ("grey_decided_ignored", ("if inner.decided {", "if false {")),
+        ],
+    );
+    // What a closure of the marking phase does; the collector's part wants a whole heap.
+    let weak = family(
+        "weak",
+        "collect/weak.rs",
+        &[
+            (
+                "use super::Collector;\0Tracer<'_>) {}\n",
+                "use super::grey::Retained;\nuse super::{Collector, mark};\nuse crate::addr::Addr;\n\
+                 use crate::span::Generation;\nuse crate::sync::atomic::{AtomicUsize, Ordering};\n",
+            ),
+            ("    /// Does what the decision asks for\0    }\n}\n", "}\n"),
+        ],
+        &[
+            ("weak_one_look", ("if again == target { target }", "if true { target }")),
+            (
+                "weak_decided_blindly",
+                ("Retained::Decided if !is_marked() =>", "Retained::Decided if true =>"),
             ),
         ],
     );
@@ -151,11 +186,95 @@ fn collector() -> Vec<Module> {
         "collect/roots.rs",
         &[
             ("const SHARDS: usize = \0;", "const SHARDS: usize = 1;"),
+            ("const CHUNK: usize = \0;", "const CHUNK: usize = 1;"),
             ("use std::sync::Arc;", "use loom::sync::Arc;"),
         ],
-        &[("roots_trimmed_early", ("strong_count(record) > 1", "strong_count(record) > 2"))],
+        &[("roots_trimmed_early", ("strong_count(record) == 1", "strong_count(record) <= 2"))],
     );
-    [phase, control, buffer, grey, roots].into_iter().flatten().collect()
+    [phase, control, buffer, grey, weak, roots].into_iter().flatten().collect()
+}
+
+/// What those who mark share.
+fn workers() -> Vec<Module> {
+    let page_ring = family(
+        "page_ring",
+        "collect/page_ring.rs",
+        &[("pub const ENTRIES: usize = \0;", "pub const ENTRIES: usize = 2;")],
+        &[
+            ("ring_push_relaxed", ("tail + 1, Ordering::Release", "tail + 1, Ordering::Relaxed")),
+            (
+                "ring_steal_relaxed",
+                (
+                    "let there = self.tail.load(Ordering::Acquire)",
+                    "let there = self.tail.load(Ordering::Relaxed)",
+                ),
+            ),
+            (
+                "ring_tail_first",
+                (
+                    "self.entries[tail % ENTRIES].store(page.get(), Ordering::Relaxed);\n        self.tail.store(tail + 1, Ordering::Release);",
+                    "self.tail.store(tail + 1, Ordering::Release);\n        self.entries[tail % ENTRIES].store(page.get(), Ordering::Relaxed);",
+                ),
+            ),
+            (
+                "ring_advance_unchecked",
+                (
+                    "self.head.compare_exchange(head, next, Ordering::AcqRel, Ordering::Acquire).map(drop)",
+                    "Ok(self.head.store(next, Ordering::Release))",
+                ),
+            ),
+            ("ring_overfull", (" == ENTRIES {", " == ENTRIES + 1 {")),
+            (
+                "ring_read_late",
+                (
+                    "loot[..count].iter().for_each(|&page| take(page));",
+                    "(head..head + count).for_each(|at| take(Addr::new(self.entries[at % ENTRIES].load(Ordering::Relaxed))));",
+                ),
+            ),
+        ],
+    );
+    let crew = family(
+        "crew",
+        "collect/crew.rs",
+        &[("    /// Bounds the shared queue, below\0}\n}\n", "}\n")],
+        &[
+            (
+                "crew_busy_ignored",
+                ("while inner.queue.is_empty() && inner.busy > 0 {", "while false {"),
+            ),
+            ("crew_queue_ignored", ("inner.queue.is_empty()\n    }\n", "true\n    }\n")),
+            (
+                "crew_joined_late",
+                (
+                    "        inner.busy += usize::from(joins);",
+                    "        drop(inner);\n        self.inner.lock().busy += usize::from(joins);",
+                ),
+            ),
+            (
+                "crew_helped_late",
+                (
+                    "                inner.busy += 1;",
+                    "                drop(inner);\n                self.inner.lock().busy += 1;",
+                ),
+            ),
+            (
+                "crew_told_late",
+                (
+                    "inner.tally.add(tally);\n        inner.busy -= 1;",
+                    "inner.busy -= 1;\n        drop(inner);\n        let mut inner = self.inner.lock();\n        inner.tally.add(tally);",
+                ),
+            ),
+            ("crew_left_silently", ("if inner.busy == 0 {", "if false {")),
+            (
+                "crew_stopped_late",
+                (
+                    "self.inner.lock().stop = true;\n        self.changed.notify_all();",
+                    "self.changed.notify_all();\n        self.inner.lock().stop = true;",
+                ),
+            ),
+        ],
+    );
+    [page_ring, crew].into_iter().flatten().collect()
 }
 
 /// State counters, grace periods, and who may use caches.

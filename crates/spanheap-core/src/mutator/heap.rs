@@ -57,7 +57,7 @@ impl Pages {
     }
 
     /// Frees a manual span, inside of a closure or outside, on any thread, before the end of the heap or after
-    /// it.
+    /// it. In a process that was forked from the heap's nothing happens.
     ///
     /// # Panics
     /// When the span belongs to another heap.
@@ -67,6 +67,10 @@ impl Pages {
     pub unsafe fn free_manual(&self, span: ManualSpan) {
         let central = self.held.collector.central();
         assert!(span.heap() == central.number(), "{span:?} does not belong to this heap");
+        if !central.is_here() {
+            // As in `Heap::drop`: the pages stay. A destructor calls this, so it is no reason to panic.
+            return;
+        }
         // SAFETY: the caller's promise; the span is this heap's, which has not been released, since the pages
         // are held.
         unsafe { central.free_manual(span) };
@@ -260,11 +264,17 @@ impl Heap {
 
     /// Growth until a cycle is complete, in percent of what the last one retained; `None`: cycles run on demand
     /// only, and for a limit.
+    ///
+    /// # Panics
+    /// In a process that was forked from the heap's.
     pub fn percent(&self) -> Option<u32> {
         self.collector.percent()
     }
 
     /// Changes it; the next cycle is planned anew at once.
+    ///
+    /// # Panics
+    /// In a process that was forked from the heap's.
     pub fn set_percent(&self, percent: Option<u32>) {
         self.collector.set_percent(percent);
     }
@@ -275,6 +285,9 @@ impl Heap {
     }
 
     /// Changes them; the next cycle is planned anew at once.
+    ///
+    /// # Panics
+    /// In a process that was forked from the heap's.
     pub fn set_soft_limit(&self, limit: Option<Bytes>) {
         self.collector.set_soft_limit(limit);
     }
@@ -286,6 +299,9 @@ impl Heap {
 
     /// Changes them. A heap that is above loses nothing: no more pages become ready until it is below, and free ones
     /// are returned. The next cycle is planned anew at once.
+    ///
+    /// # Panics
+    /// In a process that was forked from the heap's.
     pub fn set_hard_limit(&self, limit: Option<Bytes>) {
         self.collector.set_hard_limit(limit);
     }
@@ -376,10 +392,15 @@ impl Drop for Heap {
     }
 }
 
-/// The collector thread. User code that panics is contained further down; a panic that gets here is a bug, and
-/// a heap without its collector could neither be trusted nor dropped.
+/// The collector thread.
 fn run_or_die(collector: &Arc<Collector>) {
-    if catch_unwind(AssertUnwindSafe(|| collector.run())).is_err() {
+    or_die(|| collector.run());
+}
+
+/// Runs the collector thread to its end. User code that panics is contained further down; a panic that gets here
+/// is a bug, and a heap without its collector could neither be trusted nor dropped.
+fn or_die(run: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(run)).is_err() {
         fatal(format_args!("the collector thread has panicked"));
     }
 }
@@ -408,5 +429,31 @@ impl End {
         }
         // W1 holds: now the heap itself needs its pages no more.
         drop(self.pages);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    /// A heap whose collector is gone is not used any further: the process ends, and says why.
+    #[test]
+    fn fault_29_a_panic_of_the_collector_ends_the_process() {
+        const IS_CHILD: &str = "SPANHEAP_TEST_CHILD";
+        const NAME: &str =
+            "mutator::heap::tests::fault_29_a_panic_of_the_collector_ends_the_process";
+        if std::env::var_os(IS_CHILD).is_some() {
+            or_die(|| panic!("a defect of the collector"));
+        }
+        or_die(|| ());
+        let mut child = Command::new(std::env::current_exe().expect("this program has a path"));
+        child.args([NAME, "--exact", "--nocapture", "--test-threads=1"]).env(IS_CHILD, "1");
+        let output = child.output().expect("the program can be started again");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{said}");
+        assert!(said.contains("a defect of the collector"), "{said}");
+        assert!(said.contains("spanheap: fatal: the collector thread has panicked"), "{said}");
     }
 }

@@ -6,11 +6,14 @@
 //! does not happen before or after. Blocks of [`Persistent`] live until it is dropped.
 #![allow(unsafe_code)]
 
+use crate::addr::{Addr, AddrRange, Bytes, PageCount};
 use crate::span::Generation;
 use crate::sync::Rank;
+pub(crate) use loom::sync::MutexGuard as Guard;
 use loom::sync::atomic::{Ordering, Ordering::Relaxed, fence};
-use loom::sync::{Condvar, Mutex, MutexGuard};
+use loom::sync::{Condvar, Mutex};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::collections::VecDeque;
 use std::process::Command;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -76,6 +79,11 @@ impl Watched {
             *number - 1
         })
     }
+
+    /// Relies on the number as one of several who do.
+    pub(crate) fn look(&self) {
+        self.0.with(|_| ());
+    }
 }
 
 /// The standard library's cell, with every use watched.
@@ -107,7 +115,7 @@ impl<T> Lock<T> {
         Lock(Mutex::new(value))
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
         self.0.lock().expect("no lock is poisoned")
     }
 }
@@ -120,11 +128,7 @@ impl Condition {
         Condition(Condvar::new())
     }
 
-    pub(crate) fn wait<'a, T>(
-        &self,
-        guard: MutexGuard<'a, T>,
-        limit: Option<Duration>,
-    ) -> MutexGuard<'a, T> {
+    pub(crate) fn wait<'a, T>(&self, guard: Guard<'a, T>, limit: Option<Duration>) -> Guard<'a, T> {
         assert!(limit.is_none(), "there is no time here");
         self.0.wait(guard).expect("no lock is poisoned")
     }
@@ -203,8 +207,28 @@ impl ProcessBarrier {
     }
 }
 
-/// The shared part of a heap, of which nothing is needed.
+/// The system's number of a thread, which nobody asks for here.
+pub(crate) fn current_id() -> i32 {
+    1
+}
+
+/// The shared part of a heap, of which only the switches are needed.
 pub(crate) struct Central;
+
+impl Central {
+    pub(crate) fn switches(&self) -> Switches {
+        Switches
+    }
+}
+
+/// A heap's switches, all of them off.
+pub(crate) struct Switches;
+
+impl Switches {
+    pub(crate) fn types_apart(&self) -> bool {
+        false
+    }
+}
 
 /// How runs are coloured.
 pub(crate) struct Tint {
@@ -221,6 +245,11 @@ impl SpanCache {
     }
 
     pub(crate) fn alloc(&self) {
+        self.0.touch();
+    }
+
+    pub(crate) fn set_types_apart(&self, apart: bool) {
+        assert!(!apart, "no switch is on");
         self.0.touch();
     }
 
@@ -277,5 +306,43 @@ impl Drop for Persistent {
             // SAFETY: allocated above with this layout, and nobody uses memory of a heap that is gone.
             unsafe { dealloc(block.as_ptr(), layout) };
         }
+    }
+}
+
+/// The queue that a crew has under its lock; one that has room.
+pub(crate) struct PageQueue(VecDeque<Addr>);
+
+impl PageQueue {
+    pub(crate) const fn new() -> PageQueue {
+        PageQueue(VecDeque::new())
+    }
+
+    pub(crate) fn prepare(&mut self, _: &Os, pages: PageCount) {
+        self.0.reserve(pages.get());
+    }
+
+    pub(crate) fn memory(&self, _: &Os) -> AddrRange {
+        AddrRange::at(Addr::NULL, Bytes::ZERO)
+    }
+
+    pub(crate) fn push(&mut self, page: Addr) -> bool {
+        self.0.push_back(page);
+        true
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Addr> {
+        self.0.pop_front()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn release(&mut self, _: &Os) {
+        self.0.clear();
     }
 }
