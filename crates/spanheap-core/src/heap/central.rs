@@ -23,6 +23,7 @@
 //! Releasing everything at the end of a heap is the caller's promise passed on.
 #![allow(unsafe_code)]
 
+mod bounds;
 mod manual;
 mod outside;
 mod owed;
@@ -426,15 +427,6 @@ impl Central {
         self.pages.alloc_span(&self.os, &self.memory, local, class, request)
     }
 
-    /// Sweeps dead spans, as long as there are any, until `pages` pages in a row are free.
-    fn reclaim(&self, pages: PageCount, align: Bytes) {
-        // That many pages may have been freed and not lie in a row; then more are.
-        while self.backlog.waiting() > PageCount::ZERO
-            && self.reclaimer.reclaim(pages, |record| self.sweep_found(record))
-            && !self.pages.fits(pages, align)
-        {}
-    }
-
     /// What `attempt` returns, or what it returns when everything that waited has been swept and the caller's
     /// own pages are everybody's. A refusal that remains asks for a cycle.
     fn in_need<T>(
@@ -461,17 +453,6 @@ impl Central {
         self.pages.take_back(&self.os, &self.memory, local) || swept
     }
 
-    /// Sweeps until somebody who is about to take `bytes`, and to sweep `own` pages for it, owes nothing.
-    fn keep_pace(&self, bytes: Bytes, own: PageCount) {
-        while self.backlog.waiting() > PageCount::ZERO {
-            let (live, swept) = (self.weight(), self.backlog.swept());
-            let owed = self.pace.line().map_or(0, |line| line.owed(live, swept, bytes, own));
-            if owed == 0 || !self.sweep_one() {
-                return;
-            }
-        }
-    }
-
     /// Sweeps all that waits, and waits for those who are at it; false when there was nothing of that.
     fn sweep_everything(&self) -> bool {
         let nothing = self.backlog.is_clear();
@@ -494,13 +475,15 @@ impl Central {
 
     /// Sweeps one span of whatever class; false when none is left in any.
     pub fn sweep_one(&self) -> bool {
-        match self.classes.take_unswept(self.generation(), &self.backlog) {
-            Some((set, span, target)) => {
-                self.sweep_into(set, span, target);
-                true
-            }
-            None => false,
-        }
+        self.sweep_any().is_some()
+    }
+
+    /// The same. How many pages the span has.
+    fn sweep_any(&self) -> Option<PageCount> {
+        let (set, span, target) = self.classes.take_unswept(self.generation(), &self.backlog)?;
+        let pages = span.info().pages;
+        self.sweep_into(set, span, target);
+        Some(pages)
     }
 
     /// Sweeps up to `count` spans; false when there were less.

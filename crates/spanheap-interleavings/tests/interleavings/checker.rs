@@ -224,6 +224,12 @@ impl SpanCache {
         self.0.touch();
     }
 
+    /// All that there is in one piece.
+    pub(crate) fn give_back_piece(&self, central: &Central, tint: Tint, _: usize) -> Option<usize> {
+        self.give_back_all(central, tint);
+        None
+    }
+
     pub(crate) fn give_back_all(&self, _: &Central, tint: Tint) {
         let Tint { black, generation } = tint;
         assert!(
