@@ -2,11 +2,11 @@
 //! count of bytes that tells the collector when to begin.
 //!
 //! A mutator comes here for a span when its own is used up. While anything waits to be swept, it first
-//! sweeps what it owes ([`super::sweep_pace`]). Then it gets, in this order,
+//! sweeps what it owes ([`super::sweep_pace`]), up to a budget (`bounds`). Then it gets, in this order,
 //!
 //! 1. a swept span of the class with free slots,
 //! 2. an unswept one, which it sweeps itself (sweeping on demand: garbage is used before new memory),
-//! 3. new pages, for which dead spans of any class are swept and freed first ([`super::reclaim`]),
+//! 3. new pages, for which dead spans of any class are swept and freed first ([`super::reclaim`]), up to a budget,
 //! 4. if pages are refused, whatever can be had when all that waits has been swept and its own pages are back.
 //!
 //! Its own class comes before the reclaimer: most swept spans have a free slot and nothing else to give,

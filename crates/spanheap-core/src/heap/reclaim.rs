@@ -61,7 +61,7 @@ pub struct Budget(usize);
 
 impl Budget {
     /// Chunks that anybody may look through.
-    const LEAST: usize = 8;
+    const LEAST: usize = 4;
 
     /// Of so many pages wanted, one more.
     const PAGES: usize = 16;

@@ -5,7 +5,7 @@
 //! 8 KiB: when a program has allocated a lot while the last cycle marked, or a limit leaves no room.
 //! And where nearly everything lives, a dead span may be a gigabyte further up. Both have a budget here, in
 //! proportion to what is asked for. What is missing then is not forgotten: it is due from the next allocation, which
-//! looks on where this one has stopped. So all is swept, by allocating a three-hundredth of it at most.
+//! looks on where this one has stopped. So all is swept, by allocating less than a hundredth of it.
 //!
 //! One way has no budget. Before an allocation is *refused*, everything is swept (`Central::in_need`): an error
 //! while there is garbage would be wrong, and is worse than a stall.
@@ -16,7 +16,7 @@ use crate::heap::reclaim::Budget;
 
 /// How many pages an allocation sweeps at most because they are due, beside [`PACE_PER_PAGE`] for each that it
 /// takes; and the rest of the last span.
-const PACE_BUDGET: usize = 256;
+const PACE_BUDGET: usize = 128;
 
 /// See [`PACE_BUDGET`].
 const PACE_PER_PAGE: usize = 4;
@@ -113,7 +113,7 @@ mod tests {
                 }
                 .expect("memory");
                 let looked = looked_through() - before;
-                let bound = 8 + pages.div_ceil(16);
+                let bound = 4 + pages.div_ceil(16);
                 assert!(looked <= bound, "{looked} chunks for {pages} pages of {chunks}");
                 all += looked;
             }
