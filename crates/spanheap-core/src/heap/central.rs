@@ -25,9 +25,9 @@
 
 mod bounds;
 mod manual;
-mod outside;
 mod owed;
 mod trigger;
+mod weight;
 
 pub use trigger::Reason;
 mod trust;
@@ -454,7 +454,7 @@ impl Central {
     }
 
     /// Sweeps all that waits, and waits for those who are at it; false when there was nothing of that.
-    fn sweep_everything(&self) -> bool {
+    pub fn sweep_everything(&self) -> bool {
         let nothing = self.backlog.is_clear();
         while !self.backlog.is_clear() {
             if !self.sweep_one() {
@@ -463,6 +463,11 @@ impl Central {
             }
         }
         !nothing
+    }
+
+    /// Whether nothing waits to be swept, and nobody sweeps.
+    pub fn is_swept(&self) -> bool {
+        self.backlog.is_clear()
     }
 
     fn how(&self, generation: Generation) -> How {
