@@ -39,6 +39,7 @@
 #![allow(unsafe_code)]
 
 mod modes;
+mod release;
 
 use super::central::Central;
 use super::class::{Class, ClassKey};
@@ -541,28 +542,6 @@ impl SpanCache {
         if objects > 0 {
             central.writer(&self.pages).update().allocated_tiny(objects);
         }
-    }
-
-    /// Gives everything back. `tint` is the one under which the runs were taken.
-    pub fn give_back_all(&self, central: &Central, tint: Tint) {
-        self.count_tiny(central);
-        self.purse.clear();
-        let writer = central.writer(&self.pages);
-        self.tiny.set(Addr::NULL);
-        self.tiny_end.set(Addr::NULL);
-        for cache in self.flat.iter().chain(&self.noscan) {
-            cache.give_back(central, tint, writer);
-        }
-        let mut link = self.blocks.get();
-        while let Some(block) = link {
-            // SAFETY: as in `block_at`.
-            let block = unsafe { block.as_ref() };
-            for cache in &block.caches {
-                cache.give_back(central, tint, writer);
-            }
-            link = block.next.get();
-        }
-        central.take_back(&self.pages);
     }
 
     /// What the mutator has of the page heap.

@@ -248,6 +248,12 @@ impl SpanCache {
         self.0.touch();
     }
 
+    /// All that there is in one piece.
+    pub(crate) fn give_back_piece(&self, central: &Central, tint: Tint, _: usize) -> Option<usize> {
+        self.give_back_all(central, tint);
+        None
+    }
+
     pub(crate) fn set_types_apart(&self, apart: bool) {
         assert!(!apart, "no switch is on");
         self.0.touch();
