@@ -2,7 +2,7 @@
 
 use spanheap_core::addr::Bytes;
 use spanheap_core::mutator::Heap as CoreHeap;
-use spanheap_core::observe::{MemoryState, Stats as CoreStats};
+use spanheap_core::observe::{MemoryState, Snapshot, Stats as CoreStats};
 use spanheap_core::span::size_class::SizeClass;
 use std::time::Duration;
 
@@ -79,8 +79,12 @@ pub struct Stats {
     pub mapped_bytes: usize,
     /// Bytes of these that are ready for use: what memory limits count.
     pub ready_bytes: usize,
-    /// CPU time of the collector thread, and of those that mark with it.
+    /// CPU time that collecting has cost: of the collector thread, of those that mark with it, of threads that
+    /// have offered their time, and of threads that have marked in the middle of allocations. What a thread
+    /// sweeps in order to allocate counts as allocating.
     pub gc_cpu: Duration,
+    /// The part of it that was marking in the middle of allocations.
+    pub assist_cpu: Duration,
     /// Bytes of objects that threads have scanned in the middle of allocations, because the collector was
     /// behind.
     pub assisted_bytes: u64,
@@ -147,13 +151,24 @@ pub struct LargeStats {
     pub freed_bytes: u64,
 }
 
+impl LargeStats {
+    fn of(counted: &Snapshot) -> LargeStats {
+        let (large, bytes) = (counted.large(), counted.large_bytes());
+        LargeStats {
+            allocated: large.allocated,
+            allocated_bytes: bytes.allocated,
+            freed: large.freed,
+            freed_bytes: bytes.freed,
+        }
+    }
+}
+
 impl Stats {
     pub(crate) fn of(heap: &CoreHeap) -> Stats {
         let core = CoreStats::of(heap);
         let counted = &core.counted;
         let (objects, bytes) = (counted.values(), counted.bytes());
         let (owed_objects, owed_bytes) = counted.owed();
-        let (large, large_bytes) = (counted.large(), counted.large_bytes());
         let pages = |state| counted.pages(state).get();
         let size = |class: SizeClass| {
             let objects = counted.small(class);
@@ -191,15 +206,11 @@ impl Stats {
             owed_objects,
             owed_bytes: owed_bytes.get(),
             by_size: SizeClass::all().map(size).collect(),
-            large: LargeStats {
-                allocated: large.allocated,
-                allocated_bytes: large_bytes.allocated,
-                freed: large.freed,
-                freed_bytes: large_bytes.freed,
-            },
+            large: LargeStats::of(counted),
             mapped_bytes: core.mapped.get(),
             ready_bytes: core.ready.get(),
             gc_cpu: core.collector_cpu,
+            assist_cpu: core.assist_cpu,
             assisted_bytes: core.assisted,
             longest_stall: core.longest_stall,
             longest_stall_cause: core.longest_stall_cause.name(),

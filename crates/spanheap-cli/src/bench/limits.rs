@@ -108,6 +108,8 @@ fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
     let over = |bytes: u64| bytes.saturating_sub(limit) as f64 / limit as f64;
     let ready = peaks.ready.into_inner();
     let resident = peaks.resident.into_inner().saturating_sub(before);
+    let stats = heap.stats();
+    let live = stats.live_bytes as u64;
     let mut figures = churned.figures();
     figures.extend([
         Figure::count("refused_filling", filling),
@@ -116,6 +118,10 @@ fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
         Figure::count("peak_heap_resident_bytes", resident),
         Figure::real("overshoot", over(ready.max(resident))),
         Figure::real("collector_share", cost),
+        Figure::count("live_bytes", live),
+        Figure::count("assisted_bytes", stats.assisted_bytes),
+        Figure::real("assist_cpu_ms", stats.assist_cpu.as_secs_f64() * 1e3),
+        Figure::count("deferred_cycles", stats.deferred_cycles),
         Figure::count("samples", peaks.samples.into_inner()),
     ]);
     Ok(Outcome { checksum: churned.checksum, latency: Some(("op", churned.times)), figures })

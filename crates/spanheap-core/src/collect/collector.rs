@@ -24,11 +24,12 @@ use super::mark;
 use super::pacer::{Pacer, Plan, Policy, Tuning, periodic};
 use super::phase::{Phase, PhaseWord};
 use super::pressure::{Desk, PressureHook, Watch};
-use super::ration::{Due, Ration};
+use super::ration::{Due, Entry, Ration};
 use super::registry::{MutatorRecord, Registry};
 use super::roots::RootTable;
 use super::scavenger::Scavenger;
 use super::settings::Settings;
+use super::spent::Spent;
 use super::workers::{Helpers, workers};
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::heap::central::Config;
@@ -134,6 +135,10 @@ pub struct Collector {
     pub(super) crew: Crew,
     /// Bytes that mutators have scanned in the middle of allocations.
     pub(super) assisted: AtomicU64,
+    /// Processor time of that, and of what was offered.
+    pub(super) spent: Spent,
+    /// What limits and assists may cost.
+    pub(super) ration: Lock<Ration>,
     /// The threads of this heap.
     threads: Lock<Threads>,
     /// Where notices for the pressure thread go.
@@ -171,7 +176,7 @@ pub struct Last {
     pub retained: Bytes,
     /// When the next one begins.
     pub plan: Plan,
-    /// CPU time of all cycles.
+    /// CPU time of all cycles, of the heap's own threads.
     pub cpu: Duration,
     /// Objects that checkmark mode has verified, over all cycles.
     pub checked: u64,
@@ -230,6 +235,8 @@ impl Collector {
             processors,
             crew: Crew::new(background),
             assisted: AtomicU64::new(0),
+            spent: Spent::default(),
+            ration: Lock::new(Rank::Statistics, Ration::new(processors)),
             threads: Lock::new(Rank::Statistics, Threads::default()),
             pressure: None,
             begun: Instant::now(),
@@ -288,6 +295,11 @@ impl Collector {
     /// Bytes of objects that mutators have scanned in the middle of allocations.
     pub fn assisted(&self) -> u64 {
         self.assisted.load(Ordering::Relaxed)
+    }
+
+    /// Processor time of these assists, and of threads that have offered theirs.
+    pub fn spent(&self) -> [Duration; 2] {
+        [self.spent.assists(), self.spent.offered()]
     }
 
     /// What mutators allocate from.
@@ -360,23 +372,20 @@ impl Collector {
         let mut helpers = Helpers::default();
         let mut drop_thread = None;
         let mut scavenger = Scavenger::new();
-        let mut ration = Ration::new(self.processors);
         let mut watch = Watch::default();
         let mut last_end = Instant::now();
         loop {
             let reason = match self.control.wish() {
                 Wish::Shutdown => break,
                 // In turn, or who verifies all the time would keep cycles away that are due.
-                Wish::Verify => {
-                    match self.control.has_just_verified().then(|| self.due(&mut ration)) {
-                        Some(Due::Now(reason)) => Some(reason),
-                        _ => {
-                            self.serve_verifiers();
-                            continue;
-                        }
+                Wish::Verify => match self.control.has_just_verified().then(|| self.due()) {
+                    Some(Due::Now(reason)) => Some(reason),
+                    _ => {
+                        self.serve_verifiers();
+                        continue;
                     }
-                }
-                Wish::Nothing if !self.options.continuously => match self.due(&mut ration) {
+                },
+                Wish::Nothing if !self.options.continuously => match self.due() {
                     Due::Now(reason) => Some(reason),
                     Due::In(pause) => {
                         self.central.alarm().sleep(Some(pause));
@@ -397,9 +406,9 @@ impl Collector {
             };
             let before = self.central.live();
             self.control.cycle_begins();
-            self.cycle(&mut helpers);
+            self.cycle(&mut helpers, Entry::of(reason));
             self.start_drop_thread(&mut drop_thread);
-            self.enter_cycle(&mut ration, reason, before);
+            self.enter_cycle(reason, before);
             self.control.cycle_ends();
             self.watch_limits(&mut watch);
             last_end = Instant::now();

@@ -65,6 +65,8 @@ pub struct Tally {
     pub found: bool,
     /// CPU time of helpers.
     pub cpu: Duration,
+    /// CPU time of volunteers, who had nothing better to do.
+    pub idle: Duration,
 }
 
 impl Tally {
@@ -75,6 +77,7 @@ impl Tally {
         self.work += other.work;
         self.found |= other.found;
         self.cpu += other.cpu;
+        self.idle += other.idle;
     }
 
     /// The objects, when everybody's are in.

@@ -22,11 +22,14 @@
 //! the first one of a cycle, or one between two cycles.
 #![allow(unsafe_code)]
 
+use super::assist::Running;
 use super::checkmark;
 use super::collector::{Collector, CycleReport};
 use super::control::Wish;
 use super::mark::Marker;
+use super::pacer::speed::Times;
 use super::phase::{Phase, PhaseWord};
+use super::ration::Entry;
 use super::watch::Watch;
 use super::workers::Helpers;
 use crate::addr::Bytes;
@@ -44,8 +47,9 @@ const RETRY: Duration = Duration::from_micros(200);
 
 impl Collector {
     /// Runs one cycle and sweeps after it.
-    pub(super) fn cycle(self: &Arc<Collector>, helpers: &mut Helpers) {
+    pub(super) fn cycle(self: &Arc<Collector>, helpers: &mut Helpers, entry: Entry) {
         let (began, cpu_before) = (Instant::now(), thread_cpu_time());
+        let assists_before = self.spent.assists();
         let taken_before = self.central.taken();
         let cycle = self.word().cycle().wrapping_add(1);
         self.central.cycle_begins();
@@ -75,7 +79,7 @@ impl Collector {
         let in_use = self.central.pages().in_use();
         helpers.start(self, in_use);
         self.set_helpers(helpers);
-        let (report, helped) = self.mark(cycle, in_use);
+        let (report, helped, idle) = self.mark(cycle, in_use, &Running::new(entry, cpu_before));
         let in_use = self.central.pages().in_use();
 
         let taken_now = self.central.taken();
@@ -90,8 +94,14 @@ impl Collector {
         self.publish(PhaseWord::new(Phase::Idle, cycle));
         self.control.set_gate(false);
 
-        let cpu_marking = thread_cpu_time().saturating_sub(cpu_before) + helped;
-        self.pace_finish(&report, retained, allocated, (began.elapsed(), cpu_marking));
+        let times = Times {
+            elapsed: began.elapsed(),
+            processors: self.processors,
+            workers: Some(thread_cpu_time().saturating_sub(cpu_before) + helped),
+            assists: self.spent.assists().saturating_sub(assists_before),
+            idle,
+        };
+        self.pace_finish(&report, retained, allocated, times);
         self.registry.release_outside(&self.central, self.word(), &self.fence);
         // Before the sweep: mutators sweep along, at a pace that the next trigger sets.
         self.plan_next(in_use, false);
@@ -104,12 +114,17 @@ impl Collector {
 
     /// Phase 3: marks everything that was reachable at its beginning.
     ///
-    /// `in_use` is how large the heap is. Returns the report, and the CPU time of the helpers.
-    fn mark(&self, cycle: u32, in_use: Bytes) -> (CycleReport, Duration) {
-        let last = self.last_cycle();
+    /// `in_use` is how large the heap is. Returns the report, and the CPU time of the helpers and of volunteers.
+    fn mark(
+        &self,
+        cycle: u32,
+        in_use: Bytes,
+        running: &Running,
+    ) -> (CycleReport, Duration, Duration) {
         self.crew.begin(self.central.os(), in_use.whole_pages(), cycle);
-        self.begin_debt(last.report.work, last.plan.goal);
-        let mut marker = Marker::new(&self.central, &self.crew, 0, cycle);
+        self.begin_debt(running);
+        let look = || self.revise_debt(running);
+        let mut marker = Marker::new(&self.central, &self.crew, 0, cycle).with_overseer(&look);
         self.publish(PhaseWord::new(Phase::Marking, cycle));
         self.roots.begin_scan();
         self.crew.set_has_roots(true);
@@ -132,7 +147,7 @@ impl Collector {
             self.verify(cycle);
         }
         let (marked, work) = (tally.marked(), tally.work);
-        (CycleReport { marked, work, rounds, retained_everything }, tally.cpu)
+        (CycleReport { marked, work, rounds, retained_everything }, tally.cpu, tally.idle)
     }
 
     /// Marks and scans, together with everybody who helps, until there is nothing left that can be seen. May be

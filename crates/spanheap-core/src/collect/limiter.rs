@@ -16,6 +16,15 @@
 //! processor passes unlimited. What does not fit into the full bucket is never paid for. So in the worst case, where
 //! between any two updates everybody helps who may, periods of all and of a quarter alternate: five eighths.
 //!
+//! # An account without a clock
+//! Who knows what everybody has really used enters that instead ([`CpuLimiter::enter`]), into a bucket of a size of
+//! his own ([`CpuLimiter::with_credit`]). There are two kinds of collector time then. Time that the limiter has no
+//! power over (a cycle that growth has begun goes on, whatever the account says) is forgotten where it does
+//! not fit, as above: a program that collects more than half of the time anyway does not save up a debt without
+//! bounds. Time that the limiter has *granted* is owed in full, beyond the capacity, until the program has had as
+//! much. So what is granted never is more than half, and five eighths do not happen: whoever is granted something
+//! stops when the bucket is full.
+//!
 //! # Time
 //! The caller says what time it is, as time since some moment of its own that lies before the
 //! first call. A clock that steps back is ignored until it has caught up; no step forward is
@@ -41,6 +50,8 @@ const PERIOD: u64 = 10_000_000;
 #[derive(Clone, Debug)]
 pub struct CpuLimiter {
     background: f64,
+    /// The capacity, if it does not follow from the processors.
+    credit: Option<u64>,
     processors: u64,
     capacity: u64,
     fill: u64,
@@ -60,12 +71,23 @@ pub struct CpuLimiter {
 pub struct LimiterState {
     /// By how much the collector is ahead of the program.
     pub fill: Duration,
-    /// By how much it may be.
+    /// By how much it may be; what was granted may be beyond that.
     pub capacity: Duration,
     /// What it has used beyond that so far.
     pub overflow: Duration,
     /// Whether it is to hold back.
     pub limiting: bool,
+}
+
+/// Processor time that was used, by whom.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Used {
+    /// By the program.
+    pub program: Duration,
+    /// By the collector, which had to.
+    pub collector: Duration,
+    /// By the collector, because the limiter has granted it.
+    pub granted: Duration,
 }
 
 /// Nanoseconds, at most what a signed word holds.
@@ -92,6 +114,7 @@ impl CpuLimiter {
         assert!((0.0..=1.0).contains(&background), "a share is between 0 and 1");
         let mut limiter = CpuLimiter {
             background,
+            credit: None,
             processors: 0,
             capacity: 0,
             fill: 0,
@@ -104,6 +127,25 @@ impl CpuLimiter {
         };
         limiter.set_processors(now, processors);
         limiter
+    }
+
+    /// An empty bucket of the given size, into which is entered what was used.
+    pub fn with_credit(credit: Duration) -> CpuLimiter {
+        let mut limiter = CpuLimiter::with_background(Duration::ZERO, 1, 0.0);
+        let credit = nanoseconds(credit);
+        (limiter.credit, limiter.capacity) = (Some(credit), credit);
+        limiter
+    }
+
+    /// Enters what was used since the last time: first the program's, which drains the bucket.
+    pub fn enter(&mut self, used: Used) {
+        let drained = self.fill.saturating_sub(nanoseconds(used.program));
+        let filled = drained.saturating_add(nanoseconds(used.collector));
+        let kept = filled.min(self.capacity.max(drained));
+        self.overflow = self.overflow.saturating_add(filled - kept);
+        let owed = kept.saturating_add(nanoseconds(used.granted));
+        self.fill = owed.min(i64::MAX.unsigned_abs());
+        self.limiting = self.fill >= self.capacity;
     }
 
     /// Whether mutators must not be made to work for the collector.
@@ -178,7 +220,8 @@ impl CpuLimiter {
     pub fn set_processors(&mut self, now: Duration, processors: usize) {
         self.update(now);
         self.processors = processors as u64;
-        self.capacity = on_all(CAPACITY_PER_PROCESSOR, self.processors);
+        let usual = on_all(CAPACITY_PER_PROCESSOR, self.processors);
+        self.capacity = self.credit.unwrap_or(usual);
         if self.fill > self.capacity {
             self.fill = self.capacity;
             self.limiting = true;
@@ -258,6 +301,41 @@ mod tests {
         limiter.add_collector_time(SECOND * 2);
         limiter.update(SECOND * 2);
         assert!(limiter.is_limiting());
+    }
+
+    #[test]
+    fn what_is_granted_is_owed_and_never_more_than_half() {
+        let mut limiter = CpuLimiter::with_credit(MS * 100);
+        let (mut program, mut granted) = (Duration::ZERO, Duration::ZERO);
+        // Everybody helps as long as he may, on four processors: the worst case of the test above.
+        for _ in 0..10_000 {
+            let helps = if limiter.may_assist() { MS * 3 } else { Duration::ZERO };
+            let works = MS * 4 - helps;
+            limiter.enter(Used { program: works, granted: helps, ..Used::default() });
+            program += works;
+            granted += helps;
+            assert!(granted <= program + MS * 103, "{granted:?} of {program:?}");
+        }
+        assert!(granted * 20 >= program * 19, "half is had: {granted:?} beside {program:?}");
+        assert_eq!(limiter.state().overflow, Duration::ZERO);
+    }
+
+    #[test]
+    fn what_nobody_has_granted_saves_up_no_debt() {
+        let mut limiter = CpuLimiter::with_credit(MS * 100);
+        for _ in 0..1000 {
+            limiter.enter(Used { program: MS, collector: MS * 3, ..Used::default() });
+        }
+        assert!(limiter.is_limiting());
+        assert_eq!(limiter.state().fill, MS * 100);
+        limiter.enter(Used { granted: MS * 50, ..Used::default() });
+        limiter.enter(Used { collector: MS * 50, ..Used::default() });
+        assert_eq!(limiter.state().fill, MS * 150, "what was granted is not forgotten");
+        limiter.enter(Used { program: MS * 51, ..Used::default() });
+        assert!(limiter.may_assist());
+        limiter.enter(Used { program: Duration::MAX, granted: Duration::MAX, ..Used::default() });
+        limiter.enter(Used { collector: Duration::MAX, ..Used::default() });
+        assert!(limiter.is_limiting(), "no sum wraps");
     }
 
     #[test]

@@ -77,6 +77,8 @@ pub struct Marker<'a> {
     pub(super) tally: Tally,
     /// How much of `tally.work` has been credited to mutators.
     credited: u64,
+    /// What is to be done now and then.
+    overseer: Option<&'a dyn Fn()>,
     /// The most pages that are taken from the shared queue, or gathered for it, at once.
     grip: usize,
     out: [Addr; GATHERED],
@@ -162,6 +164,7 @@ impl<'a> Marker<'a> {
             table: Generation::new(cycle).table(),
             tally: Tally::default(),
             credited: 0,
+            overseer: None,
             grip: GATHERED,
             out: [Addr::NULL; GATHERED],
             out_len: 0,
@@ -174,6 +177,11 @@ impl<'a> Marker<'a> {
     /// Bounds the number of pages that the worker has in hand.
     pub fn with_grip(self, pages: usize) -> Marker<'a> {
         Marker { grip: pages.clamp(1, GATHERED), ..self }
+    }
+
+    /// Has `look` called each time that the worker has no pages in hand.
+    pub fn with_overseer(self, look: &'a dyn Fn()) -> Marker<'a> {
+        Marker { overseer: Some(look), ..self }
     }
 
     /// What this worker has done.
@@ -354,11 +362,16 @@ impl<'a> Marker<'a> {
         self.crew.leave(self.tally);
     }
 
-    /// Credits mutators with the work done since the last time, if this is no mutator's.
+    /// Notes the work done since the last time, and credits mutators with it, if this is no mutator's.
     fn give_credit(&mut self) {
+        let work = self.tally.work - self.credited;
+        self.credited = self.tally.work;
+        self.central.debt().note_done(work);
         if self.seat.is_some() {
-            self.central.debt().give(self.tally.work - self.credited);
-            self.credited = self.tally.work;
+            self.central.debt().give(work);
+        }
+        if let Some(look) = self.overseer {
+            look();
         }
     }
 

@@ -76,7 +76,8 @@
 //! | [`memory_limit`] | a limit as one says it |
 //! | [`pressure`] | telling the program that a limit is near |
 //! | [`settings`] | what can be changed meanwhile, and the plan that follows |
-//! | [`ration`] | how much of the processors a limit may cost |
+//! | [`ration`] | how much of the processors a limit, and assists, may cost |
+//! | `spent` | what the program's threads have spent on collecting |
 //! | [`checkmark`] | verification by a second mark |
 
 pub(crate) mod assist;
@@ -102,6 +103,7 @@ pub mod roots;
 pub(crate) mod scan;
 pub(crate) mod scavenger;
 pub(crate) mod settings;
+mod spent;
 pub(crate) mod verify;
 mod watch;
 pub(crate) mod weak;

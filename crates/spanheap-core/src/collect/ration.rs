@@ -1,20 +1,30 @@
-//! The ration of cycles that only a limit wants. The account is pure: numbers in, a decision out; the collector
-//! asks it with [`Collector::due`].
+//! The ration of what nobody but a limit or a goal wants: one account for how much of the processors cycles for a
+//! limit, and assists, may have. It is pure: numbers in, a decision out; the collector asks it with
+//! [`Collector::due`], and while it marks with [`Collector::may_assist`].
 //!
 //! A heap whose live objects need more than its limit allows could collect all the time, to no avail: the
-//! death spiral of memory limits. So cycles that begin because of a limit, or because an allocation was refused,
-//! have an account:
+//! death spiral of memory limits. And a program whose goal is near could mark all the time, instead of what it is
+//! for. So both are granted, out of one account ([`super::limiter`]):
 //!
 //! ```text
-//!   debt += processor time of such a cycle
+//!   debt += processor time of cycles that begin because of a limit, or because an allocation was refused;
+//!           and of all assists
+//!   debt += processor time of cycles that growth has triggered, but not beyond CREDIT
 //!   debt -= processor time of everybody else in the process, or a quarter of the time that has passed if that
 //!           is more; down to zero
 //!   a cycle that only a limit wants may begin when debt <= CREDIT
+//!   whoever allocates is made to assist while debt < CREDIT
 //! ```
 //!
-//! Hence, at any time, they have had no more than half of the processor time of the process, and `CREDIT`, and
-//! the last one of them; or if the process rests, a fifth of one processor, because then is a good time. Cycles that growth has triggered, and those that somebody has asked for, begin
-//! whatever the debt is, and are not entered: their number is the program's choice.
+//! Hence, at any time, what was granted has had no more than half of the processor time of the process, and
+//! `CREDIT`, and the last one of the cycles; or if the process rests, a fifth of one processor, because then is a
+//! good time. All that is entered in full stops when the account is overdrawn, so nothing has to be
+//! forgotten, and the worst case is a half, not the five eighths of Go's limiter.
+//!
+//! **Cycles that growth has triggered** begin whatever the debt is: with a percent, memory in proportion to what is live is
+//! what was asked for. They are entered up to the credit, so that a program that collects half of the time anyway is not
+//! made to assist besides, and so that its limit has as much left as any other's. Cycles that somebody has asked
+//! for, and time that somebody has offered, are not entered, and pay nothing: their number is the program's choice.
 //!
 //! **A program that is refused again and again** asks for a cycle each time. If the last one that was begun for
 //! that has freed next to nothing, the next one waits until [`REFRAIN`] has passed since; nothing that the
@@ -26,12 +36,13 @@
 //! that is at rest above its limit is hardly woken.
 
 use super::collector::Collector;
+use super::limiter::{CpuLimiter, Used};
 use crate::addr::Bytes;
 use crate::heap::Reason;
 use crate::os::clock::process_cpu_time;
 use std::time::Duration;
 
-/// The debt up to which a cycle may begin.
+/// The debt up to which a cycle may begin, and below which assists may.
 pub const CREDIT: Duration = Duration::from_millis(100);
 
 /// How long a refusal waits for its cycle if the last such cycle was in vain.
@@ -56,6 +67,32 @@ pub struct Clocks {
     pub process: Duration,
     /// Processor time of the heap's cycles, which is a part of that.
     pub cycles: Duration,
+    /// Processor time of assists, another part.
+    pub assists: Duration,
+    /// Processor time that threads of the program have offered to the heap, another part.
+    pub offered: Duration,
+}
+
+/// How the time of a cycle is entered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entry {
+    /// In full: the account has granted the cycle.
+    Granted,
+    /// Up to the credit: growth has begun it.
+    Counted,
+    /// Not at all: somebody has asked for it.
+    Asked,
+}
+
+impl Entry {
+    /// For a cycle that was begun for `reason`; `None`: somebody has asked for it.
+    pub fn of(reason: Option<Reason>) -> Entry {
+        match reason {
+            Some(Reason::Limit | Reason::Refusal) => Entry::Granted,
+            Some(Reason::Goal) => Entry::Counted,
+            None => Entry::Asked,
+        }
+    }
 }
 
 /// What a cycle was good for.
@@ -81,7 +118,7 @@ pub enum Due {
 /// The account.
 pub struct Ration {
     processors: u32,
-    debt: Duration,
+    account: CpuLimiter,
     seen: Clocks,
     /// When the last cycle ended that a refusal had begun, if it was in vain.
     in_vain: Option<Duration>,
@@ -95,7 +132,7 @@ impl Ration {
     pub fn new(processors: usize) -> Ration {
         Ration {
             processors: u32::try_from(processors.max(1)).unwrap_or(u32::MAX),
-            debt: Duration::ZERO,
+            account: CpuLimiter::with_credit(CREDIT),
             seen: Clocks::default(),
             in_vain: None,
             last_look: None,
@@ -106,11 +143,12 @@ impl Ration {
     /// How long the collector sleeps before it asks again, when there is `reason` for a cycle and `live` bytes
     /// are live; `None`: the cycle may begin.
     pub fn pause(&mut self, reason: Reason, live: Bytes, now: Clocks) -> Option<Duration> {
-        self.pay(now);
+        // No cycle runs, so none is entered.
+        self.enter(now, Entry::Asked);
         if reason == Reason::Goal {
             return None;
         }
-        let by_debt = self.debt.saturating_sub(CREDIT) / self.processors;
+        let by_debt = self.account.state().fill.saturating_sub(CREDIT) / self.processors;
         let by_vain = match (reason, self.in_vain) {
             (Reason::Refusal, Some(ended)) => (ended + REFRAIN).saturating_sub(now.wall),
             _ => Duration::ZERO,
@@ -131,8 +169,7 @@ impl Ration {
 
     /// A cycle has ended that was begun for `reason`; `None`: somebody had asked for it.
     pub fn cycle_ended(&mut self, reason: Option<Reason>, result: Yield, now: Clocks) {
-        let cost = now.cycles.saturating_sub(self.seen.cycles);
-        self.pay(now);
+        self.enter(now, Entry::of(reason));
         self.last_look = None;
         let freed = result.before.saturating_sub(result.retained);
         let in_vain = freed.get() < result.before.get() / VAIN;
@@ -141,9 +178,12 @@ impl Ration {
             _ if !in_vain => self.in_vain = None,
             _ => {}
         }
-        if matches!(reason, Some(Reason::Limit | Reason::Refusal)) {
-            self.debt += cost;
-        }
+    }
+
+    /// Whether those who allocate may be made to mark, in a cycle that is entered as `entry`.
+    pub fn may_assist(&mut self, entry: Entry, now: Clocks) -> bool {
+        self.enter(now, entry);
+        self.account.may_assist()
     }
 
     /// How often a cycle had to wait.
@@ -151,40 +191,68 @@ impl Ration {
         self.deferred
     }
 
-    /// What others have worked since the last look pays the debt.
-    fn pay(&mut self, now: Clocks) {
+    /// Enters what was used since the last look, cycles as `entry` says.
+    fn enter(&mut self, now: Clocks, entry: Entry) {
         let all = now.process.saturating_sub(self.seen.process);
         let own = now.cycles.saturating_sub(self.seen.cycles);
-        let others = all.saturating_sub(own);
+        let assists = now.assists.saturating_sub(self.seen.assists);
+        let offered = now.offered.saturating_sub(self.seen.offered);
+        let others =
+            [own, assists, offered].iter().fold(all, |all, &part| all.saturating_sub(part));
         let passed = now.wall.saturating_sub(self.seen.wall).saturating_sub(own);
-        self.debt = self.debt.saturating_sub(others.max(passed / RESTING));
+        let mut used = Used { granted: assists, ..Used::default() };
+        used.program = others.max(passed / RESTING);
+        match entry {
+            Entry::Granted => used.granted = used.granted.saturating_add(own),
+            Entry::Counted => used.collector = own,
+            Entry::Asked => {}
+        }
+        self.account.enter(used);
         self.seen = now;
     }
 }
 
 impl Collector {
-    fn clocks(&self) -> Clocks {
-        let cycles = self.last_cycle().cpu;
-        Clocks { wall: self.begun.elapsed(), process: process_cpu_time(), cycles }
-    }
-
-    /// When a cycle is due that nobody has asked for.
-    pub(super) fn due(&self, ration: &mut Ration) -> Due {
-        let Some(reason) = self.central.reason() else { return Due::No };
-        match reason {
-            Reason::Goal => Due::Now(reason),
-            _ => match ration.pause(reason, self.central.live(), self.clocks()) {
-                None => Due::Now(reason),
-                Some(pause) => Due::In(pause),
-            },
+    /// The clocks, when the cycle that runs has used `running` so far.
+    fn clocks(&self, running: Duration) -> Clocks {
+        Clocks {
+            wall: self.begun.elapsed(),
+            process: process_cpu_time(),
+            cycles: self.last_cycle().cpu + running,
+            assists: self.spent.assists(),
+            offered: self.spent.offered(),
         }
     }
 
+    /// When a cycle is due that nobody has asked for.
+    pub(super) fn due(&self) -> Due {
+        let Some(reason) = self.central.reason() else { return Due::No };
+        let (live, clocks) = (self.central.live(), self.clocks(Duration::ZERO));
+        match self.ration.lock().pause(reason, live, clocks) {
+            None => Due::Now(reason),
+            Some(pause) => {
+                // Nobody is to wait for a collector that must not begin.
+                self.central.pages().limits().set_brake(None);
+                Due::In(pause)
+            }
+        }
+    }
+
+    /// Whether those who allocate may be made to mark in a cycle that has used `running` so far.
+    pub(super) fn may_assist(&self, entry: Entry, running: Duration) -> bool {
+        let clocks = self.clocks(running);
+        self.ration.lock().may_assist(entry, clocks)
+    }
+
     /// Enters a cycle that was begun for `reason`, when `before` bytes were live.
-    pub(super) fn enter_cycle(&self, ration: &mut Ration, reason: Option<Reason>, before: Bytes) {
+    pub(super) fn enter_cycle(&self, reason: Option<Reason>, before: Bytes) {
         let result = Yield { before, retained: self.central.retained() };
-        ration.cycle_ended(reason, result, self.clocks());
-        self.last.lock().deferred = ration.deferred();
+        let clocks = self.clocks(Duration::ZERO);
+        let mut ration = self.ration.lock();
+        ration.cycle_ended(reason, result, clocks);
+        let deferred = ration.deferred();
+        drop(ration);
+        self.last.lock().deferred = deferred;
     }
 }
 
@@ -247,11 +315,39 @@ mod tests {
             assert_eq!(ration.pause(Reason::Goal, LIVE, world.0), None);
             world.collect(&mut ration, Some(Reason::Goal), 50, VAINLY);
         }
-        assert_eq!(ration.pause(Reason::Limit, LIVE, world.0), None, "nor is it entered");
+        assert_eq!(
+            ration.pause(Reason::Limit, LIVE, world.0),
+            None,
+            "nor does it hold others back"
+        );
         world.collect(&mut ration, Some(Reason::Limit), 500, VAINLY);
         assert!(ration.pause(Reason::Limit, LIVE, world.0).is_some());
         assert_eq!(ration.pause(Reason::Goal, LIVE, world.0), None);
         assert_eq!(ration.deferred(), 1);
+    }
+
+    #[test]
+    fn assists_have_half_of_the_time_together_with_all_cycles() {
+        // One thread that allocates, and is made to mark for three quarters of its time as long as it may be; beside
+        // it cycles without a pause, for one reason or another.
+        for (reason, others_at_least) in
+            [(Some(Reason::Goal), 900), (Some(Reason::Limit), 900), (None, 480)]
+        {
+            let (mut ration, mut world) = (Ration::new(2), World::default());
+            let (mut assists, mut worked) = (0, 0);
+            for _ in 0..1000 {
+                let may = ration.may_assist(Entry::of(reason), world.0);
+                let marks = if may { 3 } else { 0 };
+                world.0.wall += MS * 4;
+                world.0.process += MS * 8;
+                world.0.cycles += MS * 4;
+                world.0.assists += MS * marks;
+                assists += marks;
+                worked += 4 - marks;
+                assert!(MS * assists <= MS * worked + CREDIT + MS * 3, "{reason:?}");
+            }
+            assert!(worked * 1000 >= others_at_least * 4000, "{reason:?}: {worked}");
+        }
     }
 
     #[test]

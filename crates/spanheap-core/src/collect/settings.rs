@@ -14,7 +14,6 @@ use super::pacer::speed::Times;
 use super::pacer::{Finished, MemoryUse, Pacer, Policy, Work};
 use crate::addr::{Bytes, WORD_BYTES};
 use crate::heap::counters::MemoryState;
-use std::time::Duration;
 
 /// What the plan of the next cycle follows from.
 #[derive(Debug)]
@@ -29,6 +28,11 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn new(pacer: Pacer) -> Settings {
         Settings { pacer, last: None, needed: Bytes::ZERO }
+    }
+
+    /// The pacer.
+    pub(super) fn pacer(&self) -> &Pacer {
+        &self.pacer
     }
 
     /// What is asked for now.
@@ -89,6 +93,8 @@ impl Collector {
         settings.pacer.set_policy(policy, None);
         let plan = settings.pacer.plan();
         self.central.move_trigger(plan.trigger, plan.unlimited);
+        let brake = settings.pacer.is_limited().then_some(plan.goal);
+        self.central.pages().limits().set_brake(brake);
         self.last.lock().plan = plan;
         if let Some((in_use, last_goal)) = settings.last {
             self.set_scavenge_goals(in_use, last_goal, plan.goal);
@@ -101,7 +107,7 @@ impl Collector {
     }
 
     /// Work that there would be if everything in the heap were alive: its objects, and the root table.
-    fn worst_work(&self, live: Bytes) -> Work {
+    pub(super) fn worst_work(&self, live: Bytes) -> Work {
         let roots = Bytes::new(self.roots.len() * WORD_BYTES);
         Work { heap: live, globals: roots, ..Work::default() }
     }
@@ -112,16 +118,17 @@ impl Collector {
         self.settings.lock().pacer.start(self.central.weight(), worst);
     }
 
-    /// Tells the pacer what marking has found, when `allocated` bytes were taken since the cycle began, and how
-    /// long that has lasted.
+    /// Tells the pacer what marking has found, when `allocated` bytes were taken since the cycle began, and who
+    /// has worked how long.
     pub(super) fn pace_finish(
         &self,
         report: &CycleReport,
         retained: Bytes,
         allocated: Bytes,
-        (elapsed, cpu): (Duration, Duration),
+        times: Times,
     ) {
         let roots = self.worst_work(Bytes::ZERO);
+        let work = usize::try_from(report.work).unwrap_or(usize::MAX);
         // What is outside is accounted for as if it were retained; see `heap::outside` for what is not.
         let marked = retained + self.central.outside().begin_plan(retained);
         let mut settings = self.settings.lock();
@@ -133,15 +140,11 @@ impl Collector {
         pacer.finish(Finished {
             live,
             marked,
-            done: Work { heap: report.marked.bytes, ..roots },
-            times: Times {
-                elapsed,
-                processors: self.processors,
-                workers: Some(cpu),
-                assists: Duration::ZERO,
-                idle: Duration::ZERO,
-            },
+            done: Work { heap: Bytes::new(work), ..roots },
+            times,
         });
+        let tuning = self.tuning(pacer);
+        pacer.set_tuning(tuning);
     }
 
     /// What memory is used for, if that matters to the pacer.
@@ -176,6 +179,8 @@ impl Collector {
         let plan = settings.pacer.plan();
         self.central.set_trigger(plan.trigger);
         self.central.set_unlimited_trigger(plan.unlimited);
+        let brake = settings.pacer.is_limited().then_some(plan.goal);
+        self.central.pages().limits().set_brake(brake);
         let last_goal = core::mem::replace(&mut self.last.lock().plan, plan).goal;
         if !is_swept {
             settings.last = Some((in_use, last_goal));

@@ -116,6 +116,13 @@ impl Collector {
     /// A cycle that runs is helped along. If none runs, one begins if it was asked for, or if half of what may be
     /// allocated until the next one has been allocated. After a cycle, the sweep is finished.
     pub fn offer(&self, deadline: Instant) -> bool {
+        let before = thread_cpu_time();
+        let is_all = self.work_until(deadline);
+        self.spent.add_offered(thread_cpu_time().saturating_sub(before));
+        is_all
+    }
+
+    fn work_until(&self, deadline: Instant) -> bool {
         let mut ticket = None;
         loop {
             if self.word().phase() != Phase::Idle {
@@ -144,12 +151,14 @@ impl Collector {
     /// nothing.
     fn volunteer(&self, until: Instant) {
         let Some(cycle) = self.crew.wait_for_work(Some(until)) else { return };
+        let before = thread_cpu_time();
         let marking = OrDie::begin(WHILE_MARKING);
         let ring = PageRing::new();
         let mut marker = Marker::on(&self.central, &self.crew, &ring, cycle);
         let has_time = || Instant::now() < until;
         marker.scan_roots(&self.roots, has_time);
         marker.work(|_| has_time());
+        marker.tally.idle += thread_cpu_time().saturating_sub(before);
         marker.leave();
         marking.end();
     }

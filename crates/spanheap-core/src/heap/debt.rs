@@ -31,19 +31,37 @@ pub struct Debt {
     ratio: AtomicU64,
     /// What workers have scanned and nobody has drawn.
     pool: AtomicU64,
+    /// What all together have scanned since the marking began.
+    done: AtomicU64,
 }
 
 impl Debt {
     /// Nobody owes anything.
     pub const fn new() -> Debt {
-        Debt { ratio: AtomicU64::new(0), pool: AtomicU64::new(0) }
+        Debt { ratio: AtomicU64::new(0), pool: AtomicU64::new(0), done: AtomicU64::new(0) }
     }
 
     /// Sets how many bytes are to be scanned for each byte taken, and what is in the pool.
     pub fn begin(&self, ratio: f64, pool: Bytes) {
-        debug_assert!(ratio.is_finite() && ratio >= 0.0);
         self.pool.store(pool.get() as u64, Ordering::Relaxed);
+        self.done.store(0, Ordering::Relaxed);
+        self.set_ratio(ratio);
+    }
+
+    /// Sets how many bytes are to be scanned for each byte taken from here on. What was due before stays due.
+    pub fn set_ratio(&self, ratio: f64) {
+        debug_assert!(ratio.is_finite() && ratio >= 0.0);
         self.ratio.store(ratio.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Notes what somebody has scanned.
+    pub fn note_done(&self, work: u64) {
+        self.done.fetch_add(work, Ordering::Relaxed);
+    }
+
+    /// What all together have scanned since the marking began, as far as it is known.
+    pub fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
     }
 
     /// Nobody owes anything any more.

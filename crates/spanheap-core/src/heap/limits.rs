@@ -10,6 +10,12 @@
 //!
 //! Either may be there or not, and either may change at any time: whoever compares reads it once.
 //!
+//! **The brake** is for a heap whose goal is what a limit leaves: live bytes at that goal. Who allocates beyond it
+//! gives his processor away at each run ([`Limits::brakes`]), since what the heap needs now is that its collector's
+//! thread gets one: to begin a cycle, to see that everybody has left, to finish the sweep. On a busy machine
+//! it waits for that as long as for everybody else's turn, and the mutator would use the time to allocate.
+//! Whoever yields holds nobody up, nor is he held up where there is a processor for each.
+//!
 //! **Near a hard limit** a mutator gets no pages of its own any more ([`Limits::is_near`]): nobody else can
 //! have those, so they would be what somebody is refused for. What it has is given back at the next change of
 //! phase, and before it is refused anything itself.
@@ -34,6 +40,8 @@ pub struct Limits {
     is_over: AtomicBool,
     times_over: AtomicU64,
     refusals: AtomicU64,
+    /// Live bytes from which on those who allocate yield.
+    brake: AtomicUsize,
 }
 
 /// How often limits were met.
@@ -54,6 +62,7 @@ impl Limits {
             is_over: AtomicBool::new(false),
             times_over: AtomicU64::new(0),
             refusals: AtomicU64::new(0),
+            brake: AtomicUsize::new(NONE),
         }
     }
 
@@ -106,6 +115,17 @@ impl Limits {
     /// How far a heap of `ready` bytes is above the soft limit, after it has grown.
     pub fn grown_beyond(&self, ready: Bytes) -> Bytes {
         self.soft().map_or(Bytes::ZERO, |soft| ready.saturating_sub(soft))
+    }
+
+    /// Sets the live bytes from which on those who allocate yield; `None`: nobody does.
+    pub fn set_brake(&self, brake: Option<Bytes>) {
+        self.brake.store(to_word(brake), Relaxed);
+    }
+
+    /// Whether somebody who has allocated, so that the heap has `live` bytes, is to yield.
+    #[inline]
+    pub fn brakes(&self, live: Bytes) -> bool {
+        live.get() >= self.brake.load(Relaxed)
     }
 
     /// Counts that the heap has stayed above its soft limit, once until [`Limits::note_below`].
@@ -174,6 +194,16 @@ mod tests {
         assert!(!hard.is_near(edge));
         assert!(hard.is_near(edge + Bytes::new(1)));
         assert!(!limits(Some(MIB), None).is_near(Bytes::new(2 * MIB)));
+    }
+
+    #[test]
+    fn without_a_brake_nobody_yields() {
+        let limits = limits(Some(10 * MIB), None);
+        assert!(!limits.brakes(Bytes::new(usize::MAX - 1)));
+        limits.set_brake(Some(Bytes::new(8 * MIB)));
+        assert!(limits.brakes(Bytes::new(8 * MIB)) && !limits.brakes(Bytes::new(8 * MIB - 1)));
+        limits.set_brake(None);
+        assert!(!limits.brakes(Bytes::new(20 * MIB)));
     }
 
     #[test]

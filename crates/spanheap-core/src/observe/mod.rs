@@ -88,9 +88,12 @@ pub struct Stats {
     pub rounds: u32,
     /// Whether the last cycle retained everything because it could not finish marking.
     pub retained_everything: bool,
-    /// CPU time of the collector thread in cycles, and of those that mark with it; without what mutators do
-    /// in the middle of allocations.
+    /// CPU time that collecting has cost: of the collector thread in cycles, of those that mark with it, of
+    /// threads that have offered their time, and of mutators that have marked in the middle of allocations.
+    /// What a mutator sweeps in order to allocate counts as allocating.
     pub collector_cpu: Duration,
+    /// The part of it that was marking in the middle of allocations.
+    pub assist_cpu: Duration,
     /// Bytes of objects that mutators have scanned in the middle of allocations, because the collector was
     /// behind.
     pub assisted: u64,
@@ -134,6 +137,7 @@ impl Stats {
         let collector = heap.collector();
         let central = collector.central();
         let last = collector.last_cycle();
+        let [assist_cpu, offered_cpu] = collector.spent();
         let accounting = central.os().accounting();
         let (longest_stall, longest_stall_cause) = central.stalls().longest();
         let (limits, (pressure_calls, pressure_panics)) =
@@ -166,7 +170,8 @@ impl Stats {
             by_category: Category::ALL.iter().map(|&c| (c.name(), accounting.mapped(c))).collect(),
             rounds: last.report.rounds,
             retained_everything: last.report.retained_everything,
-            collector_cpu: last.cpu,
+            collector_cpu: last.cpu + assist_cpu + offered_cpu,
+            assist_cpu,
             assisted: collector.assisted(),
             verified_objects: last.checked,
             longest_stall,

@@ -42,7 +42,7 @@ fn marking_does_not_begin_while_somebody_outside_of_closures_sweeps() {
     let go_on = central.begin_to_sweep_one().expect("the span of the root waits to be swept");
 
     std::thread::scope(|scope| {
-        let cycle = scope.spawn(|| collector.cycle(&mut Helpers::default()));
+        let cycle = scope.spawn(|| collector.cycle(&mut Helpers::default(), Entry::Asked));
         let arming = PhaseWord::new(Phase::ArmingB, 2);
         while collector.word() != arming && !cycle.is_finished() {
             std::thread::yield_now();

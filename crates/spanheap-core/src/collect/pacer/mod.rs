@@ -255,6 +255,22 @@ impl Pacer {
         Plan { goal: goal.size, trigger: trigger(goal), unlimited }
     }
 
+    /// Says whether those who allocate help to mark from here on. See [`Tuning`].
+    pub fn set_tuning(&mut self, tuning: Tuning) {
+        debug_assert!(tuning.background > 0.0 && tuning.background < 1.0);
+        self.tuning = tuning;
+    }
+
+    /// Whether the goal is what a limit leaves.
+    pub fn is_limited(&self) -> bool {
+        self.by_limit() < self.by_percent
+    }
+
+    /// The work that a cycle is expected to be: what the last one was.
+    pub fn expected(&self) -> Bytes {
+        self.last.all()
+    }
+
     /// What the last cycle has retained.
     pub fn marked(&self) -> Bytes {
         self.marked

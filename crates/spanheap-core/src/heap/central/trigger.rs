@@ -26,11 +26,15 @@ pub enum Reason {
 }
 
 impl Central {
-    /// Counts a run that a mutator takes, and rings the alarm when that is enough for a cycle.
+    /// Counts a run that a mutator takes, and rings the alarm when that is enough for a cycle. Yields where
+    /// the heap has come to what a limit leaves.
     pub fn count_taken(&self, bytes: Bytes) {
         self.taken.fetch_add(bytes.get(), Ordering::Relaxed);
         self.total.fetch_add(bytes.get() as u64, Ordering::Relaxed);
         self.ring_if_triggered();
+        if self.pages.limits().brakes(self.weight()) {
+            std::thread::yield_now();
+        }
     }
 
     /// Whether there is reason for a cycle: the trigger, or an allocation that was refused.
