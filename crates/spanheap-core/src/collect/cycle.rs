@@ -65,6 +65,9 @@ impl Collector {
         self.publish(PhaseWord::new(Phase::ArmingB, cycle));
         self.registry.release_stale(&self.central, self.word());
         self.sweep_all();
+        // A thread that offers its time sweeps outside of closures, so no grace period waits for it. Whatever
+        // it has in hand belongs to the last generation, and must not be there when bits are used again.
+        self.central.sweep_everything();
         self.grace_period(|| {});
 
         let taken_at_snapshot = self.central.taken();

@@ -13,9 +13,6 @@ use super::collector::Collector;
 use crate::heap::verify::Verified;
 use std::sync::Arc;
 
-/// Spans that are swept between two looks at whether there are more.
-const BATCH: usize = 64;
-
 impl Collector {
     /// Verifies the heap for whoever waits for that. Between two cycles, on the collector's thread.
     pub(super) fn serve_verifiers(&self) {
@@ -25,7 +22,8 @@ impl Collector {
         self.grace_period(|| {});
         let outcome = self.registry.while_nobody_comes_or_goes(&self.central, || {
             self.central.catch_up();
-            while self.central.sweep_batch(BATCH) {}
+            // A thread that offers its time may be sweeping: it is waited for, too.
+            self.central.sweep_everything();
             self.central.verify()
         });
         self.publish(word);

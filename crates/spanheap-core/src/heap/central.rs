@@ -473,7 +473,7 @@ impl Central {
     }
 
     /// Sweeps all that waits, and waits for those who are at it; false when there was nothing of that.
-    fn sweep_everything(&self) -> bool {
+    pub fn sweep_everything(&self) -> bool {
         let nothing = self.backlog.is_clear();
         while !self.backlog.is_clear() {
             if !self.sweep_one() {
