@@ -337,6 +337,9 @@ impl<'gc> Game<'_, 'gc> {
             let cargo = tag.cargo.swap(self.mc, None);
             self.hand.extend(cargo);
         }
+        if self.random().one_in(4) {
+            self.write_note(coin);
+        }
         let number = self.world.melt(coin);
         self.mint(number, rest);
     }

@@ -5,15 +5,24 @@
 //! as a *ghost* where others look at it, and must be whole as long as it is there.
 
 use super::Game;
-use crate::torture::world::{self, Note};
+use crate::torture::world::{self, Coin, Note};
+use spanheap::Gc;
 use std::sync::atomic::Ordering;
 
 impl<'gc> Game<'_, 'gc> {
     /// Does something with the dead, or with those who may be.
     pub(super) fn afterlife(&mut self) {
         match self.random().below(12) {
-            0 | 1 => self.write_note(),
-            2..6 => self.follow_note(),
+            0 | 1 => {
+                if let Some(&coin) = self.hand.last() {
+                    self.write_note(coin);
+                }
+            }
+            2..6 => {
+                // Many at once, so that some meet the moment at which it is decided who is dead.
+                let count = if self.random().one_in(8) { world::NOTES } else { 1 };
+                (0..count).for_each(|_| self.follow_note());
+            }
             6..9 => self.use_tag(),
             9 => {
                 if let Some(coin) = self.world.pop_revived(self.mc) {
@@ -29,8 +38,8 @@ impl<'gc> Game<'_, 'gc> {
         }
     }
 
-    fn write_note(&mut self) {
-        let Some(&coin) = self.hand.last() else { return };
+    /// Notes a coin that the closure owns.
+    pub(super) fn write_note(&mut self, coin: Gc<'gc, Coin<'gc>>) {
         let Ok(weak) = self.mc.try_downgrade(coin) else { return };
         coin.watched.store(true, Ordering::Relaxed);
         assert!(weak.upgrade(self.mc).is_some(), "a coin in the hand is dead");
@@ -61,7 +70,7 @@ impl<'gc> Game<'_, 'gc> {
     }
 
     /// Leaves a coin, of whomever, where others look at it, or nothing.
-    fn haunt(&mut self, coin: Option<spanheap::Gc<'gc, world::Coin<'gc>>>) {
+    fn haunt(&mut self, coin: Option<Gc<'gc, Coin<'gc>>>) {
         let board = self.world.board.get(self.mc);
         let old = board.ghosts[self.random().below(world::GHOSTS)].swap(self.mc, coin);
         old.into_iter().for_each(world::touch_coin);
