@@ -136,7 +136,13 @@ fn collector() -> Vec<Module> {
         "collect/grey.rs",
         &[],
         &[
-            ("grey_settled_unlocked", ("let _nobody_marks_meanwhile = self.inner.lock();", "")),
+            (
+                "grey_settled_unlocked",
+                (
+                    "let mut inner = self.inner.lock();\n        if self.rescan.load(Ordering::Acquire) || inner.upgraded {",
+                    "let is_rescan_due = self.rescan.load(Ordering::Acquire);\n        let mut inner = self.inner.lock();\n        if is_rescan_due || inner.upgraded {",
+                ),
+            ),
             (
                 "grey_emptied_unlocked",
                 (
@@ -151,9 +157,10 @@ fn collector() -> Vec<Module> {
         "collect/roots.rs",
         &[
             ("const SHARDS: usize = \0;", "const SHARDS: usize = 1;"),
+            ("const CHUNK: usize = \0;", "const CHUNK: usize = 1;"),
             ("use std::sync::Arc;", "use loom::sync::Arc;"),
         ],
-        &[("roots_trimmed_early", ("strong_count(record) > 1", "strong_count(record) > 2"))],
+        &[("roots_trimmed_early", ("strong_count(record) == 1", "strong_count(record) <= 2"))],
     );
     [phase, control, buffer, grey, roots].into_iter().flatten().collect()
 }

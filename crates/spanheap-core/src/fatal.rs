@@ -37,6 +37,29 @@ pub(crate) fn fatal_in_signal(what: &'static str) -> ! {
     std::process::abort()
 }
 
+/// Ends the process if it is dropped, which only an unwinding thread does: for our own code on a thread of the
+/// user's, between two states of a heap.
+#[must_use = "it is for as long as it lives"]
+pub(crate) struct OrDie(&'static str);
+
+impl OrDie {
+    /// From here on. `what` says what the thread is at.
+    pub(crate) fn begin(what: &'static str) -> OrDie {
+        OrDie(what)
+    }
+
+    /// It went well.
+    pub(crate) fn end(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for OrDie {
+    fn drop(&mut self) {
+        fatal(format_args!("a panic {}", self.0));
+    }
+}
+
 /// Calls code of the user's, a destructor or a trace function; `None` when it has panicked.
 pub(crate) fn contain<R>(run: impl FnOnce() -> R) -> Option<R> {
     contain_with(run, |_| {})
@@ -59,4 +82,29 @@ pub(crate) fn contain_with<R>(
         core::mem::forget(second);
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unwinding_through_it_ends_the_process_and_nothing_else_does() {
+        OrDie::begin("in a test").end();
+        // SAFETY: the child does nothing but fail.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let _ = catch_unwind(|| {
+                let _at_work = OrDie::begin("as the test wants it");
+                // No panic hook: it would print, under a lock that another thread may have held.
+                std::panic::resume_unwind(Box::new(()));
+            });
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(1) };
+        }
+        let mut status = 0;
+        // SAFETY: waits for the child that was just made.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGABRT, "{status}");
+    }
 }

@@ -12,15 +12,17 @@
 //! | [`offheap`] | the manager's own records, outside the Rust allocator |
 //! | [`pages`] | page allocator: bitmaps under a summary tree, address-ordered first fit |
 //! | [`span`] | spans, layouts, side bitmaps, records on objects, the arena map, from any address to its object |
-//! | [`heap`] | page heap, classes, sweeping, span caches, counters; which memory goes back to the system |
-//! | [`collect`] | phases and grace periods, marking, roots, the pacer, the background scavenger |
+//! | [`heap`] | page heap, classes, sweeping, span caches, counters; what is owed to the dead; limits; which memory goes back to the system |
+//! | [`collect`] | phases and grace periods, marking by several workers, roots, weak pointers, the pacer, the background scavenger |
 //! | [`mutator`] | a thread's handle: entering, allocating, the write barrier; the heap as a value |
 //! | [`observe`] | statistics, a picture of all pages, where resident memory is, and a walk over all spans |
 //!
 //! # What is public
-//! The runtime API: [`mutator`], the descriptions of types in [`span`], [`collect::Options`] and roots,
-//! [`observe`]; the system layer [`os`], with the quantities of [`addr`]; and [`sync::RawLock`] and [`sync::RawRwLock`],
-//! for locks that lie in objects.
+//! The runtime API: [`mutator`], the descriptions of types in [`span`], [`collect::Options`] and
+//! [`roots`](collect::roots), [`observe`]; limits ([`collect::MemoryLimit`], [`collect::pressure`]), functions of the user's
+//! that are told of mistakes ([`heap::hooks`]), and what a look at the whole heap has found ([`heap::verify`]); the
+//! system layer [`os`], with the quantities of [`addr`]; and [`sync::RawLock`] and [`sync::RawRwLock`], for locks that
+//! lie in objects.
 //!
 //! The rest is public for the tests alone that hold it against Go's data or a twin: [`bitmap`], [`offheap`],
 //! [`pages`], the other names of [`sync`], and of [`heap`] the modules
@@ -33,7 +35,8 @@
 //! 1. [`mutator::Mutator::alloc`] takes the next slot of a free run: compare, add.
 //! 2. The caller writes the value and publishes it.
 //! 3. A cycle reaches it from a root: its bit is set, its page queued, its words followed.
-//! 4. A cycle does not reach it: the sweep leaves its bit clear, and the slot belongs to a free run again.
+//! 4. A cycle does not reach it: weak pointers to it are cleared, and if it has a finalizer it lives once more. Else
+//!    its bit is clear after the sweep, and the slot belongs to a free run again, once its destructor has run.
 //! 5. When no slot of its span holds an object, the span's pages are free for any other, and if nobody wants
 //!    them, the scavenger returns them to the system.
 #![deny(unsafe_code)]

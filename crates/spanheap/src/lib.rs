@@ -87,13 +87,16 @@
 //!
 //! # Changing objects
 //! An object is shared from the moment that it exists, so there is no `&mut` to it. Pointers that change
-//! are fields of two kinds, both of which tell the collector what was overwritten:
+//! are fields of these kinds, all of which tell the collector what was overwritten:
 //!
-//! - [`GcCell`] is one atomic word and holds a `Gc<T>` or an `Option<Gc<T>>`. Outside of a cycle setting
-//!   it is a plain store.
-//! - [`GcMutex`] is a lock around anything that is `Trace`, such as a `HashMap` of `Gc`s. The collector
-//!   only tries the lock. While a cycle runs, taking it may cost a walk over the contents. A guard that is
-//!   forgotten (`mem::forget`) keeps cycles from completing until the heap is dropped.
+//! - [`GcCell`] is one atomic word and holds a `Gc<T>`, a [`Weak<T>`](Weak) or an `Option` of one. Outside of a
+//!   cycle setting it is a plain store. [`GcCell::compare_exchange`] and [`GcCell::fetch_update`] are for
+//!   algorithms without locks.
+//! - [`GcOnce`] is empty, and then set once, to anything that is `Trace`. Reading it takes no lock.
+//! - [`GcMutex`] is a lock around anything that is `Trace`, such as a `HashMap` of `Gc`s, and [`GcRwLock`] one
+//!   that many threads may read under. The collector only tries the lock. While a cycle runs, taking it to change
+//!   something may cost a walk over the contents. A guard that is forgotten (`mem::forget`), other than one for
+//!   reading, keeps cycles from completing until the heap is dropped.
 //!
 //! ```
 //! # use spanheap::{Gc, GcMutex, Heap, Trace};
@@ -110,6 +113,34 @@
 //! });
 //! ```
 //!
+//! A `Vec` or a `HashMap` has its storage outside of the heap: it needs a destructor, is scanned in one piece, and
+//! its memory counts only if one says so ([`Heap::account`]). [`GcVec`] and [`GcHashMap`] have theirs in the heap.
+//! Their elements are `Copy`, and taking a lock around one costs nothing that grows with its length:
+//!
+//! ```
+//! use spanheap::{Gc, GcHashMap, GcRwLock, GcVec, Heap, Trace};
+//!
+//! #[derive(Trace)]
+//! struct Index<'gc> {
+//!     words: GcRwLock<'gc, GcVec<'gc, Gc<'gc, str>>>,
+//!     places: GcRwLock<'gc, GcHashMap<'gc, Gc<'gc, str>, usize>>,
+//! }
+//!
+//! Heap::new().enter(|mc| {
+//!     let index = mc.alloc(Index {
+//!         words: GcRwLock::new(GcVec::new()),
+//!         places: GcRwLock::new(GcHashMap::new()),
+//!     });
+//!     for word in ["oak", "ash"] {
+//!         let (mut words, mut places) = (index.words.write(mc), index.places.write(mc));
+//!         let word = mc.alloc_str(word);
+//!         places.insert(mc, word, words.len());
+//!         words.push(mc, word);
+//!     }
+//!     assert_eq!(index.places.read(mc)["ash"], 1);
+//! });
+//! ```
+//!
 //! Cells and locks of the standard library are for contents without pointers: atomics, `Mutex<String>`.
 //!
 //! # Roots
@@ -119,12 +150,44 @@
 //! panics in one of another. Cloning and dropping roots takes no lock and needs no closure. What only a
 //! dropped root held is freed by the next cycle that begins.
 //!
-//! # Destructors
-//! Values that need dropping are dropped after a cycle has found them dead: on a thread of the heap's own,
-//! in any order, some time later, each once, and at the latest when the heap is dropped. Their memory
-//! is free after that, so a destructor that blocks holds up those behind it. A panic in a
-//! destructor is counted and otherwise ignored. What a destructor could see through a `Gc` may be gone,
-//! so a type that may hold one has no `Drop`:
+//! # Weak pointers
+//! A [`Weak`] is made by [`Mutator::downgrade`], retains nothing, and leads to its object by [`Weak::upgrade`] as long
+//! as that lives. It is copied and stored like a `Gc`. What leaves the closure is a [`WeakRoot`]. An
+//! [`Ephemeron`] is a pair whose second object lives as long as the first does, and a [`WeakMap`] a table of
+//! such pairs: its entries die with their keys, even if the values lead to keys.
+//!
+//! ```
+//! use spanheap::{Gc, Heap, Root, Rootable, WeakMap};
+//!
+//! let heap = Heap::new();
+//! let (notes, key): (Root<Rootable![WeakMap<'_, String, String>]>, Root<Rootable![String]>) =
+//!     heap.enter(|mc| (mc.root(mc.alloc(WeakMap::new())), mc.root(mc.alloc("key".into()))));
+//! let weak = heap.enter(|mc| {
+//!     notes.get(mc).insert(mc, key.get(mc), mc.alloc("a note about the key".into()));
+//!     mc.root_weak::<Rootable![String]>(mc.downgrade(key.get(mc)))
+//! });
+//! drop(key);
+//! let _ = heap.collect();
+//! heap.enter(|mc| {
+//!     assert!(weak.upgrade(mc).is_none());
+//!     assert_eq!(notes.get(mc).len(mc), 0);
+//! });
+//! ```
+//!
+//! # When an object dies
+//! A cycle decides which objects are dead: all at one moment, for all threads, for ever. Then, in this order:
+//!
+//! 1. Weak pointers to them are empty, and entries of weak maps with them as keys are gone.
+//! 2. Those that were registered with a [`FinalizerQueue`] live once more, with all that they lead to, until the
+//!    program has taken them out. This is for virtual machines whose languages have such finalizers.
+//! 3. Cleanups ([`Mutator::cleanup`]), functions that cannot see the object, and destructors of values that need
+//!    dropping are called: on a thread of the heap's own, some time later, each once, and at the latest when the
+//!    heap is dropped. The cleanups of one object run in the order in which they were added; else there is no order.
+//!
+//! The memory is free after that, so a destructor that blocks holds up those behind it (`Stats::dropping` names it),
+//! and neither allocation nor collection. A panic there is contained, counted, and told to
+//! [`HeapBuilder::on_drop_panic`]. What a destructor could see through a `Gc` may be gone, so a type that may hold one
+//! has no `Drop`:
 //!
 //! ```compile_fail
 //! # use spanheap::{Gc, Trace};
@@ -148,19 +211,35 @@
 //! Heap::new().enter(|mc| mc.alloc(Client { socket: Socket { number: 3 }, peer: None }).socket.number);
 //! ```
 //!
-//! # Memory
+//! # Memory and limits
 //! A cycle begins by itself so as to end when the heap has grown by [`HeapBuilder::gc_percent`] (100) of
-//! what the last one retained. [`HeapBuilder::memory_limit`] bounds the memory that is ready for use, the
-//! heap's own tables included; it is compared when objects need more pages, and makes cycles begin
-//! earlier. What values own elsewhere, such as the elements of a `Vec`, is counted by neither. A limit or a
-//! system that gives no more is an error value of [`Mutator::try_alloc`], and a panic of
+//! what the last one retained; and after two minutes without one ([`HeapBuilder::periodic_collection`]). One thread
+//! collects; in large heaps more of them mark ([`HeapBuilder::mark_threads`]), and threads that allocate faster than
+//! these mark help for a moment in the middle of an allocation. A program that knows when it is idle can
+//! give the heap a little of its time: [`Heap::collect_for`].
+//!
+//! What values own elsewhere, such as the elements of a `Vec`, is not counted, unless the program accounts for it
+//! ([`Heap::account`]), or takes it from the heap's pages by hand (`Heap::allocator`, behind the features
+//! `allocator-api2-02` and `allocator-api2-04`).
+//!
+//! There are two limits, both on the memory that is ready for use, the heap's own tables included:
+//!
+//! - [`HeapBuilder::memory_limit`] is soft. Near it cycles begin earlier and free memory goes back; it is exceeded
+//!   rather than that an allocation fails, and cycles that only a limit wants have half of the processor time at most.
+//! - [`HeapBuilder::hard_limit`] is not exceeded by pages for objects.
+//!
+//! Each is a number of bytes or a [`MemoryLimit`], such as a part of what the control group allows, and can be changed
+//! while the heap is in use. [`HeapBuilder::on_pressure`] is called when one is near, and may let go of something or
+//! raise it; [`Heap::explain_live`] says which types hold the memory.
+//!
+//! A hard limit, or a system that gives no more, is an error value of [`Mutator::try_alloc`], and a panic of
 //! [`Mutator::alloc`]. Nothing has changed then, and the heap goes on. Inside a closure nobody waits for
 //! the collector, so the way on leads outside:
 //!
 //! ```
 //! # use spanheap::{Collected, Heap, OutOfMemory};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let heap = Heap::builder().memory_limit(32 << 20).build()?;
+//! let heap = Heap::builder().hard_limit(32 << 20).build()?;
 //! let step = || heap.enter(|mc| {
 //!     let buffer = mc.try_alloc_slice((0..1_000_000u32).map(u64::from))?; // 8 MB, garbage at the end
 //!     Ok::<usize, OutOfMemory>(buffer.len())
@@ -177,8 +256,8 @@
 //! ```
 //!
 //! Pages that a cycle has emptied are used again, and what the heap does not expect to need goes back to the
-//! system: between cycles, slowly if it is little and within seconds if it is much; also before a limit
-//! refuses anything. [`Heap::release_memory`] returns all of it at once, and
+//! system: between cycles, slowly if it is little and within seconds if it is much; also near a soft limit, and
+//! before a hard one refuses anything. [`Heap::release_memory`] returns all of it at once, and
 //! [`HeapBuilder::return_memory`] switches the background off.
 //!
 //! [`Heap::stats`] says what the heap holds and its pages are used for, when the next cycle is due, and the
@@ -208,19 +287,34 @@
 //! was returned: only what may be dirty is cleared.
 //!
 //! # When something seems wrong
-//! Three settings make a heap check itself, at a price: [`HeapBuilder::checkmark`] verifies each cycle by a
-//! second mark while closures wait, and ends the process with a report about the first object that was
-//! missed; [`HeapBuilder::poison`] fills what is freed; [`HeapBuilder::collect_continuously`] runs one cycle
-//! after the other. A program without `unsafe` never needs them. A hand-written [`Trace`] does.
+//! A program without `unsafe` of its own needs none of this. A hand-written [`Trace`] does, and so does whoever
+//! suspects this crate. Each can be switched while the heap lives, or by the environment variable `SPANHEAP_DEBUG`, if
+//! the program asks for it ([`HeapBuilder::from_env`]):
+//!
+//! | setting | what it does |
+//! |---|---|
+//! | [`HeapBuilder::checkmark`] | verifies each cycle by a second mark while closures wait; ends the process with a report about the first object that was missed |
+//! | [`HeapBuilder::verify_trace`] | the same, and names the type and the field that a wrong `Trace` leaves out |
+//! | [`HeapBuilder::poison`] | fills what is freed |
+//! | [`HeapBuilder::collect_every`], [`HeapBuilder::collect_continuously`] | cycles at every n-th allocation, or one after the other |
+//! | [`Heap::verify`] | looks at the whole heap: do its structures agree? |
+//!
+//! A closure that never ends keeps the collector from its next step, and memory grows: [`HeapBuilder::watchdog`]
+//! names its thread. [`HeapBuilder::on_trace_panic`] and [`HeapBuilder::on_drop_panic`] tell of panics that were
+//! contained; [`Stats`] counts them.
+//!
+//! A process that was forked has no collector: there the heap can be read, and everything else panics. A
+//! signal handler may not use a heap.
 //!
 //! # What it does not do yet
-//! - Weak pointers, and maps whose entries die with their keys.
-//! - Cleanups that run when an object has died, and finalizers that revive one.
 //! - Arenas that free a request's objects at once.
-//! - Several marking threads, and help from allocating threads: if they allocate faster than one thread
-//!   marks, the heap grows beyond its goal, up to its limit.
 //! - `Gc<dyn Trait>`, and heaps of one thread whose values need not be `Send` and `Sync`.
+//! - Growable containers of values that are not `Copy`, or have their pointers in changing places.
+//! - Heap profiles and traces of events.
 //! - Other systems than Linux on 64-bit processors.
+//!
+//! Threads that allocate help to mark in large heaps only; a small one may grow beyond its goal while more threads
+//! are busy than there are processors.
 
 // The expansion of `#[derive(Trace)]` says `::spanheap`, in this crate too.
 extern crate self as spanheap;

@@ -125,7 +125,8 @@ impl HeapBuilder {
     /// the name of the type and what it has panicked with. The cycle cannot know what is live then, and
     /// retains everything; the next one tries again. [`Stats`](crate::Stats) counts both.
     ///
-    /// The hook is called on the collector's thread and may not use the heap: entering or collecting panics.
+    /// The hook is called where it has panicked: on one of the heap's threads, on one that offers its time, or on one
+    /// that helps in the middle of an allocation. It may not use the heap: entering or collecting panics.
     pub fn on_trace_panic(
         mut self,
         hook: impl Fn(&UserPanic<'_>) + Send + Sync + 'static,

@@ -76,7 +76,7 @@ fn row(name: &str, count: Count) -> String {
 /// Whether the file is part of what users compile, and not of a test.
 fn is_shipped(source: &Source) -> bool {
     let in_source = source.path.starts_with("crates/") && source.path.contains("/src/");
-    in_source && !source.path.ends_with("/tests.rs")
+    in_source && !source.path.ends_with("/tests.rs") && !source.path.contains("/tests/")
 }
 
 impl Count {

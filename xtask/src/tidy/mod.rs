@@ -17,10 +17,12 @@
 //! | nothing unfinished, no paths of somebody's machine | `marks.rs` |
 //! | documents name files that exist | `paths.rs` |
 //! | the comparison with Go names tests that exist | `parity.rs` |
+//! | the list of faults names tests that exist | `faults.rs` |
 //! | tables in documents that repeat what the code says | `tables.rs` |
 //! | the inventory of unsafe code is up to date | `inventory.rs` |
 
 mod essay;
+mod faults;
 mod inventory;
 mod layers;
 mod lengths;
@@ -72,9 +74,10 @@ pub(crate) fn check(root: &Path) -> io::Result<Vec<Finding>> {
 
 /// Applies every rule to a tree.
 fn check_tree(tree: &Tree) -> Vec<Finding> {
-    let rules: [fn(&Tree) -> Vec<Finding>; 11] = [
+    let rules: [fn(&Tree) -> Vec<Finding>; 12] = [
         tokens::check,
         essay::check,
+        faults::check,
         inventory::check,
         layers::check,
         lengths::check,

@@ -23,10 +23,7 @@ const CELLS: usize = 7;
 /// Rows of the document that the code does not bear out.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let Some(document) = tree.source(DOCUMENT) else { return Vec::new() };
-    let mut tests = BTreeSet::new();
-    for source in tree.rust() {
-        collect(source.tokens(), source.path.contains("tests"), &mut tests);
-    }
+    let tests = test_names(tree);
     let mut findings = Vec::new();
     for (line, text) in (1..).zip(document.text.lines()) {
         for message in check_row(text, &tests) {
@@ -34,6 +31,15 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// All names in the tree that a test may have.
+pub(super) fn test_names(tree: &Tree) -> BTreeSet<&str> {
+    let mut tests = BTreeSet::new();
+    for source in tree.rust() {
+        collect(source.tokens(), source.path.contains("tests"), &mut tests);
+    }
+    tests
 }
 
 /// The names that a test may have: functions, and in files of tests the heads of a macro's entries.

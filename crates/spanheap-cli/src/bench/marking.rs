@@ -63,7 +63,11 @@ fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
     // Lists and trees are held by their ends alone, or the array would find everything at once.
     let held = match shape {
         1 => nodes,
-        _ => ends(heap, &nodes, if shape == 3 { LISTS.min(objects) } else { 1 }),
+        _ => {
+            let held = ends(heap, &nodes, if shape == 3 { LISTS.min(objects) } else { 1 });
+            drop(nodes);
+            held
+        }
     };
     let mut latency = Histogram::new();
     let mut checksum = 0u64;

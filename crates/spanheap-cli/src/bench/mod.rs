@@ -52,13 +52,13 @@ use report::{Figure, Report};
 pub(crate) struct Options {
     #[command(subcommand)]
     special: Option<Special>,
-    /// binary-trees, gcbench, message-bus, write-storm, lru, limits, leak or marking.
+    /// One of those below.
     #[arg(required = true)]
     workload: Option<String>,
     /// How many threads share the work, 1 to 1024.
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Parameters of the workload.
+    /// Parameters of the workload; one that it does not have makes it name those that it has.
     #[arg(long = "set", value_name = "KEY=VALUE", num_args = 1..)]
     set: Vec<String>,
     /// Print one line of JSON.
@@ -69,7 +69,17 @@ pub(crate) struct Options {
     gc_percent: u32,
 }
 
-const EXAMPLES: &str = "Examples:
+const EXAMPLES: &str = "Workloads:
+  binary-trees   trees of many depths, which come and go
+  gcbench        trees and an array that stay, and trees that go
+  message-bus    a window of messages: how long does the longest push take?
+  write-storm    stores of pointers: what do they cost, and what while marking runs?
+  lru            a large cache whose old entries go
+  limits         the same below a limit that leaves little room
+  leak           a list that only grows, against a hard limit
+  marking        graphs that stay: how long does a cycle take?
+
+Examples:
   spanheap bench binary-trees --set depth=18
   spanheap bench message-bus --threads 2 --json
   spanheap bench message-bus --set collection=off        the same loop without the collector

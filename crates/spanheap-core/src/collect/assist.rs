@@ -20,6 +20,10 @@
 //! initialised and published. A container that the closure itself has locked is put aside, like any other
 //! one that is locked: the lock is only tried.
 //!
+//! # Panics
+//! Those of trace functions are contained. One of our own code would leave the mutator busy, and the collector
+//! would wait for ever, for pages that nobody has: it ends the process, as on a helper.
+//!
 //! # How long it takes
 //! [`MOST`] bytes of objects, and the rest of a page or of a piece of a large object.
 
@@ -28,10 +32,14 @@ use super::mark::Marker;
 use super::page_ring::PageRing;
 use super::phase::{Phase, PhaseWord};
 use crate::addr::Bytes;
+use crate::fatal::OrDie;
 use crate::heap::debt::Purse;
 use crate::heap::stall::Cause;
 use crate::sync::atomic::Ordering;
 use std::time::Instant;
+
+/// Where a panic of our own code ends the process, on a thread that is not ours.
+pub(super) const WHILE_MARKING: &str = "of the collector's own code, in the midst of marking";
 
 /// The least that is scanned at once, if there is so much.
 const LEAST: Bytes = Bytes::new(16 << 10);
@@ -53,13 +61,13 @@ const HEAD_START: u64 = 32;
 /// already does not stop its mutators.
 const LEAST_ROOM: usize = 16;
 
-/// How much has to be scanned for each byte taken, when `work` bytes are to be scanned, `live` bytes are live
-/// and marking is to end when they are `goal`.
-fn ratio(work: u64, live: Bytes, goal: Bytes) -> f64 {
+/// How much has to be scanned for each byte taken, when `work` bytes are to be scanned, and marking is to end
+/// when the heap, which weighs `weight` bytes now, weighs `goal`.
+fn ratio(work: u64, weight: Bytes, goal: Bytes) -> f64 {
     if work < WORTH_IT {
         return 0.0;
     }
-    let room = goal.get().saturating_sub(live.get()).max(goal.get() / LEAST_ROOM).max(1);
+    let room = goal.get().saturating_sub(weight.get()).max(goal.get() / LEAST_ROOM).max(1);
     work as f64 / room as f64
 }
 
@@ -70,10 +78,11 @@ impl Collector {
         if self.options.always_assist {
             return self.central.debt().begin(1.0, Bytes::ZERO);
         }
-        let live = self.central.live();
-        let work = if last == 0 { live.get() as u64 } else { last };
+        let work = if last == 0 { self.central.live().get() as u64 } else { last };
         let head_start = usize::try_from(work / HEAD_START).unwrap_or(usize::MAX);
-        self.central.debt().begin(ratio(work, live, goal), Bytes::new(head_start));
+        // The goal, as the trigger, is for all that the heap weighs.
+        let ratio = ratio(work, self.central.weight(), goal);
+        self.central.debt().begin(ratio, Bytes::new(head_start));
     }
 
     /// Marks for a while, for a mutator in a closure that began with `word` and owes what `purse` says.
@@ -91,12 +100,14 @@ impl Collector {
         if !marks || self.crew.waiting() == 0 || !self.crew.join(word.cycle()) {
             return 0;
         }
+        let marking = OrDie::begin(WHILE_MARKING);
         let ring = PageRing::new();
         let marker = Marker::on(&self.central, &self.crew, &ring, word.cycle());
         let mut marker = marker.with_grip(GRIP);
         marker.work(|tally| tally.work < budget.get() as u64);
         let done = marker.tally().work;
         marker.leave();
+        marking.end();
         self.assisted.fetch_add(done, Ordering::Relaxed);
         done
     }
@@ -105,6 +116,9 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::{Options, Policy};
+    use crate::mutator::Heap;
+    use crate::os::Os;
 
     #[test]
     fn marking_is_to_end_at_the_goal_and_small_heaps_feel_nothing() {
@@ -116,5 +130,17 @@ mod tests {
         assert_eq!(ratio(100 << 20, mib(161), mib(160)), 10.0);
         assert!(ratio(100 << 20, mib(161), Bytes::new(usize::MAX)) < 1e-9);
         assert!(ratio(u64::MAX, mib(161), Bytes::ZERO).is_finite());
+    }
+
+    /// What is accounted for outside is a part of the goal, so it is none of the room.
+    #[test]
+    fn what_lies_outside_leaves_less_room() {
+        // Without a percent nothing begins a cycle.
+        let policy = Policy { percent: None, limit: None };
+        let heap = Heap::new(Os::native(), Options { policy, ..Options::default() });
+        let heap = heap.expect("memory");
+        let _outside = heap.account(Bytes::new(168 << 20));
+        heap.collector().begin_debt(128 << 20, Bytes::new(200 << 20));
+        assert_eq!(heap.collector().central().debt().ratio(), 4.0);
     }
 }

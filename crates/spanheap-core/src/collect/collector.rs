@@ -366,9 +366,15 @@ impl Collector {
         loop {
             let reason = match self.control.wish() {
                 Wish::Shutdown => break,
+                // In turn, or who verifies all the time would keep cycles away that are due.
                 Wish::Verify => {
-                    self.serve_verifiers();
-                    continue;
+                    match self.control.has_just_verified().then(|| self.due(&mut ration)) {
+                        Some(Due::Now(reason)) => Some(reason),
+                        _ => {
+                            self.serve_verifiers();
+                            continue;
+                        }
+                    }
                 }
                 Wish::Nothing if !self.options.continuously => match self.due(&mut ration) {
                     Due::Now(reason) => Some(reason),

@@ -21,11 +21,19 @@ struct State {
     /// The last ticket that a finished cycle has served.
     done: u64,
     shutdown: bool,
-    /// Who waits for the heap to be verified: how many, and what was found.
-    verifiers: u64,
-    verified: Option<Arc<Verified>>,
-    /// How often it has been verified.
-    verifications: u64,
+    /// Requests for a look at the whole heap.
+    looks: Looks,
+}
+
+/// Requests for the heap to be verified: tickets, too, and an answer for all that a look has served.
+#[derive(Default)]
+struct Looks {
+    requested: u64,
+    served: u64,
+    done: u64,
+    outcome: Option<Arc<Verified>>,
+    /// Whether no cycle has begun since the last one.
+    was_last: bool,
 }
 
 /// Requests for cycles.
@@ -60,9 +68,7 @@ impl Control {
             served: 0,
             done: 0,
             shutdown: false,
-            verifiers: 0,
-            verified: None,
-            verifications: 0,
+            looks: Looks { requested: 0, served: 0, done: 0, outcome: None, was_last: false },
         };
         Control {
             state: Lock::new(Rank::Control, state),
@@ -96,36 +102,53 @@ impl Control {
         state.done >= ticket || state.shutdown
     }
 
-    /// What the collector is to do.
+    /// What the collector is to do. Cycles and looks at the heap take turns, or a program that verifies all the
+    /// time would have no cycles.
     pub fn wish(&self) -> Wish {
         let state = self.state.lock();
-        match (state.shutdown, state.requested > state.served) {
-            (true, _) => Wish::Shutdown,
-            (false, _) if state.verifiers > 0 => Wish::Verify,
-            (false, true) => Wish::Cycle,
-            (false, false) => Wish::Nothing,
+        let is_cycle = state.requested > state.served;
+        if state.shutdown {
+            Wish::Shutdown
+        } else if state.looks.requested > state.looks.served && !(is_cycle && state.looks.was_last)
+        {
+            Wish::Verify
+        } else if is_cycle {
+            Wish::Cycle
+        } else {
+            Wish::Nothing
         }
     }
 
-    /// Asks for the heap to be verified and waits for the outcome; `None` when the heap is being dropped. `wake`
-    /// is called when the collector can see the wish.
+    /// Whether the heap was verified, and no cycle has begun since.
+    pub fn has_just_verified(&self) -> bool {
+        self.state.lock().looks.was_last
+    }
+
+    /// Asks for the heap to be verified and waits for the outcome of a look that begins after this; `None` when
+    /// the heap is being dropped. `wake` is called when the collector can see the wish.
     pub fn wait_for_verification(&self, wake: impl FnOnce()) -> Option<Arc<Verified>> {
         let mut state = self.state.lock();
-        state.verifiers += 1;
-        let before = state.verifications;
+        state.looks.requested += 1;
+        let ticket = state.looks.requested;
         wake();
-        while state.verifications == before && !state.shutdown {
+        while state.looks.done < ticket && !state.shutdown {
             state = self.finished.wait(state, None);
         }
-        state.verified.clone().filter(|_| state.verifications != before)
+        state.looks.outcome.clone().filter(|_| state.looks.done >= ticket)
+    }
+
+    /// A look at the heap begins, and serves all requests so far.
+    pub fn verification_begins(&self) {
+        let mut state = self.state.lock();
+        state.looks.served = state.looks.requested;
     }
 
     /// What was found, for all who wait for it.
     pub fn verified(&self, outcome: Verified) {
         let mut state = self.state.lock();
-        state.verifiers = 0;
-        state.verifications += 1;
-        state.verified = Some(Arc::new(outcome));
+        let looks = &mut state.looks;
+        looks.done = looks.served;
+        (looks.outcome, looks.was_last) = (Some(Arc::new(outcome)), true);
         self.finished.notify_all();
     }
 
@@ -133,6 +156,7 @@ impl Control {
     pub fn cycle_begins(&self) {
         let mut state = self.state.lock();
         state.served = state.requested;
+        state.looks.was_last = false;
     }
 
     /// The cycle is complete.
@@ -177,5 +201,49 @@ impl Control {
 impl Default for Control {
     fn default() -> Control {
         Control::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_look_that_began_before_the_request_is_no_answer() {
+        let control = Control::new();
+        let (asked, has_asked) = mpsc::channel();
+        std::thread::scope(|scope| {
+            control.verification_begins();
+            let waits = scope.spawn(|| control.wait_for_verification(move || _ = asked.send(())));
+            assert_eq!(has_asked.recv(), Ok(()));
+            control.verified(Verified { spans: 1, ..Verified::default() });
+            assert_eq!(control.wish(), Wish::Verify, "the request was taken for answered");
+            control.verification_begins();
+            assert_eq!(control.wish(), Wish::Nothing);
+            control.verified(Verified { spans: 2, ..Verified::default() });
+            assert_eq!(waits.join().expect("no panic").map(|found| found.spans), Some(2));
+        });
+    }
+
+    #[test]
+    fn cycles_and_looks_take_turns() {
+        let control = Control::new();
+        let ask = || control.state.lock().looks.requested += 1;
+        ask();
+        let ticket = control.request();
+        assert_eq!(control.wish(), Wish::Verify);
+        control.verification_begins();
+        ask();
+        control.verified(Verified::default());
+        assert_eq!(control.wish(), Wish::Cycle, "somebody verifies in a loop");
+        control.cycle_begins();
+        control.request();
+        assert_eq!(control.wish(), Wish::Verify);
+        control.cycle_ends();
+        assert!(control.wait(ticket) && !control.has_just_verified());
+        control.shut_down();
+        assert_eq!(control.wish(), Wish::Shutdown);
+        assert!(control.wait_for_verification(|| ()).is_none());
     }
 }

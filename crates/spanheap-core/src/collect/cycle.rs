@@ -65,10 +65,11 @@ impl Collector {
         self.publish(PhaseWord::new(Phase::ArmingB, cycle));
         self.registry.release_stale(&self.central, self.word());
         self.sweep_all();
-        // A thread that offers its time sweeps outside of closures, so no grace period waits for it. Whatever
-        // it has in hand belongs to the last generation, and must not be there when bits are used again.
+        // Others may be in the midst of a span. Mutators are waited for below, in their closures; but who offers
+        // his time is outside, and what he sweeps late would clear marks of this cycle.
         self.central.sweep_everything();
         self.grace_period(|| {});
+        debug_assert!(self.central.is_swept(), "marking begins, and something waits to be swept");
 
         let taken_at_snapshot = self.central.taken();
         let in_use = self.central.pages().in_use();
@@ -233,3 +234,6 @@ fn taken_between(before: usize, after: usize) -> Bytes {
     let difference = after.wrapping_sub(before) as isize;
     Bytes::new(difference.max(0).unsigned_abs())
 }
+
+#[cfg(test)]
+mod tests;

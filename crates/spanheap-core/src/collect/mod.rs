@@ -20,7 +20,8 @@
 //! period: from S on, every closure buffers what it overwrites. Let S2 be the end of the second: every
 //! closure that is active at S2 or later began after S. So whatever such a closure holds was (a) loaded
 //! after S, along edges whose deletion has buffered the target; or (b) allocated in arming B, hence
-//! buffered; or in marking, hence black. By induction all of it, and what it reaches, is marked when
+//! buffered; or in marking, hence black; or (c) reached by a weak pointer, and then buffered, or found
+//! marked ([`weak`]). By induction all of it, and what it reaches, is marked when
 //! marking ends. No stack is ever scanned, and a closure may go on through marking, termination and
 //! sweeping; if it is long, it only delays the collector's *next* step.
 //!
@@ -36,7 +37,10 @@
 //! # Termination
 //! With nothing grey left, the collector notes who is inside and waits until each has left. If since
 //! the note anything was found that had not been marked, or somebody has marked an object on the spot for
-//! want of memory, the round was dirty and is repeated. A clean round proves marking complete.
+//! want of memory, the round was dirty and is repeated. A clean round proves marking complete, and in the same
+//! step it is *decided* what is dead: no weak pointer leads to an unmarked object from then on. Then the collector
+//! alone clears weak pointers and ephemerons, and *revives* dead objects that have a finalizer, with all that
+//! they reach ([`weak`]). This is still the marking phase; the next thing that mutators notice is *idle*.
 //!
 //! A cycle that cannot get there, because a trace function panics, a pointer was lost before marks were
 //! clean, or the heap is dropped while a container is locked, *retains everything*: its sweeps mark first
@@ -44,9 +48,11 @@
 //!
 //! # Containers under a lock
 //! The collector reads one only while it holds its lock, which it only tries. A closure of an arming
-//! phase buffers all pointers of a container each time that it locks it. A closure of the marking phase
-//! does so unless the container was scanned in this cycle already, and then counts as its scanner: the
-//! collector passes over the container, locked or not.
+//! phase buffers all pointers of a container each time that it locks it so as to change it. A closure of the
+//! marking phase does so unless the container was scanned in this cycle already, and then counts as its
+//! scanner: the collector passes over the container, locked or not. Who locks a container to read owes
+//! nothing: what he finds he has loaded along an edge that is still there. What has its storage in the heap
+//! hands over only the pointer to it; the storage is an object, whose pointer words change like any field.
 //!
 //! # The files
 //! | file | what |
@@ -67,7 +73,7 @@
 //! | [`pacer`] | when to begin, and what allocating costs: numbers in, numbers out |
 //! | [`mark_workers`] | how marking is shared out: numbers in, numbers out |
 //! | [`limiter`] | how much of the processors the collector may take: numbers in, decisions out |
-//! | [`limit`] | a limit as one says it |
+//! | [`memory_limit`] | a limit as one says it |
 //! | [`pressure`] | telling the program that a limit is near |
 //! | [`settings`] | what can be changed meanwhile, and the plan that follows |
 //! | [`ration`] | how much of the processors a limit may cost |
@@ -81,10 +87,10 @@ pub(crate) mod control;
 pub(crate) mod crew;
 pub(crate) mod cycle;
 pub(crate) mod grey;
-pub mod limit;
 pub mod limiter;
 pub(crate) mod mark;
 pub mod mark_workers;
+mod memory_limit;
 pub mod pacer;
 pub(crate) mod page_queue;
 pub(crate) mod page_ring;
@@ -103,6 +109,6 @@ pub(crate) mod workers;
 
 pub(crate) use collector::Collector;
 pub use collector::Options;
-pub use limit::{LimitError, MemoryLimit};
+pub use memory_limit::{LimitError, MemoryLimit};
 pub use pacer::Policy;
 pub(crate) use phase::{Phase, PhaseWord};

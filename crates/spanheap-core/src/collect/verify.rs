@@ -17,12 +17,13 @@ impl Collector {
     /// Verifies the heap for whoever waits for that. Between two cycles, on the collector's thread.
     pub(super) fn serve_verifiers(&self) {
         let word = self.word();
+        self.control.verification_begins();
         self.control.set_gate(true);
         self.publish(word.gated());
         self.grace_period(|| {});
         let outcome = self.registry.while_nobody_comes_or_goes(&self.central, || {
             self.central.catch_up();
-            // A thread that offers its time may be sweeping: it is waited for, too.
+            // Who offers his time sweeps outside of closures: he is waited for, too.
             self.central.sweep_everything();
             self.central.verify()
         });

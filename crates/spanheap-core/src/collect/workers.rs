@@ -10,13 +10,14 @@
 //! running cycle, as one more worker, or begins a cycle that would be due soon, or sweeps. Between two pages, or
 //! two spans, it looks at the clock.
 
+use super::assist::WHILE_MARKING;
 use super::collector::Collector;
 use super::control::Wish;
 use super::mark::Marker;
 use super::page_ring::PageRing;
 use super::phase::Phase;
 use crate::addr::Bytes;
-use crate::fatal::fatal;
+use crate::fatal::{OrDie, fatal};
 use crate::os::clock::thread_cpu_time;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -134,24 +135,23 @@ impl Collector {
 
     /// Whether a cycle was asked for, or would be due soon.
     fn is_cycle_wanted_soon(&self) -> bool {
-        let plan = self.last_cycle().plan;
-        let (live, retained) = (self.central.live().get(), self.central.retained().get());
-        let half = plan.trigger.get().saturating_sub(retained) / 2;
         self.control.wish() == Wish::Cycle
             || self.central.wants_cycle()
-            || live.saturating_sub(retained) > half
+            || self.central.is_half_way()
     }
 
     /// Marks in the running cycle until a moment, or until there is nothing to take; sleeps as long as there is
     /// nothing.
     fn volunteer(&self, until: Instant) {
         let Some(cycle) = self.crew.wait_for_work(Some(until)) else { return };
+        let marking = OrDie::begin(WHILE_MARKING);
         let ring = PageRing::new();
         let mut marker = Marker::on(&self.central, &self.crew, &ring, cycle);
         let has_time = || Instant::now() < until;
         marker.scan_roots(&self.roots, has_time);
         marker.work(|_| has_time());
         marker.leave();
+        marking.end();
     }
 }
 

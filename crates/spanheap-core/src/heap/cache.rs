@@ -45,7 +45,7 @@ use super::class::{Class, ClassKey};
 use super::counters::Writer;
 use super::debt::Purse;
 use super::error::OutOfMemory;
-use super::page_heap::{LocalPages, Refused};
+use super::page_heap::LocalPages;
 use super::stall::Cause;
 use crate::addr::{Addr, Bytes};
 use crate::os::{Category, OsError};
@@ -357,21 +357,6 @@ impl SpanCache {
             self.purse.charge(central.debt(), cache.end.get().bytes_since(slot));
         }
         Ok(slot)
-    }
-
-    /// Lets nobody pass who has to help the collector first. The error is no more than a reason to come back:
-    /// see [`Purse::take_pause`].
-    #[inline]
-    fn check_purse(&self, central: &Central, tint: Tint) -> Result<(), OutOfMemory> {
-        if tint.black && !self.purse.may_take(central.debt()) {
-            return Err(central.out_of_memory(Bytes::ZERO, Refused::System));
-        }
-        Ok(())
-    }
-
-    /// What the mutator owes to the cycle that marks.
-    pub fn purse(&self) -> &Purse {
-        &self.purse
     }
 
     /// A slot for a value of a type that has no place in the flat table.

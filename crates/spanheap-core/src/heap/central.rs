@@ -24,9 +24,9 @@
 #![allow(unsafe_code)]
 
 mod manual;
-mod outside;
 mod owed;
 mod trigger;
+mod weight;
 
 pub use trigger::Reason;
 mod trust;
@@ -482,6 +482,11 @@ impl Central {
             }
         }
         !nothing
+    }
+
+    /// Whether nothing waits to be swept, and nobody sweeps.
+    pub fn is_swept(&self) -> bool {
+        self.backlog.is_clear()
     }
 
     fn how(&self, generation: Generation) -> How {

@@ -303,15 +303,17 @@ impl DropQueue {
             }
             state = self.arrived.wait(state, None);
         }
-        if state.first.is_none() {
+        if self.specials.has_due() {
+            // Neither waits for all of the other. Before the batch, which may give a span out: until that is
+            // freed whoever wants the queue to stand still is kept waiting, and a cleanup may wait for him.
             drop(state);
             self.run_cleanups();
-            return Some(Batch::Done);
+            state = self.state.lock();
         }
-        let batch = self.run_batch_of(state, writer);
-        // Neither waits for all of the other.
-        self.run_cleanups();
-        Some(batch)
+        Some(match self.run_batch_of(state, writer) {
+            Batch::Idle => Batch::Done,
+            batch => batch,
+        })
     }
 
     /// Lets [`DropQueue::wait_and_run_batch`] end when the queue is empty.

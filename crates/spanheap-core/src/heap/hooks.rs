@@ -3,7 +3,7 @@
 //!
 //! A hook is called without any lock held, and contained: if it panics itself, that is the end of it, and the
 //! heap goes on. What a hook may do depends on the thread that it is called on, which the fields of [`Hooks`]
-//! say. On the collector's thread it may not use the heap that calls it, because it would wait for itself;
+//! say. Where the collector is at work it may not use the heap that calls it, because it would wait for itself;
 //! entering or collecting panics there, and is contained.
 
 use crate::fatal::contain;
@@ -75,8 +75,8 @@ pub struct Hooks {
     /// A destructor has panicked. Called on the drop thread (at the end of the heap on the thread that ends
     /// it), between two destructors. It may use the heap.
     pub drop_panic: Option<PanicHook>,
-    /// A trace function has panicked on the collector's thread, so this cycle will retain everything. Called
-    /// on the collector's thread.
+    /// A trace function has panicked, so this cycle will retain everything. Called where it has: on one of the
+    /// threads that mark, on a thread that offers its time, or on one that is in the midst of an allocation.
     pub trace_panic: Option<PanicHook>,
     /// The collector has waited that long for a closure to end: told of each such thread, once for each time
     /// that the duration has passed. Called on the collector's thread.

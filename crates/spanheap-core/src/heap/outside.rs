@@ -67,6 +67,11 @@ impl Outside {
         self.floor.fetch_min(before.saturating_sub(bytes.get()), Ordering::Relaxed);
     }
 
+    /// The lowest figure since the last plan.
+    pub fn floor(&self) -> Bytes {
+        Bytes::new(self.floor.load(Ordering::Relaxed))
+    }
+
     /// A trigger is about to be planned: what has to be added to the `retained` bytes of the heap for it.
     pub fn begin_plan(&self, retained: Bytes) -> Bytes {
         let now = self.now();

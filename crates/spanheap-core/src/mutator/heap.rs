@@ -376,10 +376,15 @@ impl Drop for Heap {
     }
 }
 
-/// The collector thread. User code that panics is contained further down; a panic that gets here is a bug, and
-/// a heap without its collector could neither be trusted nor dropped.
+/// The collector thread.
 fn run_or_die(collector: &Arc<Collector>) {
-    if catch_unwind(AssertUnwindSafe(|| collector.run())).is_err() {
+    or_die(|| collector.run());
+}
+
+/// Runs the collector thread to its end. User code that panics is contained further down; a panic that gets here
+/// is a bug, and a heap without its collector could neither be trusted nor dropped.
+fn or_die(run: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(run)).is_err() {
         fatal(format_args!("the collector thread has panicked"));
     }
 }
@@ -408,5 +413,31 @@ impl End {
         }
         // W1 holds: now the heap itself needs its pages no more.
         drop(self.pages);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    /// A heap whose collector is gone is not used any further: the process ends, and says why.
+    #[test]
+    fn fault_29_a_panic_of_the_collector_ends_the_process() {
+        const IS_CHILD: &str = "SPANHEAP_TEST_CHILD";
+        const NAME: &str =
+            "mutator::heap::tests::fault_29_a_panic_of_the_collector_ends_the_process";
+        if std::env::var_os(IS_CHILD).is_some() {
+            or_die(|| panic!("a defect of the collector"));
+        }
+        or_die(|| ());
+        let mut child = Command::new(std::env::current_exe().expect("this program has a path"));
+        child.args([NAME, "--exact", "--nocapture", "--test-threads=1"]).env(IS_CHILD, "1");
+        let output = child.output().expect("the program can be started again");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{said}");
+        assert!(said.contains("a defect of the collector"), "{said}");
+        assert!(said.contains("spanheap: fatal: the collector thread has panicked"), "{said}");
     }
 }

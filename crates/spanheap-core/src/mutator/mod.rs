@@ -23,12 +23,12 @@
 //! Memory that is handed out is uninitialised and belongs to the caller alone.
 #![allow(unsafe_code)]
 
+mod account;
 mod heap;
-mod outside;
 mod weak;
 
+pub use account::OutsideMemory;
 pub use heap::{Heap, NewHeapError, Pages};
-pub use outside::OutsideMemory;
 
 use crate::addr::{Addr, Bytes, WORD_BYTES};
 use crate::collect::registry::{MutatorRecord, tint};

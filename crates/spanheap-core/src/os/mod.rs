@@ -33,7 +33,7 @@
 //! | `mod` | [`Os`]: the states, what both systems have in common |
 //! | `linux`, `sim` | the running kernel; a system in memory |
 //! | `account` | [`Accounting`]: bytes by state and category |
-//! | `error`, `feature`, [`limits`] | what was refused; what the system offers; the sizes of pages |
+//! | `error`, `feature`, [`page_sizes`] | what was refused; what the system offers; the sizes of pages |
 //! | [`guarding`], `splits` | pages that fault in the midst of memory, and what that costs in mappings |
 //! | `resident` | which pages are in memory, as the kernel says |
 //! | `cgroup` | how much memory the machine has, and the control groups of the process allow |
@@ -57,7 +57,7 @@
 //!   promises them;
 //! * `guard` that cannot fail and does not use up what the process needs otherwise: [`splits`] counts that
 //!   for who has no markers, and answering [`Guarding::ReadsZero`] every time is correct as well;
-//! * the sizes of its pages, within the bounds of [`limits`];
+//! * the sizes of its pages, within the bounds of [`page_sizes`];
 //! * `features`, in which everything that it may do without has an entry.
 //!
 //! Hints, `collapse` and names may do nothing. In `barrier.rs`, a port brings its means to make all
@@ -103,9 +103,9 @@ mod error;
 mod feature;
 pub(crate) mod fork;
 pub mod guarding;
-pub mod limits;
 #[cfg(target_os = "linux")]
 mod linux;
+mod page_sizes;
 #[cfg(target_os = "linux")]
 mod resident;
 pub mod sim;
@@ -175,7 +175,7 @@ impl Os {
     /// The kernel that the process runs on.
     ///
     /// # Panics
-    /// When its pages have a size outside of [`limits`].
+    /// When its pages have a size outside of [`page_sizes`].
     pub fn native() -> Os {
         Os::native_with(&NativeBuilder::default())
     }
@@ -183,7 +183,7 @@ impl Os {
     /// The kernel that the process runs on, used as `options` say.
     ///
     /// # Panics
-    /// Like [`Os::native`], when the kernel's pages have a size outside of [`limits`].
+    /// Like [`Os::native`], when the kernel's pages have a size outside of [`page_sizes`].
     pub fn native_with(options: &NativeBuilder) -> Os {
         Os::over(Backend::Native(NativeOs::new(options)))
     }
@@ -210,7 +210,7 @@ impl Os {
         self.number
     }
 
-    /// The size of a physical page: a power of two within [`limits`].
+    /// The size of a physical page: a power of two within [`page_sizes`].
     #[inline]
     pub fn page_size(&self) -> Bytes {
         self.page_size

@@ -9,7 +9,7 @@
 use crate::span::Generation;
 use crate::sync::Rank;
 use loom::sync::atomic::{Ordering, Ordering::Relaxed, fence};
-use loom::sync::{Condvar, Mutex, MutexGuard};
+use loom::sync::{Condvar, Mutex, MutexGuard as Guard};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::process::Command;
 use std::ptr::NonNull;
@@ -107,7 +107,7 @@ impl<T> Lock<T> {
         Lock(Mutex::new(value))
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
         self.0.lock().expect("no lock is poisoned")
     }
 }
@@ -120,11 +120,7 @@ impl Condition {
         Condition(Condvar::new())
     }
 
-    pub(crate) fn wait<'a, T>(
-        &self,
-        guard: MutexGuard<'a, T>,
-        limit: Option<Duration>,
-    ) -> MutexGuard<'a, T> {
+    pub(crate) fn wait<'a, T>(&self, guard: Guard<'a, T>, limit: Option<Duration>) -> Guard<'a, T> {
         assert!(limit.is_none(), "there is no time here");
         self.0.wait(guard).expect("no lock is poisoned")
     }
@@ -203,8 +199,28 @@ impl ProcessBarrier {
     }
 }
 
-/// The shared part of a heap, of which nothing is needed.
+/// The system's number of a thread, which nobody asks for here.
+pub(crate) fn current_id() -> i32 {
+    1
+}
+
+/// The shared part of a heap, of which only the switches are needed.
 pub(crate) struct Central;
+
+impl Central {
+    pub(crate) fn switches(&self) -> Switches {
+        Switches
+    }
+}
+
+/// A heap's switches, all of them off.
+pub(crate) struct Switches;
+
+impl Switches {
+    pub(crate) fn types_apart(&self) -> bool {
+        false
+    }
+}
 
 /// How runs are coloured.
 pub(crate) struct Tint {
@@ -221,6 +237,11 @@ impl SpanCache {
     }
 
     pub(crate) fn alloc(&self) {
+        self.0.touch();
+    }
+
+    pub(crate) fn set_types_apart(&self, apart: bool) {
+        assert!(!apart, "no switch is on");
         self.0.touch();
     }
 

@@ -76,7 +76,8 @@ mod sync {
     pub(crate) use alarm::Alarm;
     pub(crate) use rank::Rank;
     pub(crate) mod atomic {
-        pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+        pub(crate) use loom::sync::atomic::Ordering;
+        pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize};
     }
     crate::code! { alarm rank }
 }
@@ -97,12 +98,18 @@ mod heap {
     pub(crate) mod cache {
         pub(crate) use crate::checker::{SpanCache, Tint};
     }
+    pub(crate) mod verify {
+        pub(crate) use spanheap_core::heap::verify::Verified;
+    }
 }
 
 mod os {
     pub(crate) use crate::checker::{Category, Os};
     pub(crate) mod barrier {
         pub(crate) use crate::checker::ProcessBarrier;
+    }
+    pub(crate) mod thread {
+        pub(crate) use crate::checker::current_id;
     }
 }
 

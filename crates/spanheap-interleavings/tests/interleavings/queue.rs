@@ -50,10 +50,10 @@ macro_rules! dirties_the_round {
                 })
             };
             let is_marked = shared.2.load(Ordering::Relaxed);
-            let is_clean = shared.0.is_settled();
+            let is_clean = shared.0.settle(true);
             assert!(!(is_marked && is_clean), "a round is clean before its rescan");
             closure.join().expect("it ends");
-            assert!(shared.0.take_rescan() && shared.0.is_settled());
+            assert!(shared.0.take_rescan() && shared.0.settle(true));
         })
     };
 }

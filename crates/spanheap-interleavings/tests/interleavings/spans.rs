@@ -17,7 +17,7 @@ macro_rules! world {
     ($world:ident, $set:ident) => {
         #[allow(unused, clippy::all)]
         mod $world {
-            use crate::addr::PageCount;
+            use crate::addr::{Addr, PageCount};
             pub(crate) use crate::span::Generation;
             use loom::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
             pub(crate) use set::{Backlog, Room, SpanSet, Taken};
@@ -33,6 +33,7 @@ macro_rules! world {
 
             #[derive(Clone, Copy)]
             pub(crate) struct Info {
+                pub base: Addr,
                 pub pages: PageCount,
             }
 
@@ -52,13 +53,17 @@ macro_rules! world {
             impl Span {
                 pub(crate) fn new(pages: usize) -> Span {
                     Span {
-                        info: Info { pages: PageCount::new(pages) },
+                        info: Info { base: Addr::NULL, pages: PageCount::new(pages) },
                         generation: AtomicU32::new(Generation::FIRST.get()),
                         home: AtomicPtr::new(std::ptr::null_mut()),
                         next: Cell::new(None),
                         previous: Cell::new(None),
                         content: crate::checker::Watched::new(),
                     }
+                }
+
+                pub(crate) fn info(&self) -> &Info {
+                    &self.info
                 }
 
                 pub(crate) fn generation(&self) -> Generation {
@@ -79,7 +84,7 @@ macro_rules! world {
                 }
 
                 pub(crate) fn info(&self) -> &Info {
-                    &self.span().info
+                    self.span().info()
                 }
 
                 pub(crate) fn set_generation(&mut self, generation: Generation) {

@@ -186,7 +186,7 @@ fn keys_that_panic_leave_a_map_as_it_is() {
 /// Refusals, at any size, change nothing.
 #[test]
 fn what_is_too_large_is_refused_and_nothing_changes() {
-    let heap = Heap::builder().memory_limit(16 << 20).poison(true).build().unwrap();
+    let heap = Heap::builder().hard_limit(16 << 20).poison(true).build().unwrap();
     heap.enter(|mc| {
         let mut vec = GcVec::from_iter(mc, (0..100).map(|key| item(mc, key)));
         let capacity = vec.capacity();

@@ -244,7 +244,7 @@ fn threads_share_an_allocator_and_take_back_what_others_took() {
 /// A limit refuses blocks as it refuses objects, and an allocator goes on when it gets some back.
 #[test]
 fn a_limit_holds_for_blocks_too() {
-    let heap = Heap::builder().memory_limit(16 * MIB).build().unwrap();
+    let heap = Heap::builder().hard_limit(16 * MIB).build().unwrap();
     let alloc = heap.allocator();
     let mut taken = Vec::new();
     let layout = Layout::from_size_align(100_000, 8).unwrap();

@@ -1,5 +1,5 @@
-//! What a mutator's caches do in unusual times: when types are kept apart, when a signal handler allocates, and in
-//! a process that was forked from the heap's.
+//! What a mutator's caches do in unusual times: when the mutator has to help the collector first, when types are kept
+//! apart, when a signal handler allocates, and in a process that was forked from the heap's.
 //!
 //! **A signal handler** that allocates on a thread that was interrupted in the slow path of an allocation would
 //! find caches and spans half changed. A flag says that the thread is in there, and the second one to come ends
@@ -11,10 +11,14 @@
 //! Follows the chain of blocks, as the rest of the cache does.
 #![allow(unsafe_code)]
 
-use super::{ClassCache, SpanCache};
-use crate::addr::Addr;
+use super::{ClassCache, SpanCache, Tint};
+use crate::addr::{Addr, Bytes};
 use crate::fatal::fatal_in_signal;
+use crate::heap::Central;
 use crate::heap::class::ClassKey;
+use crate::heap::debt::Purse;
+use crate::heap::error::OutOfMemory;
+use crate::heap::page_heap::Refused;
 use crate::span::TypeInfo;
 use core::cell::Cell;
 
@@ -41,6 +45,21 @@ impl Drop for Inside<'_> {
 }
 
 impl SpanCache {
+    /// Lets nobody pass who has to help the collector first. The error is no more than a reason to come back:
+    /// see [`Purse::take_pause`].
+    #[inline]
+    pub(super) fn check_purse(&self, central: &Central, tint: Tint) -> Result<(), OutOfMemory> {
+        if tint.black && !self.purse.may_take(central.debt()) {
+            return Err(central.out_of_memory(Bytes::ZERO, Refused::System));
+        }
+        Ok(())
+    }
+
+    /// What the mutator owes to the cycle that marks.
+    pub fn purse(&self) -> &Purse {
+        &self.purse
+    }
+
     /// The class of objects of `ty`, of which `key` says everything but whether others may be beside them.
     #[inline]
     pub(super) fn key(&self, key: ClassKey, ty: &'static TypeInfo) -> ClassKey {

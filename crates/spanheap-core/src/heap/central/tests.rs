@@ -26,6 +26,12 @@ impl Central {
         Central::with_hooks(os, config, Hooks::none())
     }
 
+    /// [`Central::sweep_one`] of somebody who is interrupted when he has taken the span: what is returned goes on.
+    pub fn begin_to_sweep_one(&self) -> Option<impl FnOnce() + '_> {
+        let (set, span, target) = self.classes.take_unswept(self.generation(), &self.backlog)?;
+        Some(move || _ = self.sweep_into(set, span, target))
+    }
+
     /// [`Central::acquire`] for a test that has no mutator.
     pub fn acquire_alone(&self, class: &'static Class) -> OwnedSpan {
         let local = LocalPages::default();
@@ -513,5 +519,19 @@ fn spans_that_lie_astray_are_used_when_there_is_nothing_better() {
         world.alloc(1024).expect("there is a slot");
     }
     assert_eq!(world.mapped(), before);
+    world.release();
+}
+
+#[test]
+fn half_of_the_way_is_measured_from_what_is_retained_outside_as_well() {
+    let world = World::new(None);
+    let (central, mib) = (&world.central, |n: usize| Bytes::new(n << 20));
+    central.grow_outside(mib(90));
+    central.outside().begin_plan(Bytes::ZERO);
+    central.set_trigger(mib(180));
+    central.grow_outside(mib(44));
+    assert!(!central.is_half_way());
+    central.grow_outside(mib(2));
+    assert!(central.is_half_way(), "46 of the 90 MiB that may be added have been");
     world.release();
 }

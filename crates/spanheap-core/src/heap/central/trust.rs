@@ -48,14 +48,14 @@ impl Central {
         );
     }
 
-    /// Counts a trace function that has panicked, and tells who wants to know. Called on the collector's thread.
+    /// Counts a trace function that has panicked, and tells who wants to know. Called by whoever marks.
     pub fn trace_panicked(&self, type_name: &'static str, payload: &(dyn Any + Send)) {
         self.trace_panics.fetch_add(1, Ordering::Relaxed);
         let _alone = Alone::begin(Busy::Hook);
         hooks::tell(self.hooks.trace_panic.as_ref(), type_name, payload);
     }
 
-    /// Trace functions that have panicked on the collector's thread.
+    /// Trace functions that have panicked.
     pub fn trace_panics(&self) -> u64 {
         self.trace_panics.load(Ordering::Relaxed)
     }

@@ -170,3 +170,40 @@ fn a_thread_that_waits_finds_what_arrives_and_ends_when_the_queue_is_closed() {
     assert_eq!(central.pages().in_use(), Bytes::ZERO);
     release(central);
 }
+
+/// While the heap is verified nobody may enter it, and the queue has to stand still. A cleanup that enters waits
+/// for the verification; so the verification must not wait for a cleanup.
+#[test]
+fn the_queue_stands_still_while_a_cleanup_runs() {
+    let (central, class) = central();
+    let central = std::sync::Arc::new(central);
+    let (tell, told) = mpsc::channel();
+    let theirs = central.clone();
+    let task = Task::new(move || {
+        let (at_last, stands_still) = mpsc::channel();
+        let looks = std::thread::spawn(move || {
+            theirs.drops().while_still(|_| ());
+            _ = at_last.send(());
+        });
+        let was_in_time = stands_still.recv_timeout(Duration::from_secs(5)).is_ok();
+        tell.send((was_in_time, looks)).expect("the test listens");
+    });
+    let span = span_of(&central, class, 1);
+    let found = central.find_object(span.info().base);
+    let (os, memory, specials) = (central.os(), central.memory(), central.drops().specials());
+    // SAFETY: the object is the test's, and nobody sweeps it before the next line.
+    let made = unsafe { specials.add(os, memory, found, Kind::Cleanup, task.into_payload()) };
+    assert_eq!(made, Ok(1));
+    assert!(matches!(sweep_with(&central, span, 0, 0), Swept::Dropping));
+    let writer = central.counters().shared();
+    // The value, and its cleanup: what the batch leaves behind is an empty span.
+    let batch = central.drops().wait_and_run_batch(writer).expect("something is owed");
+    assert!(matches!(batch, Batch::Emptied(_)));
+    central.finish_drops(batch);
+    assert!(matches!(central.drops().run_batch(writer), Batch::Idle));
+    let (was_in_time, looks) = told.recv().expect("the cleanup has run");
+    looks.join().expect("it only looks");
+    assert!(was_in_time, "the queue did not stand still before the cleanup was over");
+    assert_eq!((DROPPED.take().len(), central.drops().cleanups()), (1, 1));
+    release(std::sync::Arc::into_inner(central).expect("nobody else has it"));
+}

@@ -55,7 +55,7 @@ use self::guard::Guards;
 use self::names::Names;
 use super::barrier::BarrierKind;
 use super::feature::{Feature, Features, Latch, is_forbidden};
-use super::limits::{checked_page_size, usable_huge_page_size};
+use super::page_sizes::{checked_page_size, usable_huge_page_size};
 use super::splits::entries_allowed;
 use super::{Category, Operation, OsError, resident};
 use crate::addr::{Addr, AddrRange, Bytes};

@@ -12,7 +12,7 @@
 //!   make more bytes Ready than a budget allows. With [`SimOs::calls`] a test runs a scenario once,
 //!   counts, and then runs it again for every n.
 //!
-//! Pages may have any size that the manager can work with (`os/limits.rs`). Backing memory comes from the Rust allocator, zeroed and
+//! Pages may have any size that the manager can work with (`os/page_sizes.rs`). Backing memory comes from the Rust allocator, zeroed and
 //! over-allocated, so that large reservations cost nothing until they are touched.
 //!
 //! # What it cannot do
@@ -39,7 +39,7 @@ use std::sync::Arc;
 use self::shadow::{Expect, Shadow};
 use super::barrier::BarrierKind;
 use super::feature::{Feature, Features};
-use super::limits::{is_page_size, usable_huge_page_size};
+use super::page_sizes::{is_page_size, usable_huge_page_size};
 use super::splits::{MAPPINGS_PER_ENTRY, Splits};
 use super::{Category, Guarding, Operation, OsError};
 use crate::addr::{Addr, AddrRange, Bytes};

@@ -29,6 +29,15 @@ impl Central {
         self.has_reached(&self.trigger)
     }
 
+    /// Whether half of what may be added until the trigger is reached has been: to what the last cycle retained,
+    /// and to what was accounted for outside then and is still.
+    pub fn is_half_way(&self) -> bool {
+        let trigger = self.outside.adjust(self.trigger.load(Ordering::Relaxed));
+        let base = self.retained().get().saturating_add(self.outside.floor().get());
+        let room = trigger.saturating_sub(base);
+        self.weight().get().saturating_sub(base) > room / 2
+    }
+
     /// Whether the weight has reached one of the triggers.
     #[inline]
     pub(super) fn has_reached(&self, trigger: &AtomicUsize) -> bool {
