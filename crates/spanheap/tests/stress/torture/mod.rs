@@ -18,7 +18,8 @@
 //! number that was reached.
 //!
 //! Some million steps by default. `SPANHEAP_LONG=1` makes it a thousand million, and says each minute how far it is
-//! (with `--nocapture`); `SPANHEAP_SEED` begins elsewhere. Equal seeds make equal choices, but the threads
+//! (with `--nocapture`); `SPANHEAP_SEED` begins elsewhere, and `SPANHEAP_MODE` runs only what has these words in its
+//! name. Equal seeds make equal choices, but the threads
 //! meet as the machine pleases.
 //!
 //! A lost object may have been a lock, and whoever waits for it waits for ever. So a run that has made no step for
@@ -172,9 +173,11 @@ fn wanted_steps() -> u64 {
 #[test]
 fn fault_70_no_object_is_lost_to_an_adversary() {
     let seed = std::env::var("SPANHEAP_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(70);
-    let shares: u64 = MODES.iter().map(|mode| 12 / mode.cost).sum();
+    let only = std::env::var("SPANHEAP_MODE").unwrap_or_default();
+    let modes = || MODES.iter().filter(|mode| mode.name.contains(&only));
+    let shares: u64 = modes().map(|mode| 12 / mode.cost).sum();
     let mut done = 0;
-    for mode in &MODES {
+    for mode in modes() {
         println!("torture: {}, seed {seed}", mode.name);
         done += torture(mode, seed, wanted_steps() * (12 / mode.cost) / shares);
     }
