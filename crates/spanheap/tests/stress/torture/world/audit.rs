@@ -46,7 +46,15 @@ impl World {
             );
         }
         let stats = self.heap.stats();
-        assert_eq!(stats.live_objects, audit.objects + others, "objects retained: {stats:?}");
+        let reached = audit.objects + others;
+        if stats.live_objects != reached {
+            // Which they are, and whether one more cycle makes them go.
+            let live = self.heap.explain_live();
+            let _ = self.heap.collect();
+            let later = self.heap.stats().live_objects;
+            let count = stats.live_objects;
+            panic!("{count} objects retained, {later} a cycle later, {reached} reached: {live:?}");
+        }
         assert!(!stats.retained_everything);
         let wrong = self.ledger.dropped_alive.load(Ordering::Relaxed);
         assert_eq!(wrong, 0, "the gem of {wrong:#x} was dropped, or it was cleaned up, alive");
