@@ -49,7 +49,10 @@ fn family(
 }
 
 fn modules() -> Vec<Module> {
-    [locks(), collector(), registry(), spans()].into_iter().flatten().collect()
+    [locks(), collector(), upgrading(), rings(), crew(), registry(), spans()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The lock of one word, what is built on it, and the alarm.
@@ -131,6 +134,21 @@ fn collector() -> Vec<Module> {
             ("buffer_still_taken", ("*taken = 0;", "")),
         ],
     );
+    let roots = family(
+        "roots",
+        "collect/roots.rs",
+        &[
+            ("const SHARDS: usize = \0;", "const SHARDS: usize = 1;"),
+            ("const CHUNK: usize = \0;", "const CHUNK: usize = 1;"),
+            ("use std::sync::Arc;", "use loom::sync::Arc;"),
+        ],
+        &[("roots_trimmed_early", ("strong_count(record) == 1", "strong_count(record) <= 2"))],
+    );
+    [phase, control, buffer, roots].into_iter().flatten().collect()
+}
+
+/// The grey queue, and who asks it what is dead.
+fn upgrading() -> Vec<Module> {
     let grey = family(
         "grey",
         "collect/grey.rs",
@@ -150,19 +168,124 @@ fn collector() -> Vec<Module> {
                     "let Some(block) = inner.take() else {\n                drop(inner);",
                 ),
             ),
+            ("grey_upgraded_ignored", (" || inner.upgraded {", " {")),
+            (
+                "grey_decided_late",
+                (
+                    "        inner.decided = trusted",
+                    "        drop(inner);\n        let mut inner = self.inner.lock();\n        inner.decided = trusted",
+                ),
+            ),
+            ("grey_decided_ignored", ("if inner.decided {", "if false {")),
         ],
     );
-    let roots = family(
-        "roots",
-        "collect/roots.rs",
+    // What a closure of the marking phase does; the collector's part wants a whole heap.
+    let weak = family(
+        "weak",
+        "collect/weak.rs",
         &[
-            ("const SHARDS: usize = \0;", "const SHARDS: usize = 1;"),
-            ("const CHUNK: usize = \0;", "const CHUNK: usize = 1;"),
-            ("use std::sync::Arc;", "use loom::sync::Arc;"),
+            (
+                "use super::Collector;\0Tracer<'_>) {}\n",
+                "use super::grey::Retained;\nuse super::{Collector, mark};\nuse crate::addr::Addr;\n\
+                 use crate::span::Generation;\nuse crate::sync::atomic::{AtomicUsize, Ordering};\n",
+            ),
+            ("    /// Does what the decision asks for\0    }\n}\n", "}\n"),
         ],
-        &[("roots_trimmed_early", ("strong_count(record) == 1", "strong_count(record) <= 2"))],
+        &[
+            ("weak_one_look", ("if again == target { target }", "if true { target }")),
+            (
+                "weak_decided_blindly",
+                ("Retained::Decided if !is_marked() =>", "Retained::Decided if true =>"),
+            ),
+        ],
     );
-    [phase, control, buffer, grey, roots].into_iter().flatten().collect()
+    [grey, weak].into_iter().flatten().collect()
+}
+
+/// Pages in a worker's hands, where others can take some.
+fn rings() -> Vec<Module> {
+    family(
+        "page_ring",
+        "collect/page_ring.rs",
+        &[("pub const ENTRIES: usize = \0;", "pub const ENTRIES: usize = 2;")],
+        &[
+            ("ring_push_relaxed", ("tail + 1, Ordering::Release", "tail + 1, Ordering::Relaxed")),
+            (
+                "ring_steal_relaxed",
+                (
+                    "let there = self.tail.load(Ordering::Acquire)",
+                    "let there = self.tail.load(Ordering::Relaxed)",
+                ),
+            ),
+            (
+                "ring_tail_first",
+                (
+                    "self.entries[tail % ENTRIES].store(page.get(), Ordering::Relaxed);\n        self.tail.store(tail + 1, Ordering::Release);",
+                    "self.tail.store(tail + 1, Ordering::Release);\n        self.entries[tail % ENTRIES].store(page.get(), Ordering::Relaxed);",
+                ),
+            ),
+            (
+                "ring_advance_unchecked",
+                (
+                    "self.head.compare_exchange(head, next, Ordering::AcqRel, Ordering::Acquire).map(drop)",
+                    "Ok(self.head.store(next, Ordering::Release))",
+                ),
+            ),
+            ("ring_overfull", (" == ENTRIES {", " == ENTRIES + 1 {")),
+            (
+                "ring_read_late",
+                (
+                    "loot[..count].iter().for_each(|&page| take(page));",
+                    "(head..head + count).for_each(|at| take(Addr::new(self.entries[at % ENTRIES].load(Ordering::Relaxed))));",
+                ),
+            ),
+        ],
+    )
+}
+
+/// Who is at work, and when nothing is left to do.
+fn crew() -> Vec<Module> {
+    family(
+        "crew",
+        "collect/crew.rs",
+        &[("    /// Bounds the shared queue, below\0}\n}\n", "}\n")],
+        &[
+            (
+                "crew_busy_ignored",
+                ("while inner.queue.is_empty() && inner.busy > 0 {", "while false {"),
+            ),
+            ("crew_queue_ignored", ("inner.queue.is_empty()\n    }\n", "true\n    }\n")),
+            (
+                "crew_joined_late",
+                (
+                    "        inner.busy += usize::from(joins);",
+                    "        drop(inner);\n        self.inner.lock().busy += usize::from(joins);",
+                ),
+            ),
+            (
+                "crew_helped_late",
+                (
+                    "                inner.busy += 1;",
+                    "                drop(inner);\n                self.inner.lock().busy += 1;",
+                ),
+            ),
+            (
+                "crew_told_late",
+                (
+                    "inner.tally.add(tally);\n        inner.busy -= 1;",
+                    "inner.busy -= 1;\n        drop(inner);\n        let mut inner = self.inner.lock();\n        inner.tally.add(tally);",
+                ),
+            ),
+            ("crew_left_silently", ("if inner.busy == 0 {", "if false {")),
+            (
+                "crew_stopped_late",
+                (
+                    "self.inner.lock().stop = true;\n        self.changed.notify_all();",
+                    "self.changed.notify_all();\n        self.inner.lock().stop = true;",
+                ),
+            ),
+        ],
+    )
 }
 
 /// State counters, grace periods, and who may use caches.

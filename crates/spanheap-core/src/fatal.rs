@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unwinding_through_it_ends_the_process_and_nothing_else_does() {
+    fn fault_29_unwinding_through_it_ends_the_process_and_nothing_else_does() {
         OrDie::begin("in a test").end();
         // SAFETY: the child does nothing but fail.
         let child = unsafe { libc::fork() };

@@ -68,7 +68,8 @@ pub enum CollectedFor {
     /// Something: the time was over.
     Unfinished,
     /// The calling thread is inside a closure of this heap, and a cycle cannot be completed before it has
-    /// left; so a cycle was requested, and nothing else done.
+    /// left; so a cycle was requested, and nothing else done. It is the answer in the other cases, too, in which it
+    /// is that of [`Heap::collect`].
     Requested,
 }
 
@@ -149,7 +150,8 @@ impl Heap {
     /// assert_eq!(inside, CollectedFor::Requested);
     /// ```
     pub fn collect_for(&self, time: Duration) -> CollectedFor {
-        if attach::is_inside(&self.core) {
+        // The collector's own thread would wait for itself until the time is over.
+        if attach::is_inside(&self.core) || self.core.is_collector_thread() {
             self.core.request_cycle();
             return CollectedFor::Requested;
         }

@@ -9,7 +9,9 @@ mod kernel;
 
 use kernel::child::{self, Outcome};
 use spanheap::os::{Os, SimOs};
-use spanheap::{BuildError, Collected, Delay, Gc, GcCell, Heap, Root, Rootable, Trace};
+use spanheap::{
+    BuildError, Collected, CollectedFor, Delay, Gc, GcCell, Heap, Root, Rootable, Trace,
+};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
@@ -91,13 +93,15 @@ fn fault_14_without_a_thread_destructors_run_on_the_collectors() {
         #[trace(leaf)]
         heap: Heap,
         #[trace(leaf)]
-        sender: mpsc::Sender<(Collected, Option<String>)>,
+        sender: mpsc::Sender<(Collected, CollectedFor, Option<String>)>,
     }
     impl Drop for Dying {
         fn drop(&mut self) {
             check(&self.heap, &list(&self.heap, 0..10), 0..10);
             let thread = std::thread::current().name().map(str::to_owned);
-            self.sender.send((self.heap.collect(), thread)).unwrap();
+            // Time without end, which nobody may spend waiting for himself.
+            let helped = self.heap.collect_for(Duration::MAX);
+            self.sender.send((self.heap.collect(), helped, thread)).unwrap();
         }
     }
     child::run("fault_14_without_a_thread_destructors_run_on_the_collectors", || {
@@ -110,7 +114,8 @@ fn fault_14_without_a_thread_destructors_run_on_the_collectors() {
             }
         });
         assert_eq!(heap.collect(), Collected::Complete);
-        let collector = (Collected::Requested, Some("spanheap-gc".to_owned()));
+        let thread = Some("spanheap-gc".to_owned());
+        let collector = (Collected::Requested, CollectedFor::Requested, thread);
         for _ in 0..100 {
             assert_eq!(receiver.recv().unwrap(), collector);
         }

@@ -7,7 +7,8 @@
 //! The collector may **steal**: it reads the entries behind those that it has read before, and leaves
 //! them where they are. Only the owner empties the buffer, so owner and thief never write the same
 //! word; the lock is there for the moment in which they could disagree about what has been read, and
-//! is uncontended otherwise.
+//! is uncontended otherwise. Both only *copy* under it, and do whatever they do with the entries afterwards: the
+//! owner must not wait until a thief has marked 256 objects, or has got the processor back that he marks on.
 //!
 //! # Invariants
 //! - B1. Entries below `len` are written before `len` says so (release, acquired by the thief).
@@ -53,13 +54,16 @@ impl BarrierBuffer {
         self.len.load(Ordering::Relaxed) == 0
     }
 
-    /// Empties the buffer, and gives what has not been stolen to `take`. Owner only.
-    pub fn flush(&self, take: impl FnMut(Addr)) {
+    /// Empties the buffer, and gives what has not been stolen to `take`, all at once. Owner only.
+    pub fn flush(&self, take: impl FnOnce(&[Addr])) {
+        let mut entries = [Addr::NULL; CAPACITY];
         let mut taken = self.taken.lock();
         let len = self.len.load(Ordering::Relaxed);
-        self.give(*taken, len, take);
+        let count = self.copy(*taken, len, &mut entries);
         self.len.store(0, Ordering::Relaxed);
         *taken = 0;
+        drop(taken);
+        take(&entries[..count]);
     }
 
     /// Empties the buffer, and nobody gets what was in it. Owner only, where there is no collector any more: the
@@ -68,18 +72,20 @@ impl BarrierBuffer {
         self.len.store(0, Ordering::Relaxed);
     }
 
-    /// Gives what is in the buffer, and was not stolen before, to `take`. For the collector.
-    pub fn steal(&self, take: impl FnMut(Addr)) {
+    /// Copies what is in the buffer, and was not stolen before; how many entries that are. For the collector.
+    pub fn steal(&self, into: &mut [Addr; CAPACITY]) -> usize {
         let mut taken = self.taken.lock();
         let len = self.len.load(Ordering::Acquire);
-        self.give(*taken, len, take);
+        let count = self.copy(*taken, len, into);
         *taken = len;
+        count
     }
 
-    fn give(&self, from: usize, to: usize, mut take: impl FnMut(Addr)) {
-        for entry in &self.entries[from..to] {
-            take(Addr::new(entry.load(Ordering::Relaxed)));
+    fn copy(&self, from: usize, to: usize, into: &mut [Addr; CAPACITY]) -> usize {
+        for (place, entry) in into.iter_mut().zip(&self.entries[from..to]) {
+            *place = Addr::new(entry.load(Ordering::Relaxed));
         }
+        to - from
     }
 }
 
@@ -99,18 +105,22 @@ mod tests {
         let buffer = BarrierBuffer::new();
         let (mut model, mut seen) = (VecDeque::new(), VecDeque::new());
         let mut random = 0x1234_5678_u64;
+        let mut loot = [Addr::NULL; CAPACITY];
         for next in 1..100_000usize {
             random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             model.push_back(next);
             let full = buffer.push(Addr::new(next));
             match random >> 59 {
-                0..=2 => buffer.steal(|a| seen.push_back(a.get())),
-                3 => buffer.flush(|a| seen.push_back(a.get())),
-                _ if full => buffer.flush(|a| seen.push_back(a.get())),
+                0..=2 => {
+                    let count = buffer.steal(&mut loot);
+                    seen.extend(loot[..count].iter().map(|a| a.get()));
+                }
+                3 => buffer.flush(|all| seen.extend(all.iter().map(|a| a.get()))),
+                _ if full => buffer.flush(|all| seen.extend(all.iter().map(|a| a.get()))),
                 _ => {}
             }
         }
-        buffer.flush(|a| seen.push_back(a.get()));
+        buffer.flush(|all| seen.extend(all.iter().map(|a| a.get())));
         assert!(buffer.is_empty());
         assert_eq!(seen, model);
     }
@@ -122,24 +132,39 @@ mod tests {
         const N: usize = 200_000;
         let (mut mine, theirs) = std::thread::scope(|scope| {
             let thief = scope.spawn(|| {
-                let mut got = Vec::new();
+                let (mut got, mut loot) = (Vec::new(), [Addr::NULL; CAPACITY]);
                 while !done.load(Ordering::Acquire) {
-                    buffer.steal(|a| got.push(a.get()));
+                    let count = buffer.steal(&mut loot);
+                    got.extend(loot[..count].iter().map(|a| a.get()));
                 }
                 got
             });
             let mut got = Vec::new();
             for next in 1..=N {
                 if buffer.push(Addr::new(next)) {
-                    buffer.flush(|a| got.push(a.get()));
+                    buffer.flush(|all| got.extend(all.iter().map(|a| a.get())));
                 }
             }
-            buffer.flush(|a| got.push(a.get()));
+            buffer.flush(|all| got.extend(all.iter().map(|a| a.get())));
             done.store(true, Ordering::Release);
             (got, thief.join().unwrap())
         });
         mine.extend(theirs);
         mine.sort_unstable();
         assert_eq!(mine, (1..=N).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn nobody_who_looks_at_entries_holds_the_owner_up() {
+        let buffer = BarrierBuffer::new();
+        (1..=5).for_each(|n| assert!(!buffer.push(Addr::new(n))));
+        let mut loot = [Addr::NULL; CAPACITY];
+        assert_eq!(buffer.steal(&mut loot), 5);
+        assert!(buffer.taken.try_lock().is_some());
+        buffer.push(Addr::new(6));
+        buffer.flush(|rest| {
+            assert_eq!(rest, [Addr::new(6)]);
+            assert!(buffer.is_empty() && buffer.taken.try_lock().is_some());
+        });
     }
 }

@@ -339,12 +339,12 @@ impl Collector {
     /// Takes what a mutator's barrier buffer holds over to the grey queue, on behalf of a closure that
     /// entered with `word`.
     pub fn flush(&self, record: &MutatorRecord, word: PhaseWord) {
-        record.buffer.flush(|target| self.take_grey(target, word.cycle()));
+        record.buffer.flush(|targets| self.take_grey(targets, word.cycle()));
     }
 
-    fn take_grey(&self, target: Addr, cycle: u32) {
+    fn take_grey(&self, targets: &[Addr], cycle: u32) {
         let (os, memory) = (self.central.os(), self.central.memory());
-        self.grey.push(os, memory, cycle, target, || {
+        self.grey.push(os, memory, cycle, targets, |target| {
             let now = self.word();
             let clean = now.phase() == Phase::Marking && now.cycle() == cycle;
             if clean {

@@ -109,19 +109,24 @@ impl GreyQueue {
         self.lossy.store(false, Ordering::Relaxed);
     }
 
-    /// Takes `target` in, on behalf of a closure of `cycle`. If there is no memory for it, `mark` is called to
-    /// mark it on the spot; it says whether it could.
+    /// Takes `targets` in, on behalf of a closure of `cycle`. If there is no memory for one of them, `mark` is
+    /// called to mark it on the spot; it says whether it could.
+    ///
+    /// The lock is taken once for all of them: a mutator hands over a buffer of 256, beside a collector that comes
+    /// for a block at a time, and need not wait for its turn 256 times.
     pub fn push(
         &self,
         os: &Os,
         memory: &Persistent,
         cycle: u32,
-        target: Addr,
-        mark: impl FnOnce() -> bool,
+        targets: &[Addr],
+        mut mark: impl FnMut(Addr) -> bool,
     ) {
         let mut inner = self.inner.lock();
         if inner.cycle == cycle {
-            self.append(&mut inner, os, memory, target, mark);
+            for &target in targets {
+                self.append(&mut inner, os, memory, target, || mark(target));
+            }
         }
     }
 
@@ -281,7 +286,7 @@ mod tests {
     fn entries_of_another_cycle_are_dropped() {
         let (os, memory) = (Os::native(), Persistent::new());
         let queue = GreyQueue::new();
-        let push = |cycle, n| queue.push(&os, &memory, cycle, Addr::new(n), || unreachable!());
+        let push = |cycle, n| queue.push(&os, &memory, cycle, &[Addr::new(n)], |_| unreachable!());
         queue.begin(7);
         for n in 1..2000 {
             push(7, n);
@@ -302,10 +307,10 @@ mod tests {
         let memory = Persistent::new();
         let queue = GreyQueue::new();
         queue.begin(1);
-        queue.push(&os, &memory, 1, Addr::new(16), || true);
+        queue.push(&os, &memory, 1, &[Addr::new(16)], |_| true);
         assert!(!queue.has_entries() && !queue.settle(true) && !queue.is_lossy());
         assert!(queue.take_rescan() && queue.settle(true));
-        queue.push(&os, &memory, 1, Addr::new(16), || false);
+        queue.push(&os, &memory, 1, &[Addr::new(16)], |_| false);
         assert!(queue.settle(true) && queue.is_lossy());
         queue.begin(2);
         assert!(queue.settle(true) && !queue.is_lossy());
@@ -318,7 +323,7 @@ mod tests {
         queue.begin(3);
         let retain = |cycle, n| queue.retain(&os, &memory, cycle, Addr::new(n), || unreachable!());
         assert_eq!(retain(2, 16), Retained::Over);
-        queue.push(&os, &memory, 3, Addr::new(32), || unreachable!());
+        queue.push(&os, &memory, 3, &[Addr::new(32)], |_| unreachable!());
         assert!(
             queue.settle(false),
             "what barriers buffer is marked by then, if the round was clean"

@@ -27,8 +27,9 @@
 //! The caches of a record are used by one thread at a time, by K1 and K2.
 #![allow(unsafe_code)]
 
-use super::buffer::BarrierBuffer;
+use super::buffer::{BarrierBuffer, CAPACITY};
 use super::phase::{Phase, PhaseWord};
+use crate::addr::Addr;
 use crate::heap::Central;
 use crate::heap::cache::{SpanCache, Tint};
 use crate::os::barrier::ProcessBarrier;
@@ -133,12 +134,22 @@ impl MutatorRecord {
 
     /// Gives back what the caches hold, if they were filled before the generation of `word`. The
     /// collector calls this when K2 allows it.
+    ///
+    /// It takes the lock anew for each piece of them, and asks again whether it `may`: an owner who enters
+    /// meanwhile waits for one piece, and does what is left himself.
     fn release_if_stale(&self, central: &Central, word: PhaseWord, may: impl Fn(&Self) -> bool) {
-        let _locked = self.cache_lock.lock();
-        let filled = self.word();
-        if filled != PhaseWord::NEVER && filled.generation() != word.generation() && may(self) {
-            self.release_locked(central);
-            self.word.store(PhaseWord::NEVER.bits(), Ordering::Relaxed);
+        let mut next = Some(0);
+        while let Some(piece) = next {
+            let _locked = self.cache_lock.lock();
+            let filled = self.word();
+            let is_stale = filled != PhaseWord::NEVER && filled.generation() != word.generation();
+            if !is_stale || !may(self) {
+                return;
+            }
+            next = self.caches.give_back_piece(central, tint(filled), piece);
+            if next.is_none() {
+                self.word.store(PhaseWord::NEVER.bits(), Ordering::Relaxed);
+            }
         }
     }
 
@@ -264,10 +275,18 @@ impl Registry {
         }
     }
 
-    /// Gives what the barrier buffers hold to `take`.
-    pub fn steal_buffers(&self, mut take: impl FnMut(crate::addr::Addr)) {
-        for record in &self.list.lock().attached {
-            record.buffer.steal(&mut take);
+    /// Gives what the barrier buffers hold to `take`, which is called without any lock.
+    ///
+    /// A buffer is passed over if its mutator takes the place of one that detaches just then. That does no harm:
+    /// whoever is inside hands his buffer over before he leaves.
+    pub fn steal_buffers(&self, mut take: impl FnMut(Addr)) {
+        let mut entries = [Addr::NULL; CAPACITY];
+        for index in 0.. {
+            let count = match self.list.lock().attached.get(index) {
+                Some(record) => record.buffer.steal(&mut entries),
+                None => return,
+            };
+            entries[..count].iter().copied().for_each(&mut take);
         }
     }
 

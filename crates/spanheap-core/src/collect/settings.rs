@@ -59,6 +59,7 @@ impl Need {
 impl Collector {
     /// Growth until a cycle is complete, in percent of what the last one retained.
     pub fn percent(&self) -> Option<u32> {
+        self.central.assert_here();
         self.settings.lock().policy().percent
     }
 
@@ -78,6 +79,7 @@ impl Collector {
     }
 
     fn change(&self, change: impl FnOnce(&mut Policy)) {
+        self.central.assert_here();
         let mut settings = self.settings.lock();
         let mut policy = settings.policy();
         change(&mut policy);

@@ -39,6 +39,7 @@
 #![allow(unsafe_code)]
 
 mod modes;
+mod release;
 
 use super::central::Central;
 use super::class::{Class, ClassKey};
@@ -127,7 +128,6 @@ impl ClassCache {
         tint: Tint,
         local: &LocalPages,
     ) -> Result<Addr, OutOfMemory> {
-        central.assert_here();
         let class = match self.class.get() {
             Some(class) => class,
             None => central.class(key, values.ty.name)?,
@@ -351,6 +351,8 @@ impl SpanCache {
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
         let _inside = Inside::begin(&self.inside);
+        // Before the purse: who is paused goes for pages to mark, under a lock that a child may find held.
+        central.assert_here();
         self.check_purse(central, tint)?;
         let slot = cache.next_run(central, key, values, tint, &self.pages)?;
         if tint.black {
@@ -540,28 +542,6 @@ impl SpanCache {
         if objects > 0 {
             central.writer(&self.pages).update().allocated_tiny(objects);
         }
-    }
-
-    /// Gives everything back. `tint` is the one under which the runs were taken.
-    pub fn give_back_all(&self, central: &Central, tint: Tint) {
-        self.count_tiny(central);
-        self.purse.clear();
-        let writer = central.writer(&self.pages);
-        self.tiny.set(Addr::NULL);
-        self.tiny_end.set(Addr::NULL);
-        for cache in self.flat.iter().chain(&self.noscan) {
-            cache.give_back(central, tint, writer);
-        }
-        let mut link = self.blocks.get();
-        while let Some(block) = link {
-            // SAFETY: as in `block_at`.
-            let block = unsafe { block.as_ref() };
-            for cache in &block.caches {
-                cache.give_back(central, tint, writer);
-            }
-            link = block.next.get();
-        }
-        central.take_back(&self.pages);
     }
 
     /// What the mutator has of the page heap.

@@ -2,11 +2,11 @@
 //! count of bytes that tells the collector when to begin.
 //!
 //! A mutator comes here for a span when its own is used up. While anything waits to be swept, it first
-//! sweeps what it owes ([`super::sweep_pace`]). Then it gets, in this order,
+//! sweeps what it owes ([`super::sweep_pace`]), up to a budget (`bounds`). Then it gets, in this order,
 //!
 //! 1. a swept span of the class with free slots,
 //! 2. an unswept one, which it sweeps itself (sweeping on demand: garbage is used before new memory),
-//! 3. new pages, for which dead spans of any class are swept and freed first ([`super::reclaim`]),
+//! 3. new pages, for which dead spans of any class are swept and freed first ([`super::reclaim`]), up to a budget,
 //! 4. if pages are refused, whatever can be had when all that waits has been swept and its own pages are back.
 //!
 //! Its own class comes before the reclaimer: most swept spans have a free slot and nothing else to give,
@@ -23,6 +23,7 @@
 //! Releasing everything at the end of a heap is the caller's promise passed on.
 #![allow(unsafe_code)]
 
+mod bounds;
 mod manual;
 mod owed;
 mod trigger;
@@ -426,15 +427,6 @@ impl Central {
         self.pages.alloc_span(&self.os, &self.memory, local, class, request)
     }
 
-    /// Sweeps dead spans, as long as there are any, until `pages` pages in a row are free.
-    fn reclaim(&self, pages: PageCount, align: Bytes) {
-        // That many pages may have been freed and not lie in a row; then more are.
-        while self.backlog.waiting() > PageCount::ZERO
-            && self.reclaimer.reclaim(pages, |record| self.sweep_found(record))
-            && !self.pages.fits(pages, align)
-        {}
-    }
-
     /// What `attempt` returns, or what it returns when everything that waited has been swept and the caller's
     /// own pages are everybody's. A refusal that remains asks for a cycle.
     fn in_need<T>(
@@ -459,17 +451,6 @@ impl Central {
     fn give_up_reserves(&self, local: &LocalPages) -> bool {
         let swept = self.sweep_everything();
         self.pages.take_back(&self.os, &self.memory, local) || swept
-    }
-
-    /// Sweeps until somebody who is about to take `bytes`, and to sweep `own` pages for it, owes nothing.
-    fn keep_pace(&self, bytes: Bytes, own: PageCount) {
-        while self.backlog.waiting() > PageCount::ZERO {
-            let (live, swept) = (self.weight(), self.backlog.swept());
-            let owed = self.pace.line().map_or(0, |line| line.owed(live, swept, bytes, own));
-            if owed == 0 || !self.sweep_one() {
-                return;
-            }
-        }
     }
 
     /// Sweeps all that waits, and waits for those who are at it; false when there was nothing of that.
@@ -499,13 +480,15 @@ impl Central {
 
     /// Sweeps one span of whatever class; false when none is left in any.
     pub fn sweep_one(&self) -> bool {
-        match self.classes.take_unswept(self.generation(), &self.backlog) {
-            Some((set, span, target)) => {
-                self.sweep_into(set, span, target);
-                true
-            }
-            None => false,
-        }
+        self.sweep_any().is_some()
+    }
+
+    /// The same. How many pages the span has.
+    fn sweep_any(&self) -> Option<PageCount> {
+        let (set, span, target) = self.classes.take_unswept(self.generation(), &self.backlog)?;
+        let pages = span.info().pages;
+        self.sweep_into(set, span, target);
+        Some(pages)
     }
 
     /// Sweeps up to `count` spans; false when there were less.

@@ -227,7 +227,7 @@ impl DropQueue {
         let (allocated, marked) = (span.span().generation().table(), generation.table());
         let mut state = self.state.lock();
         let (mut live, mut owed, mut died) = (0, 0, 0);
-        for (page, marks) in bits::lines(&info, marked) {
+        for (page, marks) in bits::object_lines(&info, marked) {
             let old = bits::line(allocated, page);
             let (scanned, drops) =
                 (bits::line(Table::Scanned, page), bits::line(Table::Drops, page));

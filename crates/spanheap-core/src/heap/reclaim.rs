@@ -19,6 +19,12 @@
 //! **The surplus is credit.** A chunk is looked through to its end, and may free more pages than were
 //! wanted; the next callers take these before they look any further.
 //!
+//! **Nobody looks through the whole heap for one request.** Where nearly everything lives, there may be thousands of
+//! chunks without a dead span. A caller brings a [`Budget`] of chunks, which follows from what it wants, and
+//! does without when it is used up; the next one goes on from there. So the heap may grow by a few
+//! pages for each chunk while garbage lies further up, once in each generation, and no stall
+//! grows with the heap.
+//!
 //! All of this decides only where to look. Whether a span may be swept is decided under the lock of its
 //! set ([`crate::span::SpanSet::steal`]), and whatever goes amiss before costs no more than a span that
 //! is found later, by the others who sweep.
@@ -48,6 +54,22 @@ pub struct Reclaimer {
     recent: AtomicPtr<HeapArena>,
     /// Pages freed and not asked for yet.
     credit: AtomicUsize,
+}
+
+/// How many more chunks somebody may look through.
+pub struct Budget(usize);
+
+impl Budget {
+    /// Chunks that anybody may look through.
+    const LEAST: usize = 4;
+
+    /// Of so many pages wanted, one more.
+    const PAGES: usize = 16;
+
+    /// What a request of `pages` pages may cost.
+    pub const fn of(pages: PageCount) -> Budget {
+        Budget(Budget::LEAST + pages.get() / Budget::PAGES)
+    }
 }
 
 /// A part of the heap, to be looked through by whoever claimed it.
@@ -83,21 +105,35 @@ impl Reclaimer {
     }
 
     /// Looks for dead spans until `pages` pages are free; false when nothing is left to look at before
-    /// that. `sweep` is called with candidates and returns how many pages it has freed. A closure is open.
-    pub fn reclaim(&self, pages: PageCount, mut sweep: impl FnMut(&Span) -> PageCount) -> bool {
+    /// that, or the budget is used up. `sweep` is called with candidates and returns how many pages it has
+    /// freed. A closure is open.
+    pub fn reclaim(
+        &self,
+        pages: PageCount,
+        budget: &mut Budget,
+        mut sweep: impl FnMut(&Span) -> PageCount,
+    ) -> bool {
         let mut wanted = pages.get();
         loop {
             wanted -= self.take_credit(wanted);
             if wanted == 0 {
                 return true;
             }
+            let Some(left) = budget.0.checked_sub(1) else { return false };
             let Some(claim) = self.claim() else { return false };
+            budget.0 = left;
             let mut freed = 0;
             claim.for_each_candidate(|span| freed += sweep(span).get());
             let surplus = freed.saturating_sub(wanted);
             wanted -= freed - surplus;
             self.credit.fetch_add(surplus, Ordering::Relaxed);
         }
+    }
+
+    /// How many chunks have been claimed in this generation.
+    #[cfg(test)]
+    pub fn looked_through(&self) -> usize {
+        chunk_of(self.next.load(Ordering::Relaxed))
     }
 
     /// Takes up to `wanted` pages of credit.

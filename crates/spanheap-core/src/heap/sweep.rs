@@ -65,7 +65,7 @@ pub fn sweep(mut span: OwnedSpan, drops: &DropQueue, how: How, writer: Writer<'_
         bury_dead(&span, allocated, marked, poison);
     }
     let (mut live, mut before) = (0, 0);
-    for (page, marks) in bits::lines(&info, marked) {
+    for (page, marks) in bits::object_lines(&info, marked) {
         live +=
             marks.iter().map(|w| w.load(Ordering::Acquire).count_ones() as usize).sum::<usize>();
         before += clear(bits::line(allocated, page));
@@ -98,7 +98,7 @@ fn clear(line: &Line) -> usize {
 
 /// Marks what is allocated.
 fn retain_allocated(span: &OwnedSpan, allocated: Table, marked: Table) {
-    for (page, marks) in bits::lines(span.info(), marked) {
+    for (page, marks) in bits::object_lines(span.info(), marked) {
         for (mark, allocated) in marks.iter().zip(bits::line(allocated, page)) {
             mark.fetch_or(allocated.load(Ordering::Acquire), Ordering::AcqRel);
         }

@@ -57,7 +57,7 @@ impl Pages {
     }
 
     /// Frees a manual span, inside of a closure or outside, on any thread, before the end of the heap or after
-    /// it.
+    /// it. In a process that was forked from the heap's nothing happens.
     ///
     /// # Panics
     /// When the span belongs to another heap.
@@ -67,6 +67,10 @@ impl Pages {
     pub unsafe fn free_manual(&self, span: ManualSpan) {
         let central = self.held.collector.central();
         assert!(span.heap() == central.number(), "{span:?} does not belong to this heap");
+        if !central.is_here() {
+            // As in `Heap::drop`: the pages stay. A destructor calls this, so it is no reason to panic.
+            return;
+        }
         // SAFETY: the caller's promise; the span is this heap's, which has not been released, since the pages
         // are held.
         unsafe { central.free_manual(span) };
@@ -260,11 +264,17 @@ impl Heap {
 
     /// Growth until a cycle is complete, in percent of what the last one retained; `None`: cycles run on demand
     /// only, and for a limit.
+    ///
+    /// # Panics
+    /// In a process that was forked from the heap's.
     pub fn percent(&self) -> Option<u32> {
         self.collector.percent()
     }
 
     /// Changes it; the next cycle is planned anew at once.
+    ///
+    /// # Panics
+    /// In a process that was forked from the heap's.
     pub fn set_percent(&self, percent: Option<u32>) {
         self.collector.set_percent(percent);
     }
@@ -275,6 +285,9 @@ impl Heap {
     }
 
     /// Changes them; the next cycle is planned anew at once.
+    ///
+    /// # Panics
+    /// In a process that was forked from the heap's.
     pub fn set_soft_limit(&self, limit: Option<Bytes>) {
         self.collector.set_soft_limit(limit);
     }
@@ -286,6 +299,9 @@ impl Heap {
 
     /// Changes them. A heap that is above loses nothing: no more pages become ready until it is below, and free ones
     /// are returned. The next cycle is planned anew at once.
+    ///
+    /// # Panics
+    /// In a process that was forked from the heap's.
     pub fn set_hard_limit(&self, limit: Option<Bytes>) {
         self.collector.set_hard_limit(limit);
     }

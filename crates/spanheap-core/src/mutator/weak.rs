@@ -38,7 +38,8 @@ impl Mutator {
     pub unsafe fn upgrade(&self, handle: &AtomicUsize) -> Addr {
         debug_assert!(self.is_inside());
         let word = self.word.get();
-        if word.phase() == Phase::Marking {
+        // In a forked child nothing is swept any more: whatever a handle leads to is there.
+        if word.phase() == Phase::Marking && self.collector.central().is_here() {
             return self.collector.upgrade_while_marking(handle, word.cycle());
         }
         // Acquire: the target's contents were published before the handle was made.
@@ -134,7 +135,11 @@ impl Mutator {
     }
 
     /// A queue for revived objects of this heap.
+    ///
+    /// # Panics
+    /// In a process that was forked from the heap's.
     pub fn open_revival_queue(&self) -> Arc<RevivalQueue> {
+        self.collector.central().assert_here();
         self.collector.central().revivals().open(self.heap_number())
     }
 
@@ -173,13 +178,14 @@ impl Mutator {
     /// The object that was revived first, with its number, taken out of the queue. The open closure holds it.
     ///
     /// # Panics
-    /// When no closure is open, or the queue is of another heap.
+    /// When no closure is open, or the queue is of another heap; and in a process that was forked from the heap's.
     pub fn pop_revived(&self, queue: &RevivalQueue) -> Option<(Addr, usize)> {
         assert!(
             self.is_inside(),
             "a revived object is taken out of its queue outside of a closure"
         );
         assert!(queue.heap() == self.heap_number(), "a revival queue of another heap");
+        self.collector.central().assert_here();
         let record = queue.pop()?;
         let (object, extra) = (record.object, record.payload[1]);
         if self.is_buffering() {

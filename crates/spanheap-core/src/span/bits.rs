@@ -70,6 +70,16 @@ pub(crate) fn lines(info: &Info, table: Table) -> impl Iterator<Item = (Addr, &'
     })
 }
 
+/// The same for the pages on which objects can begin, which are those with bits: the first one, if the span has one
+/// object. So whoever sweeps a large object looks at one line, however large it is.
+pub(crate) fn object_lines(
+    info: &Info,
+    table: Table,
+) -> impl Iterator<Item = (Addr, &'static Line)> {
+    let pages = if info.slots == 1 { 1 } else { info.pages.get() };
+    lines(info, table).take(pages)
+}
+
 /// Whether the bit of the object at `addr` is set in `table`.
 pub(crate) fn is_set(table: Table, addr: Addr) -> bool {
     let (word, bit) = bit_of(table, addr);
@@ -178,7 +188,7 @@ fn for_each_word(info: &Info, table: Table, run: Run, mut apply: impl FnMut(&Ato
 
 /// How many bits of the span are set in `table`.
 pub(crate) fn count(info: &Info, table: Table) -> usize {
-    lines(info, table)
+    object_lines(info, table)
         .flat_map(|(_, line)| line)
         .map(|word| word.load(Ordering::Acquire).count_ones() as usize)
         .sum()
@@ -186,7 +196,7 @@ pub(crate) fn count(info: &Info, table: Table) -> usize {
 
 /// Calls `visit` with the address of each object of the span whose bit is set in `table`.
 pub(crate) fn for_each_set(info: &Info, table: Table, mut visit: impl FnMut(Addr)) {
-    for (page, line) in lines(info, table) {
+    for (page, line) in object_lines(info, table) {
         for (index, word) in line.iter().enumerate() {
             for_each_bit(word.load(Ordering::Acquire), |bit| {
                 let granule = index * 64 + bit as usize;
@@ -207,7 +217,7 @@ pub(crate) fn for_each_bit(mut word: u64, mut visit: impl FnMut(u32)) {
 
 /// Clears all bits of the span in `table`.
 pub(crate) fn clear_all(info: &Info, table: Table) {
-    for (_, line) in lines(info, table) {
+    for (_, line) in object_lines(info, table) {
         for word in line {
             word.store(0, Ordering::Release);
         }

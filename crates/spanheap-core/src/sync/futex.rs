@@ -12,6 +12,9 @@
 //!   unlock: swap in 0; if it was 2, wake one sleeper
 //! ```
 //!
+//! The lock is not fair: a sleeper has to run before he gets it, and whoever takes it again at once is faster. So those
+//! who take a lock many times in a row ask whether it [is awaited](RawLock::is_awaited), and then give way.
+//!
 //! # Safety
 //! One system call on the address of an atomic that outlives the call. The lock protects what its users
 //! say, so giving it up is a matter of safety (N1, N2).
@@ -65,6 +68,11 @@ impl RawLock {
         while self.state.swap(2, Ordering::Acquire) != 0 {
             wait(&self.state, 2, None);
         }
+    }
+
+    /// Whether somebody may sleep until the lock is free. For its holder.
+    pub fn is_awaited(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == 2
     }
 
     /// Gives the lock up.

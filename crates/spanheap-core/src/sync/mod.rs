@@ -103,6 +103,13 @@ impl<T> Lock<T> {
     }
 }
 
+impl<T> Guard<'_, T> {
+    /// Whether somebody may sleep until the lock is free.
+    pub fn is_awaited(&self) -> bool {
+        self.lock.raw.is_awaited()
+    }
+}
+
 impl<T> Deref for Guard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
@@ -181,6 +188,21 @@ mod tests {
         assert!(std::thread::scope(|s| s.spawn(|| lock.try_lock().is_none()).join()).unwrap());
         drop(held);
         assert!(lock.try_lock().is_some());
+    }
+
+    #[test]
+    fn the_holder_of_a_lock_sees_that_somebody_sleeps() {
+        let lock = Lock::new(Rank::PageHeap, 0);
+        let held = lock.lock();
+        assert!(!held.is_awaited());
+        std::thread::scope(|scope| {
+            scope.spawn(|| *lock.lock() = 1);
+            while !held.is_awaited() {
+                std::thread::yield_now();
+            }
+            drop(held);
+        });
+        assert_eq!(*lock.lock(), 1);
     }
 
     #[test]

@@ -1,4 +1,9 @@
-//! What the unit tests of several layers share: random numbers that are the same in every run.
+//! What the unit tests of several layers share: random numbers that are the same in every run, and processes
+//! that are forked from the test's.
+//!
+//! # Safety
+//! A forked child runs the test's code and ends; what that may do there, the test knows.
+#![allow(unsafe_code)]
 
 /// How many steps a random test takes: `usual`, or `long` in a run that may take its time
 /// (`SPANHEAP_LONG=1`).
@@ -34,4 +39,25 @@ impl Random {
     pub(crate) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
+}
+
+/// What `body` says in a child that is forked here, where only the calling thread is left. A child that hangs is
+/// killed; what it panics with is not printed, because that takes a lock.
+pub(crate) fn forked(body: impl FnOnce() -> bool) -> bool {
+    // SAFETY: the child only runs `body` and ends.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: ends a child that hangs.
+        unsafe { libc::alarm(20) };
+        std::panic::set_hook(Box::new(|_| {}));
+        let body = std::panic::AssertUnwindSafe(body);
+        let code = std::panic::catch_unwind(body).map_or(2, i32::from);
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(code) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child that was just made.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert!(libc::WIFEXITED(status), "the child was killed: {status:#x}");
+    libc::WEXITSTATUS(status) == 1
 }

@@ -16,6 +16,10 @@
 //! 4. if the marking is final: look at the mark again; if it is set, go on as in 2, else there is nothing to
 //!    upgrade. (A test shows that this look finds nothing new.)
 //!
+//! The library only queues the object in step 3, and the collector marks it when it empties the queue; until then
+//! the marking is not declared final. In between another upgrade may find the object unmarked, and queue it
+//! again. So here both are one step. (The queue itself runs under a model checker, in `spanheap-interleavings`.)
+//!
 //! **The collector** declares a clean round final under the same lock. Then it clears the handle if its
 //! target is unmarked; then it marks the object with the finalizer, if it is unmarked, and what that
 //! reaches (*revival*), and queues it for its finalizer, which a closure runs later; then it publishes phase 0;
@@ -30,7 +34,9 @@
 //!
 //! # What is not modelled
 //! Weak memory, several handles, ephemerons, the two halves of the barrier (the first model has them), and
-//! allocation by closures of phase 3 after the end of marking (the third model has that).
+//! allocation by closures of phase 3 after the end of marking (the third model has that). Nor are other workers
+//! and assists: the first model has them, and shows that none of them is at work when a round is clean. From then to
+//! the declaration there is nothing that one could take, so nobody but the collector marks.
 //!
 //! # Locking
 //! None: plain values, one thread.

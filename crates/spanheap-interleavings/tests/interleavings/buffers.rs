@@ -17,18 +17,21 @@ macro_rules! gives_each_once {
                     let mut flushed = Vec::new();
                     for target in 1..=4 {
                         if buffer.push(Addr::new(target)) {
-                            buffer.flush(|target| flushed.push(target.get()));
+                            buffer
+                                .flush(|all| flushed.extend(all.iter().map(|target| target.get())));
                         }
                     }
                     flushed
                 })
             };
             let mut seen = Vec::new();
+            let mut loot = [Addr::new(0); crate::collect::$buffer::CAPACITY];
             for _ in 0..3 {
-                buffer.steal(|target| seen.push(target.get()));
+                let count = buffer.steal(&mut loot);
+                seen.extend(loot[..count].iter().map(|target| target.get()));
             }
             seen.extend(owner.join().expect("it ends"));
-            buffer.flush(|target| seen.push(target.get()));
+            buffer.flush(|all| seen.extend(all.iter().map(|target| target.get())));
             seen.sort_unstable();
             assert_eq!(seen, [1, 2, 3, 4], "each pointer is given once");
         })

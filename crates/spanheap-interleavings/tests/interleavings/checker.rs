@@ -6,11 +6,14 @@
 //! does not happen before or after. Blocks of [`Persistent`] live until it is dropped.
 #![allow(unsafe_code)]
 
+use crate::addr::{Addr, AddrRange, Bytes, PageCount};
 use crate::span::Generation;
 use crate::sync::Rank;
+pub(crate) use loom::sync::MutexGuard as Guard;
 use loom::sync::atomic::{Ordering, Ordering::Relaxed, fence};
-use loom::sync::{Condvar, Mutex, MutexGuard as Guard};
+use loom::sync::{Condvar, Mutex};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::collections::VecDeque;
 use std::process::Command;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -75,6 +78,11 @@ impl Watched {
             *number += 1;
             *number - 1
         })
+    }
+
+    /// Relies on the number as one of several who do.
+    pub(crate) fn look(&self) {
+        self.0.with(|_| ());
     }
 }
 
@@ -240,6 +248,12 @@ impl SpanCache {
         self.0.touch();
     }
 
+    /// All that there is in one piece.
+    pub(crate) fn give_back_piece(&self, central: &Central, tint: Tint, _: usize) -> Option<usize> {
+        self.give_back_all(central, tint);
+        None
+    }
+
     pub(crate) fn set_types_apart(&self, apart: bool) {
         assert!(!apart, "no switch is on");
         self.0.touch();
@@ -298,5 +312,43 @@ impl Drop for Persistent {
             // SAFETY: allocated above with this layout, and nobody uses memory of a heap that is gone.
             unsafe { dealloc(block.as_ptr(), layout) };
         }
+    }
+}
+
+/// The queue that a crew has under its lock; one that has room.
+pub(crate) struct PageQueue(VecDeque<Addr>);
+
+impl PageQueue {
+    pub(crate) const fn new() -> PageQueue {
+        PageQueue(VecDeque::new())
+    }
+
+    pub(crate) fn prepare(&mut self, _: &Os, pages: PageCount) {
+        self.0.reserve(pages.get());
+    }
+
+    pub(crate) fn memory(&self, _: &Os) -> AddrRange {
+        AddrRange::at(Addr::NULL, Bytes::ZERO)
+    }
+
+    pub(crate) fn push(&mut self, page: Addr) -> bool {
+        self.0.push_back(page);
+        true
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Addr> {
+        self.0.pop_front()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn release(&mut self, _: &Os) {
+        self.0.clear();
     }
 }

@@ -12,7 +12,10 @@
 //! | `locks` | the lock of one word, its condition, and the alarm on top of them |
 //! | `buffers` | the barrier buffer: push, steal, flush |
 //! | `queue` | the grey queue: nothing lost, and marking on the spot against the last look of a round |
+//! | `upgrades` | weak pointers that are upgraded while it is decided what is dead |
 //! | `roots` | roots that are cloned and dropped while the table is trimmed and scanned |
+//! | `ring` | a marking worker's ring: its owner and thieves |
+//! | `crew` | when nothing is left to mark: who is busy, against the queue and the rings |
 //! | `handshake` | grace periods: state counter, phase word and process barrier; who is rung when somebody leaves |
 //! | `caches` | who may use a mutator's span caches (K1 and K2) |
 //! | `spans` | which of several sweepers gets a span, and what is visible when the backlog is clear |
@@ -37,11 +40,14 @@
 mod buffers;
 mod caches;
 mod checker;
+mod crew;
 mod handshake;
 mod locks;
 mod queue;
+mod ring;
 mod roots;
 mod spans;
+mod upgrades;
 
 use spanheap_core::addr;
 
@@ -72,7 +78,7 @@ use mutant;
 
 /// The locks and atomics of the core, as the checker has them.
 mod sync {
-    pub(crate) use crate::checker::{Condition, Lock};
+    pub(crate) use crate::checker::{Condition, Guard, Lock};
     pub(crate) use alarm::Alarm;
     pub(crate) use rank::Rank;
     pub(crate) mod atomic {
@@ -88,6 +94,13 @@ mod collect {
     crate::code! { buffer buffer_push_relaxed buffer_steal_relaxed buffer_still_taken }
     crate::code! { grey grey_settled_unlocked grey_emptied_unlocked }
     crate::code! { roots roots_trimmed_early }
+    crate::code! { page_ring ring_push_relaxed ring_steal_relaxed ring_tail_first }
+    crate::code! { ring_advance_unchecked ring_overfull ring_read_late }
+    crate::code! { crew crew_busy_ignored crew_queue_ignored crew_joined_late crew_helped_late }
+    crate::code! { crew_told_late crew_left_silently crew_stopped_late }
+    pub(crate) mod page_queue {
+        pub(crate) use crate::checker::PageQueue;
+    }
     crate::code! { registry registry_leave_relaxed registry_enter_relaxed registry_look_relaxed }
     crate::code! { registry_note_relaxed registry_inside_ignored registry_inside_relaxed }
     crate::code! { registry_caches_unlocked registry_no_fence }

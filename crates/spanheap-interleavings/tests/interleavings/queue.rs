@@ -18,8 +18,8 @@ macro_rules! loses_nothing {
             let closures = [1, 2].map(|target| {
                 let shared = shared.clone();
                 thread::spawn(move || {
-                    let never = || unreachable!("there is memory");
-                    shared.0.push(&Os, &shared.1, 1, Addr::new(target), never);
+                    let never = |_| unreachable!("there is memory");
+                    shared.0.push(&Os, &shared.1, 1, &[Addr::new(target)], never);
                 })
             });
             let mut seen = Vec::new();
@@ -42,11 +42,11 @@ macro_rules! dirties_the_round {
             let closure = {
                 let shared = shared.clone();
                 thread::spawn(move || {
-                    let mark = || {
+                    let mark = |_| {
                         shared.2.store(true, Ordering::Relaxed);
                         true
                     };
-                    shared.0.push(&Os, &shared.1, 1, Addr::new(1), mark);
+                    shared.0.push(&Os, &shared.1, 1, &[Addr::new(1)], mark);
                 })
             };
             let is_marked = shared.2.load(Ordering::Relaxed);

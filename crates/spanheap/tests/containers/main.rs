@@ -1,6 +1,7 @@
 //! The containers of the crate against what the standard library has, while the collector runs.
 //!
 //! - [`vec_twin`], [`map_twin`]: random programs on a `GcVec` and a `Vec`, a `GcHashMap` and a `HashMap`.
+//! - [`moves`]: storage that is swapped and moved between objects.
 //! - [`shared`]: threads that share containers under locks, and cells.
 //! - [`once`]: fields that are set once.
 //! - [`faults`]: panics, forgotten guards, refusals, sizes at the edge.
@@ -13,6 +14,7 @@
 
 mod faults;
 mod map_twin;
+mod moves;
 mod once;
 mod outside;
 mod shared;

@@ -184,7 +184,9 @@ fn buffers_are_stolen_from_all_who_are_attached() {
     stolen.sort_unstable();
     assert_eq!(stolen, [1, 101, 102, 201, 202, 203, 301, 302, 303, 304]);
     registry.steal_buffers(|_| panic!("everything was stolen"));
-    records.iter().for_each(|record| record.buffer.flush(|_| panic!("stolen")));
+    records
+        .iter()
+        .for_each(|record| record.buffer.flush(|rest| assert!(rest.is_empty(), "stolen")));
     release(central);
 }
 

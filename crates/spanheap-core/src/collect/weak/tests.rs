@@ -11,6 +11,7 @@ use crate::heap::hooks::Hooks;
 use crate::mutator::Mutator;
 use crate::os::Os;
 use crate::span::{EphemeronCell, TypeInfo};
+use crate::tests::forked;
 use core::ptr::NonNull;
 use std::sync::Arc;
 
@@ -131,6 +132,26 @@ fn fault_44_the_decision_is_the_moment_of_death() {
         assert!(mark::is_marked(collector.central().number(), table, handle), "a handle is lost");
     }
     assert_eq!(marker.tally().marked().objects, 6, "three objects and their handles");
+    world.mutator.leave();
+    world.release();
+}
+
+/// In a forked child there is nobody to retain anything, and nobody who frees: upgrading is reading. It asks for
+/// no lock, which another thread may have held.
+#[test]
+fn fault_71_a_forked_child_upgrades_without_the_collector() {
+    let world = World::new();
+    world.mutator.enter();
+    let object = world.pair(Addr::NULL);
+    let handle = world.handle(object);
+    world.mutator.leave();
+    let collector = world.collector.clone();
+    let mut marker = world.marker(&collector);
+    world.begin_marking();
+    let upgrades = || world.upgrade(handle) == object && !collector.grey.has_entries();
+    assert!(forked(upgrades));
+    assert!(!upgrades(), "here the collector is asked to retain it");
+    collector.drain(&mut marker);
     world.mutator.leave();
     world.release();
 }

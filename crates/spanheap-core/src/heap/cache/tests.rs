@@ -14,7 +14,7 @@ use crate::heap::central::Config;
 use crate::heap::counters::MemoryState;
 use crate::os::{Os, asan};
 use crate::span::{Shape, Tracer};
-use crate::tests::Random;
+use crate::tests::{Random, forked};
 use std::collections::{BTreeMap, BTreeSet};
 
 unsafe fn trace(_: *const u8, _: usize, _: &mut Tracer<'_>) {}
@@ -300,6 +300,28 @@ fn a_closure_that_outlives_its_cycle_is_not_black_in_the_next_one() {
     assert!(bits::is_set(next.table(), last), "allocated");
     assert!(!bits::is_set(next.next().table(), last), "and not black");
     assert!(!bits::is_set(Table::Scanned, last));
+    cache.give_back_all(&central, tint);
+    release(central);
+}
+
+/// Whoever is paused goes for pages to mark, under a lock that nobody may ever give up in a child.
+#[test]
+fn fault_71_nobody_is_sent_to_mark_in_a_forked_child() {
+    let (central, cache) = (central(), SpanCache::new());
+    static BLOCK: TypeInfo = TypeInfo::new(|| "test", 4096, 8, Shape::NoScan, trace, None);
+    static LARGE: TypeInfo = TypeInfo::new(|| "test", 50_000, 8, Shape::NoScan, trace, None);
+    let tint = Tint { black: true, generation: central.generation() };
+    central.debt().begin(1e6, Bytes::ZERO);
+    cache.alloc(&central, &BLOCK, tint).expect("the first run is granted");
+    for ty in [&BLOCK, &LARGE] {
+        assert!(forked(|| {
+            let alloc_all = || while cache.alloc(&central, ty, tint).is_ok() {};
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(alloc_all)).is_err()
+        }));
+        // Here he is.
+        while cache.alloc(&central, ty, tint).is_ok() {}
+        assert!(cache.purse().take_pause());
+    }
     cache.give_back_all(&central, tint);
     release(central);
 }

@@ -47,7 +47,7 @@ impl Central {
     /// Rings the alarm, once for each trigger.
     #[inline]
     pub(super) fn ring_if_triggered(&self) {
-        if self.is_triggered() && !self.triggered.swap(true, Ordering::Relaxed) {
+        if self.is_triggered() && !self.triggered.swap(true, Ordering::Relaxed) && self.is_here() {
             self.alarm.ring();
         }
     }

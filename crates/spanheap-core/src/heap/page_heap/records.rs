@@ -64,7 +64,7 @@
 mod block;
 mod index;
 
-use super::PageHeap;
+use super::{Inner, PageHeap};
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::bitmap;
 use crate::offheap::Persistent;
@@ -73,9 +73,16 @@ use crate::span::Span;
 use block::{Block, LeafState, Shape};
 use core::ptr::NonNull;
 use index::{End, Index};
+use std::time::Duration;
 
 /// Of so many leaves in use, one empty leaf is kept.
 const RESERVE: usize = 4;
+
+/// Of so many blocks leaves are retired between two looks at the lock.
+const RETIRED_AT_ONCE: usize = 16;
+
+/// How long it takes until somebody who was woken has got a lock.
+const WAKING_UP: Duration = Duration::from_micros(50);
 
 /// The span records of a heap.
 pub(super) struct SpanRecords {
@@ -168,11 +175,14 @@ impl SpanRecords {
         self.leaves_empty += usize::from(is_empty);
     }
 
-    /// Retires empty leaves, highest first, up to the reserve. A grace period has to begin between this
-    /// and [`SpanRecords::return_retired`], and to end.
-    pub(super) fn retire_empty(&mut self) {
+    /// Retires empty leaves of so many blocks, highest first, up to the reserve; false when there are no more. A
+    /// grace period has to begin between this and [`SpanRecords::return_retired`], and to end.
+    pub(super) fn retire_empty(&mut self, blocks: usize) -> bool {
         let reserve = self.leaves_in_use.div_ceil(RESERVE);
-        while self.leaves_empty > reserve {
+        for _ in 0..blocks {
+            if self.leaves_empty <= reserve {
+                return false;
+            }
             let surplus = self.leaves_empty - reserve;
             let highest = self.index.find(LeafState::Empty, End::Highest);
             let block = highest.expect("empty leaves are counted");
@@ -186,6 +196,7 @@ impl SpanRecords {
             });
             self.leaves_empty -= retired;
         }
+        self.leaves_empty > reserve
     }
 
     /// Returns the memory of one block's retired leaves to the system; false when none is left.
@@ -314,17 +325,33 @@ impl SpanRecords {
 impl PageHeap {
     /// Retires the memory of span records that has not been needed. [`PageHeap::return_records`] returns it.
     pub fn retire_records(&self) {
-        self.inner.lock().spans.retire_empty();
+        self.again_and_again(|inner| inner.spans.retire_empty(RETIRED_AT_ONCE));
     }
 
-    /// Returns the memory of span records that has been retired. The lock is given up between two blocks.
+    /// Returns the memory of span records that has been retired, a block at a time.
     ///
     /// # Safety
     /// A grace period began after [`PageHeap::retire_records`] and is over: every closure of the heap that was
     /// open then has been left.
     pub unsafe fn return_records(&self, os: &Os) {
         // SAFETY: the caller's promise.
-        while unsafe { self.inner.lock().spans.return_retired(os) } {}
+        self.again_and_again(|inner| unsafe { inner.spans.return_retired(os) });
+    }
+
+    /// Calls `step` until it says that there is no more to do. The lock is given up between two steps; if somebody
+    /// sleeps there, he gets time to wake up, or he would have to wait for all of it.
+    fn again_and_again(&self, mut step: impl FnMut(&mut Inner) -> bool) {
+        loop {
+            let mut inner = self.inner.lock();
+            let (is_more, is_awaited) = (step(&mut inner), inner.is_awaited());
+            drop(inner);
+            if !is_more {
+                return;
+            }
+            if is_awaited {
+                std::thread::sleep(WAKING_UP);
+            }
+        }
     }
 
     /// Bytes that are mapped for span records and have no memory.

@@ -220,15 +220,16 @@ impl PageHeap {
     }
 
     /// Before a run of `n` pages is taken that nothing free has room for: returns free pages as far as it would
-    /// bring the heap over its soft limit. Runs of less than a mebibyte do not matter so much; what they are
-    /// over is returned after them.
+    /// bring the heap over its soft limit, and no more than a piece beside what is taken: the limit may just have been
+    /// lowered by gigabytes. Runs of less than a mebibyte do not matter so much; what they are over is returned
+    /// after them.
     pub(super) fn make_soft_room(&self, os: &Os, n: PageCount, align: Bytes) {
         if self.limits.soft().is_none() || n.bytes() < LARGE {
             return;
         }
         let missing = self.limits.grown_beyond(os.accounting().ready() + n.bytes());
         if missing != Bytes::ZERO && !self.fits(n, align) {
-            self.scavenge(os, missing, Force::Yes);
+            self.scavenge(os, missing.min(n.bytes() + SOFT_PIECE), Force::Yes);
         }
     }
 

@@ -21,7 +21,7 @@ fn reclaimer(world: &World) -> Reclaimer {
 /// What the reclaimer shows of all there is to look at, with how often. Nothing is swept.
 fn candidates(reclaimer: &Reclaimer) -> BTreeMap<Addr, usize> {
     let mut seen = BTreeMap::new();
-    let enough = reclaimer.reclaim(PageCount::new(usize::MAX), |span| {
+    let enough = reclaimer.reclaim(PageCount::new(usize::MAX), &mut Budget(usize::MAX), |span| {
         *seen.entry(span.info().base).or_default() += 1;
         PageCount::ZERO
     });
@@ -97,7 +97,7 @@ fn the_surplus_of_a_chunk_serves_the_next_callers() {
     let reclaimer = reclaimer(&world);
     let ask = |pages: usize| {
         let mut looked_at = 0;
-        let enough = reclaimer.reclaim(PageCount::new(pages), |span| {
+        let enough = reclaimer.reclaim(PageCount::new(pages), &mut Budget(usize::MAX), |span| {
             looked_at += 1;
             span.info().pages
         });
@@ -129,7 +129,9 @@ fn the_number_of_the_next_chunk_stays_near_the_last_one() {
     world.large(1, 64);
     world.begin_generation(false);
     let reclaimer = reclaimer(&world);
-    assert!((0..1000).all(|_| !reclaimer.reclaim(PageCount::new(1), |_| PageCount::ZERO)));
+    let one = PageCount::new(1);
+    let fails = |_| !reclaimer.reclaim(one, &mut Budget::of(one), |_| PageCount::ZERO);
+    assert!((0..1000).all(fails));
     assert_eq!(chunk_of(reclaimer.next.load(Ordering::Relaxed)), CHUNKS_PER_ARENA);
     world.release();
 }

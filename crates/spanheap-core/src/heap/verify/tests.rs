@@ -221,3 +221,22 @@ fn whoever_asks_while_the_heap_is_in_use_gets_an_answer_when_it_is_not() {
     bench.heap.collect();
     bench.whole();
 }
+
+/// The pages of a container's storage may be freed outside of closures, so not even a closed gate stops that.
+#[test]
+fn manual_spans_may_be_freed_in_the_midst_of_a_look() {
+    let bench = Bench::new();
+    let mutator = bench.heap.attach();
+    mutator.enter();
+    let span = mutator.alloc_manual(Bytes::new(100_000), 8).expect("memory");
+    mutator.leave();
+    let counted = || bench.central().counters().snapshot();
+    let (before, mut look) = (counted(), Look::new(bench.central()));
+    let pages = bench.central().pages().verify(&mut look.found);
+    // SAFETY: nobody has used it.
+    unsafe { bench.heap.pages().free_manual(span) };
+    look.manual(&before, &counted(), &pages);
+    assert_eq!(look.found.findings, []);
+    look.manual(&counted(), &counted(), &pages);
+    assert_eq!(look.found.findings.len(), 1, "it is none, and was one that was seen");
+}

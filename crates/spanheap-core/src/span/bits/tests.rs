@@ -261,7 +261,10 @@ fn lines_are_those_of_the_pages_on_both_sides_of_a_border() {
         .map(|&page| line(Table::Scanned, page)[7].load(Ordering::Relaxed))
         .collect();
     assert_eq!(tops, [1, 2, 4]);
-    clear_all(&info, Table::Scanned);
+    lines(&info, Table::Scanned).for_each(|(_, line)| line[7].store(0, Ordering::Relaxed));
+    // One object, and so one line that can have a bit.
+    let found: Vec<_> = object_lines(&info, Table::Scanned).map(|(page, _)| page).collect();
+    assert_eq!(found, [info.base]);
 }
 
 #[test]
