@@ -7,7 +7,8 @@
 #[path = "../../spanheap-core/tests/kernel/mod.rs"]
 mod kernel;
 
-use kernel::child;
+use kernel::child::{self, Outcome};
+use spanheap::os::{Os, SimOs};
 use spanheap::{
     BuildError, Collected, CollectedFor, Delay, Gc, GcCell, Heap, Root, Rootable, Trace,
 };
@@ -431,6 +432,41 @@ fn fault_28_a_thread_that_sleeps_outside_is_not_waited_for() {
         assert!(heap.verify().is_ok());
         wake.send(()).unwrap();
     });
+}
+
+/// A bug of the collector's own, played by a system whose calls panic on its thread: the process says so and
+/// ends, whoever waits for the cycle, and nobody goes on with a heap that was marked by half.
+#[test]
+fn fault_29_a_process_whose_collector_panics_ends_with_a_report() {
+    let test = "fault_29_a_process_whose_collector_panics_ends_with_a_report";
+    for variant in ["somebody waits", "nobody waits"] {
+        let outcome = child::outcome(test, variant, || {
+            let sim = SimOs::builder().build();
+            let builder = Heap::builder().os(Os::simulated(sim.clone()));
+            let heap = builder.collect_continuously(variant == "nobody waits").build().unwrap();
+            let kept = list(&heap, 0..1000);
+            assert_eq!(heap.collect(), Collected::Complete);
+            sim.set_panics_on(Some("spanheap-gc"));
+            // To verify a cycle, it needs a table from the system.
+            heap.set_checkmark(true);
+            if variant == "somebody waits" {
+                let end = heap.collect();
+                println!("a cycle has ended: {end:?}");
+            }
+            // Nobody waits for ever here: if the process lives on, that is what the parent finds out.
+            for _ in 0..20_000 {
+                check(&heap, &kept, 0..1000);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let Some(Outcome { signal, output, .. }) = outcome else { continue };
+        assert_eq!(signal, Some(libc::SIGABRT));
+        for line in
+            ["a call of the thread spanheap-gc was to panic", "the collector thread has panicked"]
+        {
+            assert!(output.contains(line), "not said: {line}");
+        }
+    }
 }
 
 /// Pointers of one heap do not get into another: the types refuse (`ui/api/gc_of_other_closure.rs`), and roots at

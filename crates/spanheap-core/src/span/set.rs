@@ -99,7 +99,7 @@ impl Backlog {
     }
 
     /// One span of `pages` pages less waits, and is being swept.
-    fn start(&self, pages: usize) {
+    pub(crate) fn start(&self, pages: usize) {
         self.state.fetch_add(Backlog::SWEEPER - pages as u64, Ordering::Relaxed);
     }
 }

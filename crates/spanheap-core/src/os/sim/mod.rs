@@ -172,6 +172,7 @@ impl SimBuilder {
             fail_call: self.fail_call,
             fail_from: self.fail_from,
             budget: self.budget,
+            panics_on: None,
             splits: Splits::new(),
         };
         Arc::new(SimOs { config: self, state: Lock::new(Rank::Simulation, state) })
@@ -195,6 +196,8 @@ struct State {
     fail_call: Option<usize>,
     fail_from: Option<usize>,
     budget: Option<Bytes>,
+    /// A thread whose next fallible call panics.
+    panics_on: Option<&'static str>,
     /// What would cost mappings.
     splits: Splits,
 }
@@ -203,6 +206,10 @@ impl State {
     /// Counts a fallible call and decides whether it fails; `more` is what it would make Ready.
     fn admit(&mut self, op: Operation, bytes: Bytes, more: Bytes) -> Result<(), OsError> {
         self.calls += 1;
+        if let Some(name) = self.panics_on {
+            let thread = std::thread::current();
+            assert!(thread.name() != Some(name), "a call of the thread {name} was to panic");
+        }
         let on_order = self.fail_call == Some(self.calls)
             || self.fail_from.is_some_and(|from| self.calls >= from);
         let too_much = more != Bytes::ZERO
@@ -270,6 +277,11 @@ impl SimOs {
     /// Replaces the budget of Ready bytes.
     pub fn set_budget(&self, bytes: Option<Bytes>) {
         self.lock().budget = bytes;
+    }
+
+    /// From now on the fallible calls of threads of this name panic, as if whoever calls had a bug.
+    pub fn set_panics_on(&self, thread: Option<&'static str>) {
+        self.lock().panics_on = thread;
     }
 
     /// The bytes that are Ready, by the shadow states.

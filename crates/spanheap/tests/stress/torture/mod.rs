@@ -4,8 +4,12 @@
 //!   closure, and put where the collector has been already; in cells, in locked collections, in locks in locks,
 //!   under other objects, under roots, and with whole containers that change places.
 //! - Pointers are only looked at, while others pass them on, free them, and make new ones of the same number.
+//! - The same through growable containers whose storage is scanned apart from them, fields that are set once, and
+//!   tags that only a weak map leads to; contents change places as a whole.
+//! - Objects are found by weak pointers in their last moment, kept, and looked at. What has died is revived.
 //! - Closures are short, and long enough to span several phases; they nest, in one heap and across two.
 //! - Threads end all the time: between closures, by a panic inside of one, inside of several, with a lock held.
+//! - A thread that has nothing to do helps the collector, or changes the limits of the heaps.
 //! - A graph of each thread's own, with a shadow ([`crate::shadow`]), changes beside all that.
 //!
 //! What must be true is known from outside of the heap ([`world`]): each object has a canary made of its number and
@@ -14,7 +18,8 @@
 //! number that was reached.
 //!
 //! Some million steps by default. `SPANHEAP_LONG=1` makes it a thousand million, and says each minute how far it is
-//! (with `--nocapture`); `SPANHEAP_SEED` begins elsewhere. Equal seeds make equal choices, but the threads
+//! (with `--nocapture`); `SPANHEAP_SEED` begins elsewhere, and `SPANHEAP_MODE` runs only what has these words in its
+//! name. Equal seeds make equal choices, but the threads
 //! meet as the machine pleases.
 //!
 //! A lost object may have been a lock, and whoever waits for it waits for ever. So a run that has made no step for
@@ -26,70 +31,136 @@ mod world;
 use crate::{Random, rounds};
 use player::Player;
 use spanheap::{Heap, HeapBuilder};
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use world::World;
+use world::{Traits, World};
 
 /// With what a thread unwinds that was meant to die.
 struct Death;
 
 const PLAYERS: u64 = 3;
 /// Steps of each player between two comparisons with the ledger.
-const ROUND: u64 = 50_000;
+const ROUND: u64 = 40_000;
 
-/// A way to run: a name, what the heaps are like, and how many times longer than others it takes.
+/// A way to run.
 struct Mode {
     name: &'static str,
+    builder: fn(HeapBuilder) -> HeapBuilder,
     /// Whether each cycle is verified by a second mark.
     verified: bool,
-    builder: fn() -> HeapBuilder,
+    /// Whether memory may be refused.
+    limited: bool,
+    /// What an idle thread does meanwhile.
+    idle: Idle,
+    /// How many times longer than others it takes.
     cost: u64,
 }
 
-const MODES: [Mode; 6] = [
+/// What a thread does that has nothing to do with the players.
+#[derive(Clone, Copy, PartialEq)]
+enum Idle {
+    Nothing,
+    /// It offers its time.
+    Collects,
+    /// It changes limits.
+    Changes,
+}
+
+const QUICK: Mode = Mode {
+    name: "",
+    builder: |builder| builder,
+    verified: false,
+    limited: false,
+    idle: Idle::Nothing,
+    cost: 1,
+};
+
+const MODES: [Mode; 11] = [
     Mode {
         name: "continuous",
-        verified: false,
-        builder: || Heap::builder().poison(true).collect_continuously(true),
-        cost: 1,
+        builder: |builder| builder.poison(true).collect_continuously(true),
+        ..QUICK
     },
     Mode {
         name: "continuous, full fences, slots used again as they are",
-        verified: false,
-        builder: || Heap::builder().collect_continuously(true).symmetric_fences(true),
-        cost: 1,
+        builder: |builder| builder.collect_continuously(true).symmetric_fences(true),
+        ..QUICK
     },
     Mode {
-        name: "continuous, verified, full fences",
-        verified: true,
-        builder: || {
-            let builder = Heap::builder().poison(true);
-            builder.collect_continuously(true).symmetric_fences(true)
+        name: "continuous, two mark, and an idle thread with them",
+        builder: |builder| with_threads(builder.poison(true).collect_continuously(true), 2),
+        idle: Idle::Collects,
+        ..QUICK
+    },
+    Mode {
+        name: "continuous, every allocation assists",
+        builder: |builder| {
+            let builder = builder.poison(true).collect_continuously(true);
+            with_threads(builder.always_assist(true), 1)
         },
-        cost: 4,
+        ..QUICK
     },
     Mode {
-        name: "paced, verified",
+        name: "continuous, four mark, every allocation assists, slots used again as they are",
+        builder: |builder| with_threads(builder.collect_continuously(true).always_assist(true), 4),
+        ..QUICK
+    },
+    Mode {
+        name: "continuous, verified, full fences, three mark",
+        builder: |builder| {
+            let builder = builder.poison(true).collect_continuously(true);
+            with_threads(builder.symmetric_fences(true), 3)
+        },
         verified: true,
-        builder: || Heap::builder().poison(true).gc_percent(2),
-        cost: 2,
+        cost: 6,
+        ..QUICK
     },
     Mode {
-        name: "paced",
-        verified: false,
-        builder: || Heap::builder().poison(true).gc_percent(20),
-        cost: 1,
+        name: "paced, verified, trace functions too",
+        builder: |builder| builder.poison(true).gc_percent(10).verify_trace(true),
+        verified: true,
+        cost: 6,
+        ..QUICK
+    },
+    Mode {
+        name: "paced, by an idle thread too, every allocation assists",
+        builder: |builder| builder.poison(true).gc_percent(20).always_assist(true),
+        idle: Idle::Collects,
+        ..QUICK
     },
     Mode {
         name: "by a small limit only",
-        verified: false,
-        builder: || Heap::builder().poison(true).gc_percent_off().memory_limit(9 << 20),
-        cost: 1,
+        builder: |builder| builder.poison(true).gc_percent_off().memory_limit(12 << 20),
+        limited: true,
+        cost: 2,
+        ..QUICK
+    },
+    Mode {
+        name: "by a hard limit only, two mark",
+        builder: |builder| {
+            let builder = builder.poison(true).gc_percent_off();
+            with_threads(builder.hard_limit(12 << 20), 2)
+        },
+        limited: true,
+        cost: 2,
+        ..QUICK
+    },
+    Mode {
+        name: "paced, limits that change",
+        builder: |builder| builder.poison(true).gc_percent(30),
+        limited: true,
+        idle: Idle::Changes,
+        ..QUICK
     },
 ];
+
+fn with_threads(builder: HeapBuilder, count: usize) -> HeapBuilder {
+    builder.mark_threads(NonZeroUsize::new(count).unwrap())
+}
 
 /// How many steps all modes together make.
 fn wanted_steps() -> u64 {
@@ -102,9 +173,11 @@ fn wanted_steps() -> u64 {
 #[test]
 fn fault_70_no_object_is_lost_to_an_adversary() {
     let seed = std::env::var("SPANHEAP_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(70);
-    let shares: u64 = MODES.iter().map(|mode| 12 / mode.cost).sum();
+    let only = std::env::var("SPANHEAP_MODE").unwrap_or_default();
+    let modes = || MODES.iter().filter(|mode| mode.name.contains(&only));
+    let shares: u64 = modes().map(|mode| 12 / mode.cost).sum();
     let mut done = 0;
-    for mode in &MODES {
+    for mode in modes() {
         println!("torture: {}, seed {seed}", mode.name);
         done += torture(mode, seed, wanted_steps() * (12 / mode.cost) / shares);
     }
@@ -115,9 +188,11 @@ fn fault_70_no_object_is_lost_to_an_adversary() {
 fn torture(mode: &Mode, seed: u64, steps: u64) -> u64 {
     let started = Instant::now();
     // The second heap has more to mark, so its phases are longer than most closures.
-    let worlds = [(0, 0), (10_000, 3_000)].map(|(ballast, cars)| {
-        let builder = (mode.builder)().checkmark(mode.verified);
-        World::new(builder.build().unwrap(), mode.verified, ballast, cars)
+    let worlds = [(0, 0, 0), (10_000, 3_000, 20_000)].map(|(ballast, cars, places)| {
+        let (verified, limited) = (mode.verified, mode.limited);
+        let traits = Traits { verified, limited, ballast, cars, places };
+        let builder = (mode.builder)(Heap::builder()).checkmark(verified);
+        World::new(builder.build().unwrap(), traits)
     });
     let closures = Arc::new(AtomicU64::new(0));
     let player = |number| Player::new(&worlds, seed, number, closures.clone());
@@ -126,7 +201,7 @@ fn torture(mode: &Mode, seed: u64, steps: u64) -> u64 {
     let (mut done, mut told) = (0, Instant::now());
     while done < steps {
         let round = ROUND.min((steps - done).div_ceil(PLAYERS));
-        done = play_round(&worlds, &mut players, round);
+        done = play_round(&worlds, &mut players, mode.idle, round);
         if told.elapsed() >= Duration::from_secs(60) {
             told = Instant::now();
             let cycles = worlds.each_ref().map(|world| world.heap.stats().cycles);
@@ -160,10 +235,17 @@ fn watch(closures: Arc<AtomicU64>) -> mpsc::Sender<()> {
 
 /// Lets each player make so many steps, and compares everything with the ledgers. Returns how many steps were made
 /// since the beginning.
-fn play_round(worlds: &[World], players: &mut [Player], steps: u64) -> u64 {
+fn play_round(worlds: &[World], players: &mut [Player], idle: Idle, steps: u64) -> u64 {
+    let before = players.iter().map(|player| player.steps).sum::<u64>();
     let seats: Vec<_> = players.iter_mut().map(Mutex::new).collect();
-    crate::on_threads(PLAYERS, |number| {
-        let mut player = seats[number as usize].lock().unwrap();
+    let playing = AtomicU64::new(PLAYERS);
+    let threads = PLAYERS + u64::from(idle != Idle::Nothing);
+    crate::on_threads(threads, |number| {
+        let Some(seat) = seats.get(number as usize) else {
+            return be_idle(worlds, idle, steps ^ before, &playing);
+        };
+        let _ends = EndsPlay(&playing);
+        let mut player = seat.lock().unwrap();
         let until = player.steps + steps;
         while player.steps < until {
             one_life(&mut player, worlds, until);
@@ -176,6 +258,36 @@ fn play_round(worlds: &[World], players: &mut [Player], steps: u64) -> u64 {
         world.checkpoint(&spares, gardens);
     }
     players.iter().map(|player| player.steps).sum()
+}
+
+/// One player less, when dropped.
+struct EndsPlay<'a>(&'a AtomicU64);
+
+impl Drop for EndsPlay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a thread does beside the players, as long as there are any.
+fn be_idle(worlds: &[World], idle: Idle, seed: u64, playing: &AtomicU64) {
+    let mut random = Random::new(seed);
+    while playing.load(Ordering::Relaxed) > 0 {
+        let heap = &worlds[random.below(worlds.len())].heap;
+        match idle {
+            Idle::Nothing => return,
+            Idle::Collects => _ = heap.collect_for(Duration::from_micros(300)),
+            Idle::Changes => {
+                let bytes = (10 << 20) + random.below(8 << 20);
+                match random.below(4) {
+                    0 => heap.set_gc_percent(Some(5 + random.below(100) as u32)),
+                    1 => heap.set_hard_limit(bytes).unwrap(),
+                    _ => heap.set_memory_limit(bytes).unwrap(),
+                }
+            }
+        }
+        thread::sleep(Duration::from_micros(300));
+    }
 }
 
 /// Lets a new thread play until it ends.

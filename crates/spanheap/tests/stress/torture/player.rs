@@ -5,6 +5,9 @@
 //! hand when it ends is put down somewhere; if a panic ends it, the coins in it are melted, so that the collector is
 //! free to take them and must.
 
+mod departed;
+mod vessels;
+
 use super::world::{self, Car, Chest, ChestRoot, Coin, CoinCell, CoinRoot, Coins, World};
 use super::{Death, Random};
 use crate::shadow::Program;
@@ -97,7 +100,7 @@ impl Player {
                 if depth + 1 < DEPTH && game.random().one_in(200) {
                     // A heap that is being verified lets nobody in before all have left. So where they are
                     // verified, nobody waits in the second heap for the first.
-                    let from = if worlds[at].is_verified { at } else { 0 };
+                    let from = if worlds[at].traits.verified { at } else { 0 };
                     let other = from + game.random().below(worlds.len() - from);
                     // The innermost may be the one that dies, and takes the others with it.
                     let dies = dies && game.random().one_in(3);
@@ -150,7 +153,12 @@ impl<'gc> Game<'_, 'gc> {
         if self.hand.len() > HAND {
             self.put_down();
         }
-        match self.random().below(64) {
+        if self.glimpses.len() > 20 {
+            self.glimpses.clear();
+        }
+        match self.random().below(80) {
+            64..74 => self.vessel(),
+            74.. => self.afterlife(),
             0..12 => {
                 let old = self.exchange(None);
                 self.hand.extend(old);
@@ -244,9 +252,6 @@ impl<'gc> Game<'_, 'gc> {
         for _ in 0..self.random().below(4) {
             coin = coin.and_then(|coin| coin.next.get().or(Some(coin)));
         }
-        if self.glimpses.len() > 20 {
-            self.glimpses.clear();
-        }
         self.glimpses.extend(coin);
     }
 
@@ -327,6 +332,14 @@ impl<'gc> Game<'_, 'gc> {
             // The dead coin keeps its pointer, and two of them lead to the rest.
             false => coin.next.get(),
         };
+        if let Some(tag) = self.world.tag_of(self.mc, coin) {
+            // Who has melted the coin finds the tag no more.
+            let cargo = tag.cargo.swap(self.mc, None);
+            self.hand.extend(cargo);
+        }
+        if self.random().one_in(4) {
+            self.write_note(coin);
+        }
         let number = self.world.melt(coin);
         self.mint(number, rest);
     }
@@ -416,16 +429,15 @@ impl<'gc> Game<'_, 'gc> {
     /// Melts everything in the hand.
     fn melt_all(&mut self) {
         let mut lost = lock(&self.world.unminted);
-        for &top in &self.hand {
-            let mut coin = Some(top);
-            while let Some(this) = coin {
-                // A second panic ends the process, which is better than to go round for ever.
-                self.world.check_owned(this);
-                lost.push(self.world.melt(this));
-                coin = this.next.get();
-            }
+        let mut coins = std::mem::take(&mut self.hand);
+        while let Some(coin) = coins.pop() {
+            // A second panic ends the process, which is better than to go round for ever.
+            self.world.check_owned(coin);
+            let tag = self.world.tag_of(self.mc, coin);
+            coins.extend(tag.and_then(|tag| tag.cargo.get()));
+            lost.push(self.world.melt(coin));
+            coins.extend(coin.next.get());
         }
-        self.hand.clear();
     }
 }
 

@@ -3,7 +3,11 @@
 //! ```text
 //! root: Board -> slice of cells -> Chest: three cells, a bag, a map, a lock in a lock
 //!                                    \-> Coin -> next coin .. (a stack)
-//!                                          \-> Gem (has a destructor), or a body of numbers
+//!                 |                  |       \-> Gem (has a destructor), or a body of numbers
+//!                 |                  \-> also two growable containers, a lock for readers, a niche
+//!                 |-> hall: a long growable vector          |-> ghosts: coins, alive or not
+//!                 |-> registers: weak maps, coin -> Tag -> other coins, and the coin itself
+//!                 \-> notes: weak pointers to coins
 //! ```
 //! **A coin is in one place at a time**: in a chest, under another coin, in the hand of a closure, or under
 //! a root. Whoever takes it out alone may pass it on, melt it, or put others under it. So coins
@@ -17,10 +21,21 @@
 //! **The ledger** has an entry for each number of a coin: the generation that lives. A coin that is melted
 //! ends its generation, and one that is minted begins the next, so a pointer to a slot that was freed and
 //! used again is found out at once, whatever lies there now. The destructor of a gem looks as well: it may
-//! not run while its coin lives.
+//! not run while its coin lives. Nor may the cleanup of a coin, and nobody may be revived who lives.
+//!
+//! **A niche** is filled once, by whoever comes first. Who wants the coin out of it takes the whole niche, and
+//! seals it if it was empty.
+//!
+//! **A tag** belongs to a coin, by a weak map, and nobody finds it but who has the coin. Other coins lie
+//! under it, which may have tags themselves; so the collector needs to find key after key.
+
+mod audit;
 
 use crate::Random;
-use spanheap::{Collected, Gc, GcCell, GcMutex, Heap, Mutator, OutOfMemory, Root, Rootable, Trace};
+use spanheap::{
+    FinalizerQueue, Gc, GcCell, GcHashMap, GcMutex, GcOnce, GcRwLock, GcVec, Heap, Mutator,
+    OutOfMemory, Root, Rootable, Trace, Weak, WeakMap,
+};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,6 +46,12 @@ pub const PLACES: usize = 48;
 pub const STATIONS: usize = 4;
 /// Coins of a world.
 pub const COINS: u32 = 600;
+/// Weak maps of a world.
+pub const REGISTERS: usize = 4;
+/// Places for weak pointers to coins.
+pub const NOTES: usize = 24;
+/// Places for coins that may be dead.
+pub const GHOSTS: usize = 8;
 
 /// What has a destructor, and belongs to one coin.
 #[derive(Trace)]
@@ -43,9 +64,7 @@ pub struct Gem {
 impl Drop for Gem {
     fn drop(&mut self) {
         self.ledger.dropped_gems.fetch_add(1, Ordering::Relaxed);
-        if self.ledger.lives(self.id) && !self.ledger.closing.load(Ordering::Relaxed) {
-            self.ledger.dropped_alive.store(self.id, Ordering::Relaxed);
-        }
+        self.ledger.assert_dead(self.id);
     }
 }
 
@@ -59,11 +78,17 @@ pub struct Coin<'gc> {
     pub next: GcCell<'gc, Option<Gc<'gc, Coin<'gc>>>>,
     gem: Option<Gc<'gc, Gem>>,
     body: Option<Gc<'gc, [u64]>>,
+    /// Whether there were weak pointers to it: then it has a handle. Set by its owner.
+    pub watched: AtomicBool,
+    /// Whether it has a tag. Set by its owner.
+    pub tagged: AtomicBool,
 }
 
 pub type CoinCell<'gc> = GcCell<'gc, Option<Gc<'gc, Coin<'gc>>>>;
 pub type Coins<'gc> = Vec<Gc<'gc, Coin<'gc>>>;
 pub type CoinRoot = Root<Rootable![Coin<'_>]>;
+pub type CoinVec<'gc> = GcVec<'gc, Gc<'gc, Coin<'gc>>>;
+pub type CoinTable<'gc> = GcHashMap<'gc, u64, Gc<'gc, Coin<'gc>>>;
 type BallastRoot = Root<Rootable![[Gc<'_, [u64; 3]>]]>;
 pub type ChestRoot = Root<Rootable![Chest<'_>]>;
 
@@ -76,6 +101,38 @@ pub struct Chest<'gc> {
     pub bag: GcMutex<'gc, Coins<'gc>>,
     pub map: GcMutex<'gc, HashMap<u64, Gc<'gc, Coin<'gc>>>>,
     pub shelf: GcMutex<'gc, Box<GcMutex<'gc, Coins<'gc>>>>,
+    pub wall: GcRwLock<'gc, Coins<'gc>>,
+    pub row: GcMutex<'gc, CoinVec<'gc>>,
+    pub table: GcRwLock<'gc, CoinTable<'gc>>,
+    pub niche: GcCell<'gc, Gc<'gc, Niche<'gc>>>,
+}
+
+/// Room for one coin, once; `None` seals it.
+#[derive(Trace)]
+pub struct Niche<'gc> {
+    pub coin: GcOnce<'gc, Option<Gc<'gc, Coin<'gc>>>>,
+}
+
+/// A weak pointer to a coin, with its id.
+#[derive(Trace)]
+pub struct Note<'gc> {
+    pub id: u64,
+    pub weak: Weak<'gc, Coin<'gc>>,
+}
+
+/// What only the owner of a coin finds.
+#[derive(Trace)]
+pub struct Tag<'gc> {
+    /// The coin that it belongs to: a way back to the key.
+    pub key: Gc<'gc, Coin<'gc>>,
+    canary: AtomicU64,
+    pub cargo: CoinCell<'gc>,
+}
+
+/// A long row of places behind one lock.
+#[derive(Trace)]
+pub struct Hall<'gc> {
+    pub places: GcMutex<'gc, GcVec<'gc, Option<Gc<'gc, Coin<'gc>>>>>,
 }
 
 /// The chests that every player can see.
@@ -83,6 +140,10 @@ pub struct Chest<'gc> {
 pub struct Board<'gc> {
     pub places: Gc<'gc, [GcCell<'gc, Gc<'gc, Chest<'gc>>>]>,
     pub stations: [GcCell<'gc, Option<Gc<'gc, Car<'gc>>>>; STATIONS],
+    pub hall: Gc<'gc, Hall<'gc>>,
+    pub registers: [Gc<'gc, WeakMap<'gc, Coin<'gc>, Tag<'gc>>>; REGISTERS],
+    pub notes: [GcCell<'gc, Option<Gc<'gc, Note<'gc>>>>; NOTES],
+    pub ghosts: [CoinCell<'gc>; GHOSTS],
 }
 
 /// A part of a train.
@@ -103,12 +164,28 @@ pub struct Ledger {
     dropped_gems: AtomicU64,
     /// The id of a coin that lived when the destructor of its gem ran; 0 if that never happened.
     dropped_alive: AtomicU64,
+    cleanups: AtomicU64,
+    cleaned: AtomicU64,
+    registered: AtomicU64,
+    revived: AtomicU64,
     /// The heap is being dropped, and everything in it with it.
     closing: AtomicBool,
 }
 
+/// Whether coins of this number are revived once when they have died.
+fn has_finalizer(number: u32) -> bool {
+    matches!(number % 16, 5 | 7)
+}
+
 impl Ledger {
-    fn lives(&self, id: u64) -> bool {
+    /// Notes a coin that is treated as dead and lives.
+    fn assert_dead(&self, id: u64) {
+        if self.lives(id) && !self.closing.load(Ordering::Relaxed) {
+            self.dropped_alive.store(id, Ordering::Relaxed);
+        }
+    }
+
+    pub fn lives(&self, id: u64) -> bool {
         self.living[id as u32 as usize].load(Ordering::Relaxed) == (id >> 32) as u32
     }
 }
@@ -118,11 +195,28 @@ fn canary_of<T>(id: u64, object: Gc<'_, T>) -> u64 {
     crate::canary(id) ^ object.as_ptr() as usize as u64
 }
 
-/// Makes sure that an object, whoever owns it, is one and has not moved or gone.
+/// Makes sure that a coin, whoever owns it and whether it lives or not, is one and has not moved or gone, and that
+/// what belongs to it is there, too.
 pub fn touch_coin<'gc>(coin: Gc<'gc, Coin<'gc>>) {
     let expected = canary_of(coin.id, coin);
     let found = coin.canary.load(Ordering::Relaxed);
-    assert!(found == expected, "the coin {:#x} at {coin:p} was freed or overwritten", coin.id);
+    let id = coin.id;
+    assert!(found == expected, "the coin {id:#x} at {coin:p} was freed or overwritten");
+    if let Some(gem) = coin.gem {
+        assert_eq!(gem.id, id, "the gem of another coin");
+    }
+    if let Some(body) = coin.body {
+        let ends = [body.first(), body.last()];
+        assert!(ends.iter().flatten().all(|&&word| word == id), "the body of {id:#x}");
+    }
+}
+
+/// The same for a tag, of the coin that it must belong to.
+pub fn touch_tag<'gc>(tag: Gc<'gc, Tag<'gc>>, key: Gc<'gc, Coin<'gc>>) {
+    let found = tag.canary.load(Ordering::Relaxed);
+    let id = key.id;
+    assert!(found == canary_of(id, tag), "the tag of {id:#x} was freed, or is another's");
+    assert!(Gc::ptr_eq(tag.key, key), "the tag of {id:#x} leads to another coin");
 }
 
 /// The same for a car.
@@ -150,26 +244,55 @@ pub struct World {
     pub unminted: Mutex<Vec<u32>>,
     /// Objects that only keep the collector busy.
     ballast: BallastRoot,
+    /// Where melted coins go that are to be revived.
+    pub queue: FinalizerQueue<Rootable![Coin<'_>]>,
     /// The length of each train.
     pub cars: u64,
+    /// What the heap is like.
+    pub traits: Traits,
+}
+
+/// What a player has to know of a heap, and what a world is to be like.
+#[derive(Clone, Copy)]
+pub struct Traits {
     /// Whether each cycle is verified.
-    pub is_verified: bool,
+    pub verified: bool,
+    /// Whether memory may be refused.
+    pub limited: bool,
+    pub ballast: u64,
+    pub cars: u64,
+    /// Places of the hall.
+    pub places: usize,
 }
 
 impl World {
     /// A board with chests in `heap`; all coins have yet to be minted.
-    pub fn new(heap: Heap, is_verified: bool, ballast: u64, cars: u64) -> World {
+    pub fn new(heap: Heap, traits: Traits) -> World {
+        let Traits { ballast, cars, .. } = traits;
         let ledger = Arc::new(Ledger {
             living: (0..COINS).map(|_| AtomicU32::new(0)).collect(),
             minted_gems: AtomicU64::new(0),
             dropped_gems: AtomicU64::new(0),
             dropped_alive: AtomicU64::new(0),
+            cleanups: AtomicU64::new(0),
+            cleaned: AtomicU64::new(0),
+            registered: AtomicU64::new(0),
+            revived: AtomicU64::new(0),
             closing: AtomicBool::new(false),
         });
         let board = heap.enter(|mc| {
             let places: Vec<_> = (0..PLACES as u64).map(|id| GcCell::new(chest(mc, id))).collect();
             let stations = [const { None }; STATIONS].map(GcCell::new);
-            let board = mc.alloc(Board { places: mc.alloc_slice(places), stations });
+            let mut hall = GcVec::new();
+            hall.resize(mc, traits.places, None);
+            let board = mc.alloc(Board {
+                places: mc.alloc_slice(places),
+                stations,
+                hall: mc.alloc(Hall { places: GcMutex::new(hall) }),
+                registers: std::array::from_fn(|_| mc.alloc(WeakMap::new())),
+                notes: [const { None }; NOTES].map(GcCell::new),
+                ghosts: [const { None }; GHOSTS].map(GcCell::new),
+            });
             board.stations.iter().step_by(2).for_each(|station| station.set(mc, train(mc, cars)));
             mc.root(board)
         });
@@ -179,7 +302,8 @@ impl World {
         });
         let unminted = Mutex::new((0..COINS).collect());
         let locker = Mutex::new(Vec::new());
-        World { heap, ledger, board, locker, unminted, ballast, cars, is_verified }
+        let queue = heap.enter(|mc| mc.finalizer_queue());
+        World { heap, ledger, board, locker, unminted, ballast, queue, cars, traits }
     }
 
     /// Makes the next coin of a number that has none.
@@ -214,10 +338,77 @@ impl World {
             _ => None,
         };
         let canary = AtomicU64::new(0);
-        let coin = mc.try_alloc(Coin { id, canary, next: GcCell::new(next), gem, body })?;
+        let [watched, tagged] = [const { AtomicBool::new(false) }; 2];
+        let next = GcCell::new(next);
+        let coin = mc.try_alloc(Coin { id, canary, next, gem, body, watched, tagged })?;
         coin.canary.store(canary_of(id, coin), Ordering::Relaxed);
+        self.prepare_end(mc, coin)?;
         self.ledger.living[number as usize].store((id >> 32) as u32, Ordering::Relaxed);
         Ok(coin)
+    }
+
+    /// Hangs on a coin what is to happen when it has died.
+    fn prepare_end<'gc>(
+        &self,
+        mc: &Mutator<'gc>,
+        coin: Gc<'gc, Coin<'gc>>,
+    ) -> Result<(), OutOfMemory> {
+        let (id, number) = (coin.id, coin.id as u32);
+        if number % 8 == 5 {
+            let ledger = self.ledger.clone();
+            mc.try_cleanup(coin, move || {
+                ledger.cleaned.fetch_add(1, Ordering::Relaxed);
+                ledger.assert_dead(id);
+            })?;
+            self.ledger.cleanups.fetch_add(1, Ordering::Relaxed);
+        }
+        if has_finalizer(number) {
+            assert!(self.queue.try_register(mc, coin)?, "a new coin is registered already");
+            self.ledger.registered.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Takes a coin out of the queue of the revived, if there is one.
+    pub fn pop_revived<'gc>(&self, mc: &Mutator<'gc>) -> Option<Gc<'gc, Coin<'gc>>> {
+        let coin = self.queue.pop(mc)?;
+        touch_coin(coin);
+        assert!(has_finalizer(coin.id as u32), "a coin is revived that was not to be");
+        assert!(!self.ledger.lives(coin.id), "the coin {:#x} is revived alive", coin.id);
+        self.ledger.revived.fetch_add(1, Ordering::Relaxed);
+        Some(coin)
+    }
+
+    /// The weak map in which a coin has its tag.
+    pub fn register<'gc>(
+        &self,
+        mc: &Mutator<'gc>,
+        coin: Gc<'gc, Coin<'gc>>,
+    ) -> Gc<'gc, WeakMap<'gc, Coin<'gc>, Tag<'gc>>> {
+        self.board.get(mc).registers[coin.id as u32 as usize % REGISTERS]
+    }
+
+    /// The tag of a coin that the caller owns. It has one if, and only if, one was made.
+    pub fn tag_of<'gc>(
+        &self,
+        mc: &Mutator<'gc>,
+        coin: Gc<'gc, Coin<'gc>>,
+    ) -> Option<Gc<'gc, Tag<'gc>>> {
+        let tag = self.register(mc, coin).get(mc, coin);
+        let is_tagged = coin.tagged.load(Ordering::Relaxed);
+        assert!(tag.is_some() == is_tagged, "the tag of {:#x}: {is_tagged}", coin.id);
+        tag.into_iter().for_each(|tag| touch_tag(tag, coin));
+        tag
+    }
+
+    /// Makes a tag for a coin that the caller owns and that has none.
+    pub fn tag<'gc>(&self, mc: &Mutator<'gc>, coin: Gc<'gc, Coin<'gc>>) -> Gc<'gc, Tag<'gc>> {
+        let (canary, cargo) = (AtomicU64::new(0), GcCell::new(None));
+        let tag = mc.alloc(Tag { key: coin, canary, cargo });
+        tag.canary.store(canary_of(coin.id, tag), Ordering::Relaxed);
+        assert!(self.register(mc, coin).insert(mc, coin, tag).is_none());
+        coin.tagged.store(true, Ordering::Relaxed);
+        tag
     }
 
     /// Ends the life of a coin that the caller alone has; returns its number.
@@ -232,13 +423,6 @@ impl World {
         touch_coin(coin);
         let id = coin.id;
         assert!((id as u32) < COINS && self.ledger.lives(id), "the coin {id:#x} is not alive");
-        if let Some(gem) = coin.gem {
-            assert_eq!(gem.id, id, "the gem of another coin");
-        }
-        if let Some(body) = coin.body {
-            let ends = [body.first(), body.last()];
-            assert!(ends.iter().flatten().all(|&&word| word == id), "the body of {id:#x}");
-        }
     }
 
     /// Makes a spare chest for a player.
@@ -246,53 +430,21 @@ impl World {
         self.heap.enter(|mc| mc.root(chest(mc, PLACES as u64 + number)))
     }
 
-    /// Compares the heap with the ledger, while nobody plays. `others` are the objects that belong
-    /// to nobody's coins.
-    pub fn checkpoint(&self, spares: &[ChestRoot], others: u64) {
-        assert_eq!(self.heap.collect(), Collected::Complete);
-        let seen = vec![false; COINS as usize];
-        let mut audit = Audit { world: self, objects: 0, trains: 0, seen };
-        self.heap.enter(|mc| {
-            let board = self.board.get(mc);
-            audit.objects += 2;
-            let spares = spares.iter().map(|spare| spare.get(mc));
-            board.places.iter().map(GcCell::get).chain(spares).for_each(|c| audit.chest(mc, c));
-            let locker = self.locker.lock().unwrap();
-            locker.iter().for_each(|coin| audit.stack(coin.get(mc)));
-            board.stations.iter().filter_map(GcCell::get).for_each(|head| audit.train(head));
-            assert_eq!(audit.trains, STATIONS as u64 / 2 * u64::from(self.cars > 0));
-            let ballast = self.ballast.get(mc);
-            audit.objects += 1 + ballast.len() as u64;
-            let mut numbers = ballast.iter().enumerate();
-            assert!(numbers.all(|(n, words)| **words == [n as u64; 3]), "ballast was lost");
-        });
-        for (number, seen) in audit.seen.iter().enumerate() {
-            let lives = self.ledger.living[number].load(Ordering::Relaxed) != 0;
-            assert!(
-                *seen == lives,
-                "the coin {number} is {}",
-                if lives { "lost" } else { "undead" }
-            );
-        }
-        let stats = self.heap.stats();
-        assert_eq!(stats.live_objects, audit.objects + others, "objects retained: {stats:?}");
-        assert!(!stats.retained_everything);
-        let wrong = self.ledger.dropped_alive.load(Ordering::Relaxed);
-        assert_eq!(wrong, 0, "the gem of {wrong:#x} was dropped while the coin lived");
-    }
-
-    /// Drops the heap. Every gem must have been dropped once.
+    /// Drops the heap. Every gem must have been dropped once, and every cleanup must have run once.
     pub fn close(self) {
         let ledger = self.ledger.clone();
         ledger.closing.store(true, Ordering::Relaxed);
         drop(self);
         let [minted, dropped] = [&ledger.minted_gems, &ledger.dropped_gems];
         assert_eq!(minted.load(Ordering::Relaxed), dropped.load(Ordering::Relaxed));
+        let [wanted, ran] = [&ledger.cleanups, &ledger.cleaned];
+        assert_eq!(wanted.load(Ordering::Relaxed), ran.load(Ordering::Relaxed), "cleanups");
     }
 }
 
 /// An empty chest.
 fn chest<'gc>(mc: &Mutator<'gc>, id: u64) -> Gc<'gc, Chest<'gc>> {
+    let niche = mc.alloc(Niche { coin: GcOnce::new() });
     let chest = mc.alloc(Chest {
         id,
         canary: AtomicU64::new(0),
@@ -300,6 +452,10 @@ fn chest<'gc>(mc: &Mutator<'gc>, id: u64) -> Gc<'gc, Chest<'gc>> {
         bag: GcMutex::new(Vec::new()),
         map: GcMutex::new(HashMap::new()),
         shelf: GcMutex::new(Box::new(GcMutex::new(Vec::new()))),
+        wall: GcRwLock::new(Vec::new()),
+        row: GcMutex::new(GcVec::new()),
+        table: GcRwLock::new(GcHashMap::new()),
+        niche: GcCell::new(niche),
     });
     chest.canary.store(canary_of(id, chest), Ordering::Relaxed);
     chest
@@ -315,52 +471,4 @@ fn train<'gc>(mc: &Mutator<'gc>, cars: u64) -> Option<Gc<'gc, Car<'gc>>> {
         head = Some(car);
     }
     head
-}
-
-/// A walk over everything that can be reached.
-struct Audit<'w> {
-    world: &'w World,
-    objects: u64,
-    trains: u64,
-    seen: Vec<bool>,
-}
-
-impl Audit<'_> {
-    fn chest<'gc>(&mut self, mc: &Mutator<'gc>, chest: Gc<'gc, Chest<'gc>>) {
-        touch_chest(chest);
-        self.objects += 1;
-        chest.cells.iter().filter_map(GcCell::get).for_each(|coin| self.stack(coin));
-        chest.bag.lock(mc).iter().for_each(|&coin| self.stack(coin));
-        for (id, &coin) in chest.map.lock(mc).iter() {
-            assert_eq!(*id, coin.id, "a coin under another's key");
-            self.stack(coin);
-        }
-        chest.shelf.lock(mc).lock(mc).iter().for_each(|&coin| self.stack(coin));
-    }
-
-    fn train<'gc>(&mut self, head: Gc<'gc, Car<'gc>>) {
-        assert_eq!(head.behind + 1, self.world.cars, "a train without its head");
-        self.trains += 1;
-        let mut link = Some(head);
-        while let Some(car) = link {
-            touch_car(car);
-            self.objects += 1;
-            car.cargo.get().into_iter().for_each(|coin| self.stack(coin));
-            link = car.next;
-        }
-    }
-
-    fn stack<'gc>(&mut self, top: Gc<'gc, Coin<'gc>>) {
-        let mut coin = Some(top);
-        while let Some(this) = coin {
-            self.world.check_owned(this);
-            let seen = &mut self.seen[this.id as u32 as usize];
-            assert!(!std::mem::replace(seen, true), "the coin {:#x} is in two places", this.id);
-            self.objects += 1 + u64::from(this.gem.is_some()) + u64::from(this.body.is_some());
-            if let Some(body) = this.body {
-                assert!(body.iter().all(|&word| word == this.id), "the body of {:#x}", this.id);
-            }
-            coin = this.next.get();
-        }
-    }
 }
