@@ -167,33 +167,6 @@ impl Collector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addr::PageCount;
-    use crate::collect::Options;
-    use crate::heap::hooks::Hooks;
-    use crate::os::Os;
-    use std::thread;
-
-    #[test]
-    fn nothing_is_marked_while_somebody_sweeps_outside_of_closures() {
-        let collector = Collector::new(Os::native(), Options::default(), Hooks::none()).unwrap();
-        let collector = Arc::new(collector);
-        // As a thread that offers its time, and has just taken a span out.
-        collector.central().backlog().start(0);
-        let runner = {
-            let collector = collector.clone();
-            thread::spawn(move || collector.cycle(&mut Helpers::default()))
-        };
-        while collector.word().phase() != Phase::ArmingB {
-            thread::yield_now();
-        }
-        for _ in 0..20 {
-            thread::sleep(Duration::from_millis(1));
-            assert_eq!(collector.word().phase(), Phase::ArmingB);
-        }
-        collector.central().backlog().finish(PageCount::new(0));
-        runner.join().unwrap();
-        assert_eq!((collector.word().phase(), collector.word().cycle()), (Phase::Idle, 1));
-    }
 
     #[test]
     fn a_quarter_of_the_processors_marks() {
