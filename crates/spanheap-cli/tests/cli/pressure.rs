@@ -60,7 +60,7 @@ const LRU: [&str; 12] = [
     "resident_over_live",
 ];
 
-const LIMITS: [&str; 15] = [
+const LIMITS: [&str; 19] = [
     "op_p50_ns",
     "op_p99_ns",
     "op_p999_ns",
@@ -75,6 +75,10 @@ const LIMITS: [&str; 15] = [
     "peak_heap_resident_bytes",
     "overshoot",
     "collector_share",
+    "live_bytes",
+    "assisted_bytes",
+    "assist_cpu_ms",
+    "deferred_cycles",
     "samples",
 ];
 
