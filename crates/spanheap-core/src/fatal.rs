@@ -37,27 +37,22 @@ pub(crate) fn fatal_in_signal(what: &'static str) -> ! {
     std::process::abort()
 }
 
-/// Ends the process if it is dropped, which only an unwinding thread does: for our own code on a thread of the
-/// user's, between two states of a heap.
-#[must_use = "it is for as long as it lives"]
-pub(crate) struct OrDie(&'static str);
+/// Runs our own code, on whatever thread. User code that panics is contained further down ([`contain`]); a panic that
+/// gets here is a bug, and leaves a heap that could neither be trusted nor dropped. So it ends the process, and
+/// `who` says what has happened.
+pub(crate) fn or_die<R>(who: &'static str, run: impl FnOnce() -> R) -> R {
+    struct Unwinding(&'static str);
 
-impl OrDie {
-    /// From here on. `what` says what the thread is at.
-    pub(crate) fn begin(what: &'static str) -> OrDie {
-        OrDie(what)
+    impl Drop for Unwinding {
+        fn drop(&mut self) {
+            fatal(format_args!("{} has panicked", self.0));
+        }
     }
 
-    /// It went well.
-    pub(crate) fn end(self) {
-        core::mem::forget(self);
-    }
-}
-
-impl Drop for OrDie {
-    fn drop(&mut self) {
-        fatal(format_args!("a panic {}", self.0));
-    }
+    let unwinding = Unwinding(who);
+    let result = run();
+    core::mem::forget(unwinding);
+    result
 }
 
 /// Calls code of the user's, a destructor or a trace function; `None` when it has panicked.
@@ -90,14 +85,13 @@ mod tests {
 
     #[test]
     fn fault_29_unwinding_through_it_ends_the_process_and_nothing_else_does() {
-        OrDie::begin("in a test").end();
+        or_die("nobody", || ());
         // SAFETY: the child does nothing but fail.
         let child = unsafe { libc::fork() };
         if child == 0 {
             let _ = catch_unwind(|| {
-                let _at_work = OrDie::begin("as the test wants it");
                 // No panic hook: it would print, under a lock that another thread may have held.
-                std::panic::resume_unwind(Box::new(()));
+                or_die("the test", || std::panic::resume_unwind(Box::new(())))
             });
             // SAFETY: ends the child at once.
             unsafe { libc::_exit(1) };

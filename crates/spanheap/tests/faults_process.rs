@@ -106,6 +106,52 @@ fn refusal(act: impl FnOnce()) -> String {
     }
 }
 
+/// What a child does with a heap of the process `owner`; 71 if all is as it should be.
+fn in_child(owner: u32, heap: Heap, kept: List) -> i32 {
+    let owner = format!("belongs to process {owner}, and this is ");
+    for _ in 0..3 {
+        assert_eq!(sum(&heap, &kept), SUM);
+    }
+    // Whatever this thread has in advance can be used; then there is an end, and a clear one.
+    let told = refusal(|| {
+        heap.enter(|mc| {
+            for key in 0..10_000_000 {
+                mc.alloc(Node { key, next: GcCell::new(None) });
+            }
+        })
+    });
+    assert!(told.contains(&owner), "{told}");
+    heap.enter(|mc| kept.get(mc).next.set(mc, None));
+    let refused: [fn(&Heap); 6] = [
+        |heap| _ = heap.collect(),
+        |heap| heap.enter(|_| _ = heap.collect()),
+        |heap| _ = heap.stats(),
+        |heap| _ = heap.verify(),
+        |heap| _ = heap.release_memory(),
+        |heap| {
+            _ = std::thread::scope(|s| {
+                s.spawn(|| heap.enter(|_| ())).join().map_err(std::panic::resume_unwind)
+            })
+        },
+    ];
+    for (n, act) in refused.into_iter().enumerate() {
+        let told = refusal(|| act(&heap));
+        assert!(told.contains(&owner), "{n}: {told}");
+    }
+    let told = refusal(|| {
+        heap.enter(|mc| {
+            let _: List = mc.root(kept.get(mc));
+        })
+    });
+    assert!(told.contains(&owner), "{told}");
+    drop((kept.clone(), kept, heap));
+    // A heap of its own is as good as any.
+    let own = Heap::builder().checkmark(true).build().unwrap();
+    let kept = list(&own);
+    assert_eq!((own.collect(), sum(&own, &kept)), (Collected::Complete, SUM));
+    71
+}
+
 /// The child reads what there was, in the closure in which it was forked and in later ones, and is refused
 /// everything that needs the heap's threads or locks, by name. Nothing hangs, whatever the other threads were at.
 #[test]
@@ -114,55 +160,12 @@ fn fault_71_a_forked_child_reads_and_is_refused_the_rest() {
         std::panic::set_hook(Box::new(|_| {}));
         let heap = Heap::builder().collect_continuously(true).build().unwrap();
         let kept = list(&heap);
-        let owner = format!("belongs to process {}, and this is ", std::process::id());
-        let in_child = |heap: Heap, kept: List| {
-            for _ in 0..3 {
-                assert_eq!(sum(&heap, &kept), SUM);
-            }
-            // Whatever this thread has in advance can be used; then there is an end, and a clear one.
-            let told = refusal(|| {
-                heap.enter(|mc| {
-                    for key in 0..10_000_000 {
-                        mc.alloc(Node { key, next: GcCell::new(None) });
-                    }
-                })
-            });
-            assert!(told.contains(&owner), "{told}");
-            heap.enter(|mc| kept.get(mc).next.set(mc, None));
-            let refused: [fn(&Heap); 6] = [
-                |heap| _ = heap.collect(),
-                |heap| heap.enter(|_| _ = heap.collect()),
-                |heap| _ = heap.stats(),
-                |heap| _ = heap.verify(),
-                |heap| _ = heap.release_memory(),
-                |heap| {
-                    _ = std::thread::scope(|s| {
-                        s.spawn(|| heap.enter(|_| ())).join().map_err(std::panic::resume_unwind)
-                    })
-                },
-            ];
-            for (n, act) in refused.into_iter().enumerate() {
-                let told = refusal(|| act(&heap));
-                assert!(told.contains(&owner), "{n}: {told}");
-            }
-            let told = refusal(|| {
-                heap.enter(|mc| {
-                    let _: List = mc.root(kept.get(mc));
-                })
-            });
-            assert!(told.contains(&owner), "{told}");
-            drop((kept.clone(), kept, heap));
-            // A heap of its own is as good as any.
-            let own = Heap::builder().checkmark(true).build().unwrap();
-            let kept = list(&own);
-            assert_eq!((own.collect(), sum(&own, &kept)), (Collected::Complete, SUM));
-            71
-        };
+        let owner = std::process::id();
         with_busy_threads(&heap, || {
             for round in 0..60 {
                 let (own, root) = (heap.clone(), kept.clone());
                 let code = match round % 3 {
-                    0 => forked(|| in_child(own, root)),
+                    0 => forked(|| in_child(owner, own, root)),
                     // Inside of a closure, which the child goes on with.
                     1 => heap.enter(|mc| {
                         let node = root.get(mc);
@@ -170,11 +173,11 @@ fn fault_71_a_forked_child_reads_and_is_refused_the_rest() {
                         forked(|| {
                             assert_eq!(new.next.get().unwrap().key, 0);
                             node.next.set(mc, node.next.get());
-                            in_child(own, root.clone())
+                            in_child(owner, own, root.clone())
                         })
                     }),
                     // The child forks again.
-                    _ => forked(|| forked(|| in_child(own, root))),
+                    _ => forked(|| forked(|| in_child(owner, own, root))),
                 };
                 assert_eq!(code, 71, "round {round}");
                 assert_eq!(sum(&heap, &kept), SUM);

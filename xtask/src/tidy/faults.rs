@@ -3,7 +3,7 @@
 //! A row begins with the number of a fault and ends with its tests. Checked is that each row names one, that each
 //! name in backticks is a test that exists, and that it begins with `fault_` and the numbers of its rows.
 
-use super::parity::test_names;
+use super::parity::check_lines;
 use super::{Finding, Tree};
 use std::collections::BTreeSet;
 
@@ -14,15 +14,7 @@ const CELLS: usize = 6;
 
 /// Rows of the document that no test bears out.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
-    let Some(document) = tree.source(DOCUMENT) else { return Vec::new() };
-    let tests = test_names(tree);
-    let mut findings = Vec::new();
-    for (line, text) in (1..).zip(document.text.lines()) {
-        for message in check_row(text, &tests) {
-            findings.push(Finding { path: DOCUMENT.into(), line, rule: "faults", message });
-        }
-    }
-    findings
+    check_lines(tree, DOCUMENT, "faults", check_row)
 }
 
 /// What is wrong with a line, if it is the row of a fault.

@@ -22,19 +22,29 @@ const CELLS: usize = 7;
 
 /// Rows of the document that the code does not bear out.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
-    let Some(document) = tree.source(DOCUMENT) else { return Vec::new() };
+    check_lines(tree, DOCUMENT, "parity", check_row)
+}
+
+/// What `check_row` finds wrong with each line of a document, if there is one, given the names of all tests.
+pub(super) fn check_lines(
+    tree: &Tree,
+    document: &'static str,
+    rule: &'static str,
+    check_row: impl Fn(&str, &BTreeSet<&str>) -> Vec<String>,
+) -> Vec<Finding> {
+    let Some(source) = tree.source(document) else { return Vec::new() };
     let tests = test_names(tree);
     let mut findings = Vec::new();
-    for (line, text) in (1..).zip(document.text.lines()) {
+    for (line, text) in (1..).zip(source.text.lines()) {
         for message in check_row(text, &tests) {
-            findings.push(Finding { path: DOCUMENT.into(), line, rule: "parity", message });
+            findings.push(Finding { path: document.into(), line, rule, message });
         }
     }
     findings
 }
 
 /// All names in the tree that a test may have.
-pub(super) fn test_names(tree: &Tree) -> BTreeSet<&str> {
+fn test_names(tree: &Tree) -> BTreeSet<&str> {
     let mut tests = BTreeSet::new();
     for source in tree.rust() {
         collect(source.tokens(), source.path.contains("tests"), &mut tests);

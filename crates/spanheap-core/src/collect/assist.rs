@@ -61,16 +61,15 @@ use super::phase::{Phase, PhaseWord};
 use super::ration::Entry;
 use super::workers::workers;
 use crate::addr::Bytes;
-use crate::fatal::OrDie;
+use crate::fatal::or_die;
 use crate::heap::debt::Purse;
 use crate::heap::stall::Cause;
 use crate::os::clock::thread_cpu_time;
-use crate::sync::atomic::Ordering;
 use core::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// Where a panic of our own code ends the process, on a thread that is not ours.
-pub(super) const WHILE_MARKING: &str = "of the collector's own code, in the midst of marking";
+/// Who has panicked if our own code does, on a thread that is not ours.
+pub(super) const MARKING: &str = "the collector's own code, in the midst of marking,";
 
 /// The least that is scanned at once, if there is so much.
 const LEAST: Bytes = Bytes::new(16 << 10);
@@ -208,26 +207,25 @@ impl Collector {
         let (begun, before) = (Instant::now(), thread_cpu_time());
         let done = self.assist_with(word, portion(purse.due()));
         purse.pay(done);
-        self.spent.add_assist(thread_cpu_time().saturating_sub(before));
+        self.spent.add_assist(done, thread_cpu_time().saturating_sub(before));
         self.central.stalls().record(Cause::Assist, begun);
     }
 
     /// The same, for `budget` bytes; how many were scanned.
-    pub(super) fn assist_with(&self, word: PhaseWord, budget: Bytes) -> u64 {
+    fn assist_with(&self, word: PhaseWord, budget: Bytes) -> u64 {
         let marks = word.phase() == Phase::Marking;
         if !marks || self.crew.waiting() == 0 || !self.crew.join(word.cycle()) {
             return 0;
         }
-        let marking = OrDie::begin(WHILE_MARKING);
-        let ring = PageRing::new();
-        let marker = Marker::on(&self.central, &self.crew, &ring, word.cycle());
-        let mut marker = marker.with_grip(GRIP);
-        marker.work(|tally| tally.work < budget.get() as u64);
-        let done = marker.tally().work;
-        marker.leave();
-        marking.end();
-        self.assisted.fetch_add(done, Ordering::Relaxed);
-        done
+        or_die(MARKING, || {
+            let ring = PageRing::new();
+            let marker = Marker::on(&self.central, &self.crew, &ring, word.cycle());
+            let mut marker = marker.with_grip(GRIP);
+            marker.work(|tally| tally.work < budget.get() as u64);
+            let done = marker.tally().work;
+            marker.leave();
+            done
+        })
     }
 }
 

@@ -34,7 +34,7 @@ use super::workers::{Helpers, workers};
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::heap::central::Config;
 use crate::heap::hooks::Hooks;
-use crate::heap::{Central, OutOfMemory};
+use crate::heap::{Central, OutOfMemory, Reason};
 use crate::os::barrier::ProcessBarrier;
 use crate::os::{Os, OsError};
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -133,9 +133,7 @@ pub struct Collector {
     pub(super) processors: usize,
     /// What the workers of a cycle share.
     pub(super) crew: Crew,
-    /// Bytes that mutators have scanned in the middle of allocations.
-    pub(super) assisted: AtomicU64,
-    /// Processor time of that, and of what was offered.
+    /// What mutators have done in the middle of allocations, and who has offered his time.
     pub(super) spent: Spent,
     /// What limits and assists may cost.
     pub(super) ration: Lock<Ration>,
@@ -234,7 +232,6 @@ impl Collector {
             settings: Lock::new(Rank::Settings, Settings::new(pacer)),
             processors,
             crew: Crew::new(background),
-            assisted: AtomicU64::new(0),
             spent: Spent::default(),
             ration: Lock::new(Rank::Statistics, Ration::new(processors)),
             threads: Lock::new(Rank::Statistics, Threads::default()),
@@ -294,7 +291,7 @@ impl Collector {
 
     /// Bytes of objects that mutators have scanned in the middle of allocations.
     pub fn assisted(&self) -> u64 {
-        self.assisted.load(Ordering::Relaxed)
+        self.spent.scanned()
     }
 
     /// Processor time of these assists, and of threads that have offered theirs.
@@ -385,23 +382,12 @@ impl Collector {
                         continue;
                     }
                 },
-                Wish::Nothing if !self.options.continuously => match self.due() {
-                    Due::Now(reason) => Some(reason),
-                    Due::In(pause) => {
-                        self.central.alarm().sleep(Some(pause));
-                        continue;
+                Wish::Nothing if !self.options.continuously => {
+                    match self.wait_for_reason(&mut scavenger, last_end) {
+                        Some(reason) => reason,
+                        None => continue,
                     }
-                    Due::No => {
-                        let until = self.until_periodic(last_end);
-                        if until != Some(Duration::ZERO) {
-                            let pause = self.options.return_memory.then(|| scavenger.work(self));
-                            let pause = pause.flatten().into_iter().chain(until).min();
-                            self.central.alarm().sleep(pause);
-                            continue;
-                        }
-                        None
-                    }
-                },
+                }
                 _ => None,
             };
             let before = self.central.live();
@@ -416,6 +402,28 @@ impl Collector {
         helpers.end(self);
         self.crew.release(self.central.os());
         self.wind_up(drop_thread);
+    }
+
+    /// The reason for a cycle that is due; for one that is so only because there was none for long, there is none.
+    /// If no cycle is due, does what is to be done between cycles, sleeps, and returns `None`.
+    fn wait_for_reason(
+        &self,
+        scavenger: &mut Scavenger,
+        last_end: Instant,
+    ) -> Option<Option<Reason>> {
+        let pause = match self.due() {
+            Due::Now(reason) => return Some(Some(reason)),
+            Due::In(pause) => Some(pause),
+            Due::No => match self.until_periodic(last_end) {
+                Some(Duration::ZERO) => return Some(None),
+                until => {
+                    let pause = self.options.return_memory.then(|| scavenger.work(self));
+                    pause.flatten().into_iter().chain(until).min()
+                }
+            },
+        };
+        self.central.alarm().sleep(pause);
+        None
     }
 
     /// How long it is at most until a cycle is due for no other reason than that there was none for long; zero: it

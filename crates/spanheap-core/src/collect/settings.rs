@@ -11,7 +11,7 @@
 
 use super::collector::{Collector, CycleReport};
 use super::pacer::speed::Times;
-use super::pacer::{Finished, MemoryUse, Pacer, Policy, Work};
+use super::pacer::{Finished, MemoryUse, Pacer, Plan, Policy, Work};
 use crate::addr::{Bytes, WORD_BYTES};
 use crate::heap::counters::MemoryState;
 
@@ -93,12 +93,7 @@ impl Collector {
         settings.pacer.set_policy(policy, None);
         let plan = settings.pacer.plan();
         self.central.move_trigger(plan.trigger, plan.unlimited);
-        let brake = settings.pacer.is_limited().then_some(plan.goal);
-        self.central.pages().limits().set_brake(brake);
-        self.last.lock().plan = plan;
-        if let Some((in_use, last_goal)) = settings.last {
-            self.set_scavenge_goals(in_use, last_goal, plan.goal);
-        }
+        self.follow(&settings, plan);
         let limits = self.central.pages().limits();
         limits.note_below(self.central.os().accounting().ready());
         drop(settings);
@@ -179,12 +174,17 @@ impl Collector {
         let plan = settings.pacer.plan();
         self.central.set_trigger(plan.trigger);
         self.central.set_unlimited_trigger(plan.unlimited);
+        if !is_swept {
+            settings.last = Some((in_use, self.last.lock().plan.goal));
+        }
+        self.follow(&settings, plan);
+    }
+
+    /// What follows from a plan besides its triggers.
+    fn follow(&self, settings: &Settings, plan: Plan) {
         let brake = settings.pacer.is_limited().then_some(plan.goal);
         self.central.pages().limits().set_brake(brake);
-        let last_goal = core::mem::replace(&mut self.last.lock().plan, plan).goal;
-        if !is_swept {
-            settings.last = Some((in_use, last_goal));
-        }
+        self.last.lock().plan = plan;
         if let Some((in_use, last_goal)) = settings.last {
             self.set_scavenge_goals(in_use, last_goal, plan.goal);
         }

@@ -1,18 +1,20 @@
-//! Processor time that threads of the program spend on collecting: in assists, and when they offer their time.
+//! What threads of the program spend on collecting: in assists, and when they offer their time.
 //!
 //! The collector's own threads are measured by the cycle ([`super::collector::Last::cpu`]). Here is the rest,
 //! so that the account is complete: for whoever reads the statistics, for the pacer, which compares the speeds of
 //! both sides, and for [`super::ration`].
 //!
 //! # Ordering
-//! Relaxed: two sums that only grow.
+//! Relaxed: three sums that only grow.
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What the program's threads have spent, in nanoseconds.
+/// What the program's threads have spent, in nanoseconds, and done.
 #[derive(Default)]
 pub(super) struct Spent {
+    /// Bytes of objects that assists have scanned.
+    scanned: AtomicU64,
     assists: AtomicU64,
     offered: AtomicU64,
 }
@@ -23,14 +25,20 @@ fn nanoseconds(time: Duration) -> u64 {
 }
 
 impl Spent {
-    /// Somebody has marked for so long in the middle of an allocation.
-    pub fn add_assist(&self, time: Duration) {
+    /// Somebody has marked for so long in the middle of an allocation, and scanned so many bytes of objects.
+    pub fn add_assist(&self, scanned: u64, time: Duration) {
+        self.scanned.fetch_add(scanned, Ordering::Relaxed);
         self.assists.fetch_add(nanoseconds(time), Ordering::Relaxed);
     }
 
     /// Somebody has worked for so long because he had nothing better to do.
     pub fn add_offered(&self, time: Duration) {
         self.offered.fetch_add(nanoseconds(time), Ordering::Relaxed);
+    }
+
+    /// Bytes of objects that assists have scanned.
+    pub fn scanned(&self) -> u64 {
+        self.scanned.load(Ordering::Relaxed)
     }
 
     /// Processor time of all assists.

@@ -10,17 +10,16 @@
 //! running cycle, as one more worker, or begins a cycle that would be due soon, or sweeps. Between two pages, or
 //! two spans, it looks at the clock.
 
-use super::assist::WHILE_MARKING;
+use super::assist::MARKING;
 use super::collector::Collector;
 use super::control::Wish;
 use super::mark::Marker;
 use super::page_ring::PageRing;
 use super::phase::Phase;
 use crate::addr::Bytes;
-use crate::fatal::{OrDie, fatal};
+use crate::fatal::or_die;
 use crate::os::clock::thread_cpu_time;
 use std::num::NonZeroUsize;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
@@ -61,7 +60,7 @@ impl Helpers {
             let theirs = collector.clone();
             let spawned = std::thread::Builder::new()
                 .name(format!("spanheap-mark-{worker}"))
-                .spawn(move || theirs.help_or_die(worker));
+                .spawn(move || or_die("a marking thread", || theirs.help(worker)));
             match spawned {
                 Ok(thread) => self.threads.push(thread),
                 // Without the thread the others have more to do.
@@ -74,7 +73,7 @@ impl Helpers {
     pub fn end(&mut self, collector: &Collector) {
         collector.crew.stop();
         for thread in self.threads.drain(..) {
-            // It does not end by a panic: see `help_or_die`.
+            // It does not end by a panic: see `or_die`.
             let _ = thread.join();
         }
     }
@@ -91,14 +90,7 @@ impl Helpers {
 }
 
 impl Collector {
-    /// The life of a helper. A panic that gets here is a bug, and a heap that was marked by half is not to be
-    /// trusted.
-    fn help_or_die(&self, worker: usize) {
-        if catch_unwind(AssertUnwindSafe(|| self.help(worker))).is_err() {
-            fatal(format_args!("marking thread {worker} has panicked"));
-        }
-    }
-
+    /// The life of a helper.
     fn help(&self, worker: usize) {
         while let Some(cycle) = self.crew.wait_for_work(None) {
             let before = thread_cpu_time();
@@ -152,15 +144,15 @@ impl Collector {
     fn volunteer(&self, until: Instant) {
         let Some(cycle) = self.crew.wait_for_work(Some(until)) else { return };
         let before = thread_cpu_time();
-        let marking = OrDie::begin(WHILE_MARKING);
-        let ring = PageRing::new();
-        let mut marker = Marker::on(&self.central, &self.crew, &ring, cycle);
-        let has_time = || Instant::now() < until;
-        marker.scan_roots(&self.roots, has_time);
-        marker.work(|_| has_time());
-        marker.tally.idle += thread_cpu_time().saturating_sub(before);
-        marker.leave();
-        marking.end();
+        or_die(MARKING, || {
+            let ring = PageRing::new();
+            let mut marker = Marker::on(&self.central, &self.crew, &ring, cycle);
+            let has_time = || Instant::now() < until;
+            marker.scan_roots(&self.roots, has_time);
+            marker.work(|_| has_time());
+            marker.tally.idle += thread_cpu_time().saturating_sub(before);
+            marker.leave();
+        });
     }
 }
 

@@ -18,14 +18,13 @@ use super::OutsideMemory;
 use crate::addr::Bytes;
 use crate::collect::pressure::PressureHook;
 use crate::collect::{Collector, Options};
-use crate::fatal::fatal;
+use crate::fatal::{fatal, or_die};
 use crate::heap::hooks::Hooks;
 use crate::heap::verify::Verified;
 use crate::heap::{Live, ManualSpan};
 use crate::os::{Features, Os, OsError};
 use crate::span::alone;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -392,17 +391,12 @@ impl Drop for Heap {
     }
 }
 
+/// Who has panicked if the collector thread does.
+const COLLECTOR: &str = "the collector thread";
+
 /// The collector thread.
 fn run_or_die(collector: &Arc<Collector>) {
-    or_die(|| collector.run());
-}
-
-/// Runs the collector thread to its end. User code that panics is contained further down; a panic that gets here
-/// is a bug, and a heap without its collector could neither be trusted nor dropped.
-fn or_die(run: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(run)).is_err() {
-        fatal(format_args!("the collector thread has panicked"));
-    }
+    or_die(COLLECTOR, || collector.run());
 }
 
 /// What is left to do when a heap is dropped.
@@ -445,9 +439,9 @@ mod tests {
         const NAME: &str =
             "mutator::heap::tests::fault_29_a_panic_of_the_collector_ends_the_process";
         if std::env::var_os(IS_CHILD).is_some() {
-            or_die(|| panic!("a defect of the collector"));
+            or_die(COLLECTOR, || panic!("a defect of the collector"));
         }
-        or_die(|| ());
+        or_die(COLLECTOR, || ());
         let mut child = Command::new(std::env::current_exe().expect("this program has a path"));
         child.args([NAME, "--exact", "--nocapture", "--test-threads=1"]).env(IS_CHILD, "1");
         let output = child.output().expect("the program can be started again");
