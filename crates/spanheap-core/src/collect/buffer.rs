@@ -55,7 +55,7 @@ impl BarrierBuffer {
     }
 
     /// Empties the buffer, and gives what has not been stolen to `take`, all at once. Owner only.
-    pub fn flush(&self, take: impl FnOnce(&[Addr])) {
+    pub fn flush(&self, take: impl FnOnce(&mut [Addr])) {
         let mut entries = [Addr::NULL; CAPACITY];
         let mut taken = self.taken.lock();
         let len = self.len.load(Ordering::Relaxed);
@@ -63,7 +63,7 @@ impl BarrierBuffer {
         self.len.store(0, Ordering::Relaxed);
         *taken = 0;
         drop(taken);
-        take(&entries[..count]);
+        take(&mut entries[..count]);
     }
 
     /// Empties the buffer, and nobody gets what was in it. Owner only, where there is no collector any more: the
