@@ -157,8 +157,8 @@ fn upgrading() -> Vec<Module> {
             (
                 "grey_settled_unlocked",
                 (
-                    "let mut inner = self.inner.lock();\n        if self.rescan.load(Ordering::Acquire) || inner.upgraded {",
-                    "let is_rescan_due = self.rescan.load(Ordering::Acquire);\n        let mut inner = self.inner.lock();\n        if is_rescan_due || inner.upgraded {",
+                    "let mut inner = self.inner.lock();\n        if inner.rescan ||",
+                    "let is_rescan_due = self.inner.lock().rescan;\n        let mut inner = self.inner.lock();\n        if is_rescan_due ||",
                 ),
             ),
             (
@@ -168,15 +168,36 @@ fn upgrading() -> Vec<Module> {
                     "let Some(block) = inner.take() else {\n                drop(inner);",
                 ),
             ),
-            ("grey_upgraded_ignored", (" || inner.upgraded {", " {")),
+            (
+                "grey_appended_late",
+                (
+                    "self.mark_and_append(&mut inner, os, memory, target, &mut mark);\n                }\n            }\n            Stage::Undecided | Stage::Decided",
+                    "drop(inner);\n                    let is_new = mark(target);\n                    inner = self.inner.lock();\n                    if is_new {\n                        self.append(&mut inner, os, memory, target);\n                    }\n                }\n            }\n            Stage::Undecided | Stage::Decided",
+                ),
+            ),
+            (
+                "grey_appended_twice",
+                ("if mark(target) && !self.append(", "mark(target);\n        if !self.append("),
+            ),
+            (
+                "grey_taken_in_late",
+                (
+                    "Stage::Marking => {\n                for",
+                    "Stage::Marking | Stage::Decided => {\n                for",
+                ),
+            ),
+            ("grey_entries_ignored", (" || inner.filled.is_some() {", " {")),
             (
                 "grey_decided_late",
                 (
-                    "        inner.decided = trusted",
-                    "        drop(inner);\n        let mut inner = self.inner.lock();\n        inner.decided = trusted",
+                    "        inner.stage = if decides",
+                    "        drop(inner);\n        let mut inner = self.inner.lock();\n        inner.stage = if decides",
                 ),
             ),
-            ("grey_decided_ignored", ("if inner.decided {", "if false {")),
+            (
+                "grey_decided_ignored",
+                ("Stage::Decided => return Retained::Decided,", "Stage::Decided => {}"),
+            ),
         ],
     );
     // What a closure of the marking phase does; the collector's part wants a whole heap.

@@ -105,6 +105,8 @@ enum Stage {
 struct Inner {
     cycle: u32,
     stage: Stage,
+    /// Whether an object was marked and found no room.
+    rescan: bool,
     filled: Option<NonNull<Block>>,
     free: Option<NonNull<Block>>,
     /// How many blocks are filled, and how many may be.
@@ -133,8 +135,6 @@ pub struct GreyQueue {
     inner: Lock<Inner>,
     /// Whether there may be entries; read without the lock.
     filled: AtomicBool,
-    /// Whether an object was marked and found no room.
-    rescan: AtomicBool,
     /// Whether an entry of this cycle was lost.
     lossy: AtomicBool,
 }
@@ -145,6 +145,7 @@ impl GreyQueue {
         let inner = Inner {
             cycle: 0,
             stage: Stage::Undecided,
+            rescan: false,
             filled: None,
             free: None,
             blocks: 0,
@@ -154,7 +155,6 @@ impl GreyQueue {
         GreyQueue {
             inner: Lock::new(Rank::GreyQueue, inner),
             filled: AtomicBool::new(false),
-            rescan: AtomicBool::new(false),
             lossy: AtomicBool::new(false),
         }
     }
@@ -162,14 +162,13 @@ impl GreyQueue {
     /// Begins to collect for `cycle`, and forgets everything older. Entries may take `bound`, rounded up to a block.
     pub fn begin(&self, cycle: u32, bound: Bytes) {
         let mut inner = self.inner.lock();
-        (inner.cycle, inner.stage) = (cycle, Stage::Arming);
+        (inner.cycle, inner.stage, inner.rescan) = (cycle, Stage::Arming, false);
         inner.most = bound.get().div_ceil(size_of::<Block>());
         inner.recent.fill(Addr::NULL);
         while let Some(block) = inner.take() {
             inner.recycle(block);
         }
         self.filled.store(false, Ordering::Relaxed);
-        self.rescan.store(false, Ordering::Relaxed);
         self.lossy.store(false, Ordering::Relaxed);
     }
 
@@ -257,7 +256,7 @@ impl GreyQueue {
         mark: &mut impl FnMut(Addr) -> bool,
     ) {
         if mark(target) && !self.append(inner, os, memory, target) {
-            self.rescan.store(true, Ordering::Release);
+            inner.rescan = true;
         }
     }
 
@@ -302,7 +301,7 @@ impl GreyQueue {
     /// here on what is dead. (Else everything will be retained, and weak pointers go on being upgraded.)
     pub fn settle(&self, trusted: bool) -> bool {
         let mut inner = self.inner.lock();
-        if self.rescan.load(Ordering::Acquire) || inner.filled.is_some() {
+        if inner.rescan || inner.filled.is_some() {
             return false;
         }
         let decides = trusted && !self.is_lossy();
@@ -317,7 +316,7 @@ impl GreyQueue {
 
     /// Whether a rescan was asked for; asking is forgotten, so the rescan comes after this.
     pub fn take_rescan(&self) -> bool {
-        self.rescan.swap(false, Ordering::AcqRel)
+        core::mem::take(&mut self.inner.lock().rescan)
     }
 
     /// Whether an entry of the running cycle is lost.
