@@ -2,7 +2,8 @@
 //!
 //! The barrier appends and never marks. Marking at once, and buffering only what was not marked yet,
 //! would let a termination round look clean while the winner's buffer is still full (see the protocol's
-//! model). Appending is a store and a store: the owner alone writes entries and the length.
+//! model). Marks are looked at and set when the buffer is handed over, in one step with the queue that takes it
+//! ([`super::grey`]). Appending is a store and a store: the owner alone writes entries and the length.
 //!
 //! The collector may **steal**: it reads the entries behind those that it has read before, and leaves
 //! them where they are. Only the owner empties the buffer, so owner and thief never write the same
