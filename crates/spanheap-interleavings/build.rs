@@ -49,7 +49,7 @@ fn family(
 }
 
 fn modules() -> Vec<Module> {
-    [locks(), collector(), upgrading(), rings(), crew(), registry(), spans()]
+    [locks(), collector(), grey(), upgrading(), rings(), crew(), registry(), spans()]
         .into_iter()
         .flatten()
         .collect()
@@ -147,9 +147,9 @@ fn collector() -> Vec<Module> {
     [phase, control, buffer, roots].into_iter().flatten().collect()
 }
 
-/// The grey queue, and who asks it what is dead.
-fn upgrading() -> Vec<Module> {
-    let grey = family(
+/// The grey queue.
+fn grey() -> Vec<Module> {
+    family(
         "grey",
         "collect/grey.rs",
         &[],
@@ -199,9 +199,13 @@ fn upgrading() -> Vec<Module> {
                 ("Stage::Decided => return Retained::Decided,", "Stage::Decided => {}"),
             ),
         ],
-    );
+    )
+}
+
+/// Who asks the grey queue what is dead.
+fn upgrading() -> Vec<Module> {
     // What a closure of the marking phase does; the collector's part wants a whole heap.
-    let weak = family(
+    family(
         "weak",
         "collect/weak.rs",
         &[
@@ -219,8 +223,7 @@ fn upgrading() -> Vec<Module> {
                 ("Retained::Decided if !is_marked() =>", "Retained::Decided if true =>"),
             ),
         ],
-    );
-    [grey, weak].into_iter().flatten().collect()
+    )
 }
 
 /// Pages in a worker's hands, where others can take some.
