@@ -225,12 +225,14 @@ fn a_map_of_few_entries_stays_small_however_many_pass_through() {
     });
 }
 
+type Numbers<'gc> = GcRwLock<'gc, GcHashMap<'gc, u64, u64, Fixed>>;
+
 /// What was removed takes no room in a map without entries, whatever the order was in which entries came and
 /// went. So a map whose room is 0 has no storage, and who counts objects may rely on it.
 #[test]
 fn an_empty_map_has_all_of_its_room() {
     let heap = Mode::Quiet.heap();
-    let held: Root<Rootable!['gc => GcRwLock<'gc, GcHashMap<'gc, u64, u64, Fixed>>]> =
+    let held: Root<Rootable![Numbers<'_>]> =
         heap.enter(|mc| mc.root(mc.alloc(GcRwLock::new(GcHashMap::default()))));
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut below = |bound: usize| {
