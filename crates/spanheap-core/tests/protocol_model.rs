@@ -43,6 +43,8 @@
 //! Nothing here touches the library and nothing is unsafe, so there is nothing for Miri to find.
 #![cfg(not(miri))]
 
+#[path = "protocol_model/arenas.rs"]
+mod arenas;
 #[path = "protocol_model/containers.rs"]
 mod containers;
 #[path = "protocol_model/explore.rs"]
