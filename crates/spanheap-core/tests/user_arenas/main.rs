@@ -1,0 +1,15 @@
+//! User arenas through the runtime API: what lives, what dies, what faults, and what becomes of the addresses.
+//!
+//! | file | what |
+//! |---|---|
+//! | `world` | nodes, and heaps that collect on demand |
+//! | `values` | values of all kinds and sizes, and where they lie |
+//! | `lives` | what is reached through arenas lives, and nothing else |
+//!
+//! # Safety
+//! The files keep the contract of the runtime API, which `world` states again where it is met.
+#![allow(unsafe_code)]
+
+mod lives;
+mod values;
+mod world;
