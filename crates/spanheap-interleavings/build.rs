@@ -49,7 +49,7 @@ fn family(
 }
 
 fn modules() -> Vec<Module> {
-    [locks(), collector(), upgrading(), rings(), crew(), registry(), spans(), arenas()]
+    [locks(), collector(), upgrading(), rings(), crew(), registry(), spans(), chunks(), arenas()]
         .into_iter()
         .flatten()
         .collect()
@@ -366,8 +366,8 @@ fn spans() -> Vec<Module> {
     [list, set].into_iter().flatten().collect()
 }
 
-/// User arenas: chunks, leases, and who frees what.
-fn arenas() -> Vec<Module> {
+/// The chunks of user arenas, and the state of their spans.
+fn chunks() -> Vec<Module> {
     let chunk = family(
         "chunk",
         "span/chunk.rs",
@@ -399,7 +399,33 @@ fn arenas() -> Vec<Module> {
             ),
         ],
     );
-    let lease = family(
+    // Out of a file that is about all spans.
+    let state = family(
+        "span_state",
+        "span/mod.rs",
+        &[
+            (
+                "pub mod alone;\0    /// Whether the record describes a chunk of a user arena that has not been freed.",
+                "use crate::arenas::{Span, State};\nuse crate::sync::atomic::Ordering;\nimpl Span {\n    \
+                 /// Whether it is not freed.",
+            ),
+            (
+                "    /// Whether the record describes a chunk of a user arena, in whatever state.\0    /// The arena of the chunk has been freed.",
+                "    /// It is freed now.",
+            ),
+            (
+                "    /// The memory of the chunk is about to go.\0        OwnedSpan { span }\n    }\n}\n",
+                "}\n",
+            ),
+        ],
+        &[],
+    );
+    [chunk, state, leases()].into_iter().flatten().collect()
+}
+
+/// Allocating in a chunk.
+fn leases() -> Vec<Module> {
+    family(
         "lease",
         "heap/user_arena/lease.rs",
         &[
@@ -425,7 +451,11 @@ fn arenas() -> Vec<Module> {
             ("lease_white", ("if at >= self.black_to {", "if false {")),
             ("lease_marked_first", ("[Table::Scanned, marks]", "[marks, Table::Scanned]")),
         ],
-    );
+    )
+}
+
+/// A user arena: who frees it, and who has leased its chunks.
+fn arenas() -> Vec<Module> {
     let arena = family(
         "user_arena",
         "heap/user_arena/mod.rs",
@@ -475,24 +505,7 @@ fn arenas() -> Vec<Module> {
             ),
         )],
     );
-    // The state of a chunk's span, out of a file that is about all spans.
-    let state = family(
-        "span_state",
-        "span/mod.rs",
-        &[
-            (
-                "pub mod alone;\0    /// Whether the record describes a chunk of a user arena that has not been freed.",
-                "use crate::arenas::{Span, State};\nuse crate::sync::atomic::Ordering;\nimpl Span {\n    \
-                 /// Whether it is not freed.",
-            ),
-            (
-                "    /// The memory of the chunk is about to go.\0        OwnedSpan { span }\n    }\n}\n",
-                "}\n",
-            ),
-        ],
-        &[],
-    );
-    [chunk, lease, arena, refill, state].into_iter().flatten().collect()
+    [arena, refill].into_iter().flatten().collect()
 }
 
 /// In place of a piece of text: the file ends before it.

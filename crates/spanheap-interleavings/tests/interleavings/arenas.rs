@@ -180,7 +180,6 @@ impl std::fmt::Display for OutOfMemory {
 pub(crate) enum State {
     Arena = 3,
     Freed = 4,
-    Quarantined = 5,
 }
 
 /// A span record as far as chunks use it.
