@@ -77,11 +77,11 @@ impl Ground {
 
 impl Drop for Ground {
     fn drop(&mut self) {
-        // SAFETY: both were made in `new`, and no thread is left that knows them.
-        unsafe {
-            dealloc(self.record().at.as_ptr(), Ground::layout());
-            drop(Box::from_raw(self.0.as_ptr()));
-        }
+        let at = self.record().at.as_ptr();
+        // SAFETY: it was made in `new`, and no thread is left that knows it.
+        unsafe { dealloc(at, Ground::layout()) };
+        // SAFETY: as above.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
 
