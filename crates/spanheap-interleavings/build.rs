@@ -441,12 +441,15 @@ fn leases() -> Vec<Module> {
                 "lease_low_first",
                 (
                     "        word.store(Header::new(ty, count).bits(), Ordering::Relaxed);\n        self.low = at + need;",
-                    "        self.low = at + need;\n        unsafe { self.chunk.unwrap_unchecked().as_ref() }.set_low(Addr::new(self.low));\n        word.store(Header::new(ty, count).bits(), Ordering::Relaxed);",
+                    "        self.low = at + need;\n        // SAFETY: the lessee's chunk.\n        unsafe { self.chunk.expect(\"it has room\").as_ref() }.set_low(Addr::new(self.low));\n        word.store(Header::new(ty, count).bits(), Ordering::Relaxed);",
                 ),
             ),
             (
                 "lease_high_stays",
-                ("unsafe { chunk.as_ref() }.set_high(Addr::new(start));", "let _ = chunk;"),
+                (
+                    "unsafe { chunk.as_ref() }.set_high(Addr::new(start));",
+                    "let _ = unsafe { chunk.as_ref() };",
+                ),
             ),
             ("lease_white", ("if at >= self.black_to {", "if false {")),
             ("lease_marked_first", ("[Table::Scanned, marks]", "[marks, Table::Scanned]")),
@@ -477,7 +480,7 @@ fn arenas() -> Vec<Module> {
             ),
             (
                 "user_arena_not_flagged",
-                ("unsafe { &*chunk.span() }.set_freed();", "let _ = chunk;"),
+                ("unsafe { &*chunk.span() }.set_freed();", "let _ = unsafe { &*chunk.span() };"),
             ),
             ("user_arena_leased_twice", ("None => self.partial = next,", "None => {}")),
             (
