@@ -325,6 +325,7 @@ pub mod __private;
 mod account;
 #[cfg(any(feature = "allocator-api2-02", feature = "allocator-api2-04"))]
 mod allocator;
+mod arena;
 mod attach;
 mod buffer;
 mod builder;
@@ -356,6 +357,7 @@ mod zeroable;
 pub use account::Account;
 #[cfg(any(feature = "allocator-api2-02", feature = "allocator-api2-04"))]
 pub use allocator::HeapAlloc;
+pub use arena::{Arena, ArenaError, ArenaOptions};
 pub use builder::{BuildError, HeapBuilder};
 pub use cell::{GcCell, GcWord};
 pub use cleanup::Cleanup;

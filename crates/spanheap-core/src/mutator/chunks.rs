@@ -6,8 +6,8 @@ use crate::heap::{ManualChunk, OutOfMemory};
 use crate::span::alone;
 
 impl Mutator {
-    /// A chunk: one of those that the mutator has kept, with `least` to `most` bytes, or else a new one of `usual`
-    /// bytes, which lie between the two.
+    /// A chunk: the largest of those that the mutator has kept, if it has one of `least` to `most` bytes, or else a new
+    /// one of `least` bytes.
     ///
     /// # Errors
     /// As [`Mutator::alloc_manual`].
@@ -16,17 +16,12 @@ impl Mutator {
     /// When no closure is open, in a trace function, and, if none was kept, in a process that was forked from
     /// the heap's.
     #[inline]
-    pub fn take_chunk(
-        &self,
-        least: Bytes,
-        usual: Bytes,
-        most: Bytes,
-    ) -> Result<ManualChunk, OutOfMemory> {
+    pub fn take_chunk(&self, least: Bytes, most: Bytes) -> Result<ManualChunk, OutOfMemory> {
         assert!(self.is_inside(), "chunks are taken inside closures");
         alone::assert_free("use an arena");
         match self.record.caches().chunk_pool().take(least, most) {
             Some(chunk) => Ok(chunk),
-            None => self.alloc_manual(usual, 1).map(ManualChunk::new),
+            None => self.alloc_manual(least, 1).map(ManualChunk::new),
         }
     }
 
