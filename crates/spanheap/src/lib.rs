@@ -342,6 +342,7 @@ pub mod map;
 mod mutator;
 mod mutex;
 mod once;
+mod promote;
 mod root;
 mod rootable;
 mod rss;
@@ -369,6 +370,7 @@ pub use map::GcHashMap;
 pub use mutator::Mutator;
 pub use mutex::{GcMutex, GcMutexGuard};
 pub use once::GcOnce;
+pub use promote::{Promote, PromoteError, Promotion};
 pub use root::Root;
 #[doc(hidden)]
 pub use rootable::__DynRootable;
@@ -384,7 +386,7 @@ pub use spanheap_core::observe::{ArenaPicture, ClassPicture, PageState, PageTota
 pub use spanheap_core::observe::{Live, LiveType};
 pub use spanheap_core::os;
 pub use spanheap_core::span::layout::Shape;
-pub use spanheap_derive::Trace;
+pub use spanheap_derive::{Promote, Trace};
 pub use stats::{LargeStats, SizeStats, Stats};
 pub use trace::{Trace, Tracer};
 pub use vec::GcVec;

@@ -76,7 +76,7 @@ fn large_values_count_for_the_limit() {
     let heap = quiet();
     heap.enter(|mc| {
         mc.arena_with(ArenaOptions::new().limit(10 << 20), |arena| {
-            let mut largest = || arena.try_alloc_slice_fill_default::<u8>(4 << 20).is_ok();
+            let largest = || arena.try_alloc_slice_fill_default::<u8>(4 << 20).is_ok();
             assert_eq!([largest(), largest(), largest()], [true, true, false]);
             assert_eq!(arena.reserved(), (8 << 20) + PAGE);
             arena.reset();
