@@ -75,53 +75,6 @@ pub fn derive_trace(input: TokenStream) -> TokenStream {
 ///
 /// A type parameter that a promoted field mentions has to be `Promote`, and what it becomes must be able to live in the
 /// heap.
-///
-/// ```
-/// use spanheap::{Gc, GcCell, Heap, Promote, PromoteError, Promotion, Trace};
-///
-/// #[derive(Promote)]
-/// #[promote(into = Value<'gc>)]
-/// enum Parsed<'a> {
-///     Nothing,
-///     Number(f64),
-///     Text(&'a str),
-///     List(&'a [Parsed<'a>]),
-///     Named { kind: Kind, #[promote(with = in_cell)] value: Option<&'a u64> },
-/// }
-///
-/// #[derive(Promote, Trace, Clone, Copy)]
-/// #[promote(clone)]
-/// enum Kind { Old, New }
-///
-/// #[derive(Trace)]
-/// enum Value<'gc> {
-///     Nothing,
-///     Number(f64),
-///     Text(Gc<'gc, str>),
-///     List(Gc<'gc, [Value<'gc>]>),
-///     Named { kind: Kind, value: GcCell<'gc, Option<Gc<'gc, u64>>> },
-/// }
-///
-/// fn in_cell<'gc>(
-///     value: &Option<&u64>,
-///     heap: &Promotion<'_, 'gc>,
-/// ) -> Result<GcCell<'gc, Option<Gc<'gc, u64>>>, PromoteError> {
-///     Ok(GcCell::new(value.promote_to(heap)?))
-/// }
-///
-/// Heap::new().enter(|mc| {
-///     let value = mc.arena(|arena| {
-///         let list = arena.alloc_slice_fill_iter([
-///             Parsed::Text(arena.alloc_str("one")),
-///             Parsed::Named { kind: Kind::New, value: Some(arena.alloc(2)) },
-///         ]);
-///         mc.promote(Parsed::List(list))
-///     });
-///     let Value::List(list) = value else { panic!("it was a list") };
-///     assert!(matches!(list[0], Value::Text(text) if &*text == "one"));
-///     assert!(matches!(&list[1], Value::Named { kind: Kind::New, value } if *value.get().unwrap() == 2));
-/// });
-/// ```
 #[proc_macro_derive(Promote, attributes(promote))]
 pub fn derive_promote(input: TokenStream) -> TokenStream {
     let input = syn::parse_macro_input!(input as syn::DeriveInput);

@@ -90,12 +90,17 @@ impl Options {
             }
             Ok(())
         });
-        if options.into.is_some() == options.clone {
-            errors.add(
+        match (&options.into, options.clone) {
+            (None, false) => errors.add(
                 input.ident.span(),
                 "say what this becomes in the heap, with `#[promote(into = Type<'gc>)]` (a type with the same fields, \
                  where each has the type that it becomes), or `#[promote(clone)]` if it is the same there",
-            );
+            ),
+            (Some(into), true) => errors.add(
+                into.span(),
+                "this becomes another type, or it is cloned, but not both: leave `into` or `clone` out",
+            ),
+            _ => {}
         }
         options
     }
@@ -249,6 +254,15 @@ fn without_arguments(ty: &TypePath) -> Path {
     path
 }
 
+/// Where an error about a type begins and ends, with names resolved as at the derive: the compiler underlines an
+/// expression from its first token to its last.
+fn ends(ty: &Type) -> (Span, Span) {
+    let here = Span::call_site();
+    let first = ty.span();
+    let last = ty.to_token_stream().into_iter().last().map_or(first, |token| token.span());
+    (first.resolved_at(here), last.resolved_at(here))
+}
+
 /// The arm that promotes the fields of a struct or a variant.
 fn arm(
     name: &Ident,
@@ -261,15 +275,19 @@ fn arm(
     for (index, Field { member, ty, treatment }) in fields.iter().enumerate() {
         let binding = format_ident!("field_{index}", span = Span::mixed_site());
         patterns.extend(quote!(#member: #binding,));
-        let span = ty.span().resolved_at(Span::call_site());
+        let (first, last) = ends(ty);
         let value = match treatment {
             Treatment::Promoted => {
-                quote_spanned!(span=> <#ty as #krate::Promote<'gc>>::promote_to(#binding, heap)?)
+                let path = quote_spanned!(first=> <#ty as #krate::Promote<'gc>>::);
+                let call = quote_spanned!(last=> promote_to(#binding, heap)?);
+                quote!(#path #call)
             }
             Treatment::Cloned => {
-                quote_spanned!(span=> <#ty as ::core::clone::Clone>::clone(#binding))
+                let path = quote_spanned!(first=> <#ty as ::core::clone::Clone>::);
+                let call = quote_spanned!(last=> clone(#binding));
+                quote!(#path #call)
             }
-            Treatment::With(function) => quote_spanned!(span=> #function(#binding, heap)?),
+            Treatment::With(function) => quote_spanned!(first=> #function(#binding, heap)?),
         };
         values.extend(quote!(#member: #value,));
     }

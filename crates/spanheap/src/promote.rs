@@ -40,7 +40,54 @@ const STACK: usize = 512 << 10;
 /// | `Gc<T>` | `Gc<T>`, the same object |
 /// | `Option`, `Result`, tuples, arrays, `Box`, `Vec` of such | the same of what these become |
 ///
-/// Own types get it by a derive, which is told the type that they become: see the [derive](derive@crate::Promote).
+/// Own types get it by a [derive](derive@crate::Promote), which is told the type that they become:
+///
+/// ```
+/// use spanheap::{Gc, GcCell, Heap, Promote, PromoteError, Promotion, Trace};
+///
+/// #[derive(Promote)]
+/// #[promote(into = Value<'gc>)]
+/// enum Parsed<'a> {
+///     Nothing,
+///     Number(f64),
+///     Text(&'a str),
+///     List(&'a [Parsed<'a>]),
+///     Named { kind: Kind, #[promote(with = in_cell)] value: Option<&'a u64> },
+/// }
+///
+/// #[derive(Promote, Trace, Clone, Copy)]
+/// #[promote(clone)]
+/// enum Kind { Old, New }
+///
+/// #[derive(Trace)]
+/// enum Value<'gc> {
+///     Nothing,
+///     Number(f64),
+///     Text(Gc<'gc, str>),
+///     List(Gc<'gc, [Value<'gc>]>),
+///     Named { kind: Kind, value: GcCell<'gc, Option<Gc<'gc, u64>>> },
+/// }
+///
+/// fn in_cell<'gc>(
+///     value: &Option<&u64>,
+///     heap: &Promotion<'_, 'gc>,
+/// ) -> Result<GcCell<'gc, Option<Gc<'gc, u64>>>, PromoteError> {
+///     Ok(GcCell::new(value.promote_to(heap)?))
+/// }
+///
+/// Heap::new().enter(|mc| {
+///     let value = mc.arena(|arena| {
+///         let list = arena.alloc_slice_fill_iter([
+///             Parsed::Text(arena.alloc_str("one")),
+///             Parsed::Named { kind: Kind::New, value: Some(arena.alloc(2)) },
+///         ]);
+///         mc.promote(Parsed::List(list))
+///     });
+///     let Value::List(list) = value else { panic!("it was a list") };
+///     assert!(matches!(list[0], Value::Text(text) if &*text == "one"));
+///     assert!(matches!(&list[1], Value::Named { kind: Kind::New, value } if *value.get().unwrap() == 2));
+/// });
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not implement `Promote`, so it cannot be copied from an arena into the heap",
     label = "what this becomes in the heap is not known",

@@ -90,7 +90,7 @@ use std::panic::resume_unwind;
 ///         words.filter(|token| *token.symbol == *"word").map(|token| token.text.len()).sum::<usize>()
 ///     }) // all of it is gone here
 /// });
-/// assert_eq!(letters, 35);
+/// assert_eq!(letters, 34);
 /// ```
 ///
 /// # What may be in it

@@ -4,6 +4,7 @@
 //! - [`refusals`]: limits, overflow, and a system that gives no more.
 //! - [`destructors`]: order, panics, nesting.
 //! - [`collector`]: objects that only an arena holds; cycles that arenas cause (none).
+//! - [`faults`]: where arenas may not be used.
 //! - [`pool`]: many arenas, one after another and at once.
 //! - [`blocks`]: the allocator, against a model.
 //! - [`promotion`]: what leaves an arena for the heap.
@@ -11,6 +12,7 @@
 mod blocks;
 mod collector;
 mod destructors;
+mod faults;
 mod pool;
 mod promotion;
 mod refusals;

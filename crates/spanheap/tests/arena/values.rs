@@ -120,7 +120,7 @@ fn an_iterator_may_be_wrong_about_its_length() {
 }
 
 #[test]
-fn large_values_have_pages_of_their_own_and_go_with_the_arena() {
+fn fault_55_large_values_have_pages_of_their_own_and_go_with_the_arena() {
     let heap = quiet();
     heap.enter(|mc| {
         mc.arena(|arena| {
