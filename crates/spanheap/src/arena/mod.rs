@@ -218,7 +218,6 @@ impl<'env> Arena<'env> {
     /// When there is no room: see [`Arena::try_alloc`].
     #[inline(always)]
     #[track_caller]
-    #[expect(clippy::mut_from_ref, reason = "each call makes a new place")]
     pub fn alloc<T>(&self, value: T) -> &mut T {
         self.alloc_with(|| value)
     }
@@ -228,7 +227,6 @@ impl<'env> Arena<'env> {
     /// # Errors
     /// [`ArenaError`] when the arena's limit, the heap's hard limit or the system does not allow more memory.
     #[inline(always)]
-    #[expect(clippy::mut_from_ref, reason = "each call makes a new place")]
     pub fn try_alloc<T>(&self, value: T) -> Result<&mut T, ArenaError> {
         self.try_alloc_with(|| value)
     }
@@ -287,7 +285,6 @@ impl<'env> Arena<'env> {
     /// When there is no room: see [`Arena::try_alloc_drop`].
     #[inline]
     #[track_caller]
-    #[expect(clippy::mut_from_ref, reason = "each call makes a new place")]
     pub fn alloc_drop<T: 'env>(&self, value: T) -> &mut T {
         granted(self.try_alloc_drop_with(|| value))
     }
@@ -297,7 +294,6 @@ impl<'env> Arena<'env> {
     /// # Errors
     /// As [`Arena::try_alloc`]; the value is dropped then.
     #[inline]
-    #[expect(clippy::mut_from_ref, reason = "each call makes a new place")]
     pub fn try_alloc_drop<T: 'env>(&self, value: T) -> Result<&mut T, ArenaError> {
         self.try_alloc_drop_with(|| value)
     }
@@ -308,7 +304,6 @@ impl<'env> Arena<'env> {
     /// When there is no room: see [`Arena::try_alloc_drop_with`].
     #[inline]
     #[track_caller]
-    #[expect(clippy::mut_from_ref, reason = "each call makes a new place")]
     pub fn alloc_drop_with<T: 'env>(&self, make: impl FnOnce() -> T) -> &mut T {
         granted(self.try_alloc_drop_with(make))
     }

@@ -86,9 +86,7 @@ impl Owed {
     /// Runs all destructors, the newest first. The first panic, if there was one.
     #[inline]
     pub(super) fn run(&mut self) -> Option<Box<dyn Any + Send>> {
-        if self.newest.get().is_none() {
-            return None;
-        }
+        self.newest.get()?;
         self.run_all()
     }
 

@@ -87,7 +87,6 @@ impl<'env> Arena<'env> {
     /// When there is no room.
     #[inline]
     #[track_caller]
-    #[expect(clippy::mut_from_ref, reason = "each call makes a new place")]
     pub fn alloc_slice_copy<T: Copy>(&self, values: &[T]) -> &mut [T] {
         granted(self.try_alloc_slice_copy(values))
     }
@@ -112,7 +111,6 @@ impl<'env> Arena<'env> {
     /// When there is no room.
     #[inline]
     #[track_caller]
-    #[expect(clippy::mut_from_ref, reason = "each call makes a new place")]
     pub fn alloc_str(&self, text: &str) -> &mut str {
         granted(self.try_alloc_str(text))
     }
@@ -135,7 +133,6 @@ impl<'env> Arena<'env> {
     /// When there is no room. A panic of `clone` is passed on.
     #[inline]
     #[track_caller]
-    #[expect(clippy::mut_from_ref, reason = "each call makes a new place")]
     pub fn alloc_slice_clone<T: Clone>(&self, values: &[T]) -> &mut [T] {
         granted(self.try_alloc_slice_clone(values))
     }
@@ -145,7 +142,6 @@ impl<'env> Arena<'env> {
     /// # Errors
     /// As [`Arena::try_alloc`]; nothing has been cloned then.
     #[inline]
-    #[expect(clippy::mut_from_ref, reason = "each call makes a new place")]
     pub fn try_alloc_slice_clone<T: Clone>(&self, values: &[T]) -> Result<&mut [T], ArenaError> {
         self.try_alloc_slice_fill_with(values.len(), |index| values[index].clone())
     }
@@ -156,7 +152,6 @@ impl<'env> Arena<'env> {
     /// When there is no room. A panic of `make` is passed on.
     #[inline]
     #[track_caller]
-    #[expect(clippy::mut_from_ref, reason = "each call makes a new place")]
     pub fn alloc_slice_fill_with<T>(&self, len: usize, make: impl FnMut(usize) -> T) -> &mut [T] {
         granted(self.try_alloc_slice_fill_with(len, make))
     }
@@ -190,7 +185,6 @@ impl<'env> Arena<'env> {
     /// When there is no room.
     #[inline]
     #[track_caller]
-    #[expect(clippy::mut_from_ref, reason = "each call makes a new place")]
     pub fn alloc_slice_fill_default<T: Default>(&self, len: usize) -> &mut [T] {
         granted(self.try_alloc_slice_fill_default(len))
     }
@@ -200,7 +194,6 @@ impl<'env> Arena<'env> {
     /// # Errors
     /// As [`Arena::try_alloc`].
     #[inline]
-    #[expect(clippy::mut_from_ref, reason = "each call makes a new place")]
     pub fn try_alloc_slice_fill_default<T: Default>(
         &self,
         len: usize,
@@ -215,7 +208,6 @@ impl<'env> Arena<'env> {
     /// When there is no room. A panic of the iterator is passed on.
     #[inline]
     #[track_caller]
-    #[expect(clippy::mut_from_ref, reason = "each call makes a new place")]
     pub fn alloc_slice_fill_iter<T>(&self, values: impl IntoIterator<Item = T>) -> &mut [T] {
         granted(self.try_alloc_slice_fill_iter(values))
     }
@@ -225,7 +217,6 @@ impl<'env> Arena<'env> {
     /// # Errors
     /// As [`Arena::try_alloc`]. The iterator may have given some elements then.
     #[inline]
-    #[expect(clippy::mut_from_ref, reason = "each call makes a new place")]
     pub fn try_alloc_slice_fill_iter<T>(
         &self,
         values: impl IntoIterator<Item = T>,
@@ -247,7 +238,6 @@ impl<'env> Arena<'env> {
     /// iterator is passed on; what it has given is dropped with the arena.
     #[inline]
     #[track_caller]
-    #[expect(clippy::mut_from_ref, reason = "each call makes a new place")]
     pub fn alloc_drop_slice<T, I>(&self, values: I) -> &mut [T]
     where
         T: 'env,

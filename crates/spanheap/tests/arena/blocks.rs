@@ -55,7 +55,7 @@ impl Block {
     /// Fills a block that came from the allocator, of which the first bytes are `kept`.
     fn take(from: NonNull<[u8]>, layout: Layout, kept: Option<(u8, usize)>, byte: u8) -> Block {
         let start = from.cast::<u8>();
-        assert!(start.as_ptr().addr().is_multiple_of(layout.align()));
+        assert!(start.as_ptr().addr() % layout.align() == 0);
         assert!(from.len() >= layout.size());
         let mut block = Block { start, layout, byte };
         if let Some((old, len)) = kept {
@@ -78,8 +78,10 @@ impl Block {
 
 fn assert_zero(from: NonNull<[u8]>, beyond: usize, to: usize) {
     for index in beyond..to {
-        // SAFETY: the block is that long, and was zeroed there.
-        assert_eq!(unsafe { from.cast::<u8>().add(index).read() }, 0);
+        // SAFETY: the block is that long.
+        let byte = unsafe { from.cast::<u8>().add(index) };
+        // SAFETY: as above, and it was zeroed there.
+        assert_eq!(unsafe { byte.read() }, 0);
     }
 }
 
@@ -113,13 +115,14 @@ fn run(arena: &Arena<'_>, held: &mut Vec<Block>, step: Step, byte: u8) {
             block.check();
             let old = block.layout;
             let layout = Layout::from_size_align(size, 1 << shift).unwrap();
-            // SAFETY: the model had it.
-            let found = unsafe {
-                match (size >= old.size(), zeroed) {
-                    (true, true) => (&arena).grow_zeroed(block.start, old, layout),
-                    (true, false) => (&arena).grow(block.start, old, layout),
-                    (false, _) => (&arena).shrink(block.start, old, layout),
-                }
+            let (start, grows) = (block.start, size >= old.size());
+            let found = match (grows, zeroed) {
+                // SAFETY: the model had it.
+                (true, true) => unsafe { (&arena).grow_zeroed(start, old, layout) },
+                // SAFETY: the model had it.
+                (true, false) => unsafe { (&arena).grow(start, old, layout) },
+                // SAFETY: the model had it.
+                (false, _) => unsafe { (&arena).shrink(start, old, layout) },
             };
             let found = found.unwrap();
             if zeroed {

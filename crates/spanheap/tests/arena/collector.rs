@@ -97,8 +97,8 @@ struct Held<'a, 'gc> {
 fn an_arena_is_open_while_other_threads_make_garbage() {
     let heap =
         Heap::builder().collect_continuously(true).checkmark(true).poison(true).build().unwrap();
-    let shared: Root<Rootable![GcCell<'_, Option<Gc<'_, Node<'_>>>>]> =
-        heap.enter(|mc| mc.root(mc.alloc(GcCell::new(None))));
+    type Shared<'gc> = GcCell<'gc, Option<Gc<'gc, Node<'gc>>>>;
+    let shared: Root<Rootable![Shared<'_>]> = heap.enter(|mc| mc.root(mc.alloc(GcCell::new(None))));
     std::thread::scope(|s| {
         for thread in 0..3_u64 {
             let (heap, shared) = (&heap, &shared);

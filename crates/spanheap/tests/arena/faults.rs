@@ -1,4 +1,4 @@
-//! Arenas where a heap may not be used: in a trace function. (In a forked process: see `faults_process.rs`.)
+//! Arenas where a heap may not be used: in a trace function. (In a forked process: see `crates/spanheap/tests/faults_process.rs`.)
 //!
 //! # Safety
 //! A trace function gets hold of a mutator, which safe code cannot: a pointer to it lies in a thread-local while the

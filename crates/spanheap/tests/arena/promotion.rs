@@ -100,6 +100,9 @@ enum Node<'gc, 'a, T> {
     },
 }
 
+/// What the last field becomes.
+type Both<'gc, T> = (Option<Gc<'gc, [T]>>, Result<T, Box<Kind>>);
+
 #[derive(Trace)]
 enum HeapNode<'gc, T> {
     Unit,
@@ -109,7 +112,7 @@ enum HeapNode<'gc, T> {
         #[trace(leaf)]
         foreign: Foreign,
         text: usize,
-        both: (Option<Gc<'gc, [T]>>, Result<T, Box<Kind>>),
+        both: Both<'gc, T>,
     },
 }
 
@@ -223,7 +226,7 @@ fn a_heap_without_room_is_an_error() {
                 (0..100).map(|n| &*arena.alloc_slice_fill_with(10_000, |i| i + n)).collect();
             let slices = arena.alloc_slice_copy(&long);
             let slices: Vec<&[&[usize]]> = vec![slices; 100];
-            let error = mc.try_promote(slices).err().expect("80 MB do not fit");
+            let error = mc.try_promote(slices).map(|_| ()).expect_err("80 MB do not fit");
             assert!(matches!(error, PromoteError::OutOfMemory(_)), "{error}");
             assert!(error.to_string().contains("limit"), "{error}");
         });
