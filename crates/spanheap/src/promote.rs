@@ -19,12 +19,14 @@
 use crate::gc::Gc;
 use crate::mutator::Mutator;
 use crate::trace::Trace;
+use crate::weak::Weak;
 use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::num;
 use core::time::Duration;
 use spanheap_core::heap::OutOfMemory;
+use std::sync::Arc;
 
 /// How much stack a promotion may use, in bytes.
 const STACK: usize = 512 << 10;
@@ -37,7 +39,7 @@ const STACK: usize = 512 << 10;
 /// | `&T`, `&mut T` | `Gc<T::Promoted>` |
 /// | `&str`, `&mut str` | `Gc<str>` |
 /// | `&[T]`, `&mut [T]` | `Gc<[T::Promoted]>` |
-/// | `Gc<T>` | `Gc<T>`, the same object |
+/// | `Gc<T>`, `Weak<T>`, `Arc<T>` | the same, and what it leads to is not copied |
 /// | `Option`, `Result`, tuples, arrays, `Box`, `Vec` of such | the same of what these become |
 ///
 /// Own types get it by a [derive](derive@crate::Promote), which is told the type that they become:
@@ -281,7 +283,7 @@ impl<'gc> Mutator<'gc> {
     ///
     /// # Errors
     /// [`PromoteError`]: the heap has no room; or following references takes more than half a mebibyte of stack, which are
-    /// some thousands of levels. What has been copied then is garbage.
+    /// some thousands of levels in an optimised program, and hundreds in another. What has been copied then is garbage.
     pub fn try_promote<P: Promote<'gc>>(&self, value: P) -> Result<P::Promoted, PromoteError> {
         value.promote_to(&Promotion::begin(self))
     }
@@ -363,6 +365,24 @@ impl<'gc, T: ?Sized + 'gc> Promote<'gc> for Gc<'gc, T> {
     #[inline]
     fn promote_to(&self, _: &Promotion<'_, 'gc>) -> Result<Self::Promoted, PromoteError> {
         Ok(*self)
+    }
+}
+
+impl<'gc, T: ?Sized + 'gc> Promote<'gc> for Weak<'gc, T> {
+    type Promoted = Weak<'gc, T>;
+
+    #[inline]
+    fn promote_to(&self, _: &Promotion<'_, 'gc>) -> Result<Self::Promoted, PromoteError> {
+        Ok(*self)
+    }
+}
+
+impl<'gc, T: ?Sized + 'gc> Promote<'gc> for Arc<T> {
+    type Promoted = Arc<T>;
+
+    #[inline]
+    fn promote_to(&self, _: &Promotion<'_, 'gc>) -> Result<Self::Promoted, PromoteError> {
+        Ok(self.clone())
     }
 }
 
