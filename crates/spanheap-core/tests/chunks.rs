@@ -77,14 +77,15 @@ fn a_chunk_that_was_kept_comes_back_and_the_rest_is_bounded() {
 }
 
 #[test]
-fn a_refusal_is_an_error_and_what_was_kept_serves() {
+fn a_refusal_is_an_error_and_nothing_is_kept_then() {
     let heap = heap_on(Os::native());
     let mutator = heap.attach();
     mutator.enter();
     mutator.keep_chunk(take(&mutator, 4));
+    assert_eq!(manual(&heap).get(), 4 * PAGE);
     let refused = mutator.take_chunk(Bytes::new(16 << 40), ANY).expect_err("too large");
     assert_eq!(refused.requested, Bytes::new(16 << 40));
-    assert_eq!(take(&mutator, 1).range().bytes(), Bytes::new(4 * PAGE));
+    assert_eq!(manual(&heap), Bytes::ZERO, "before anything is refused, what was kept goes");
     let exact = mutator.take_chunk(Bytes::new(PAGE), Bytes::new(PAGE)).expect("memory");
     assert_eq!(exact.range().bytes(), Bytes::new(PAGE));
     mutator.leave();

@@ -21,8 +21,20 @@ impl Mutator {
         alone::assert_free("use an arena");
         match self.record.caches().chunk_pool().take(least, most) {
             Some(chunk) => Ok(chunk),
-            None => self.alloc_manual(least, 1).map(ManualChunk::new),
+            None => self.new_chunk(least),
         }
+    }
+
+    #[cold]
+    fn new_chunk(&self, bytes: Bytes) -> Result<ManualChunk, OutOfMemory> {
+        let span = self.alloc_manual(bytes, 1).or_else(|refused| {
+            // What was kept is too small, and may be what is missing.
+            match self.record.caches().chunk_pool().give_back(self.collector.central()) {
+                true => self.alloc_manual(bytes, 1),
+                false => Err(refused),
+            }
+        });
+        span.map(ManualChunk::new)
     }
 
     /// Takes a chunk back, which leads to no other one: it is kept for the next arena, or freed. In a process that was

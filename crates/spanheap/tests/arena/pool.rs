@@ -109,3 +109,16 @@ fn what_a_thread_keeps_is_bounded_and_goes_at_a_change_of_phase() {
         collected.wait();
     });
 }
+
+/// An object finds room where arenas were.
+#[test]
+fn what_a_thread_keeps_goes_before_an_allocation_is_refused() {
+    let heap = Heap::builder().gc_percent_off().hard_limit(16 << 20).build().unwrap();
+    heap.enter(|mc| {
+        mc.arena(|arena| (0..20_000_u64).for_each(|n| _ = arena.alloc([n; 8])));
+        assert!(heap.stats().manual_bytes > 512 << 10);
+        while mc.try_alloc([0_u64; 16]).is_ok() {}
+        assert_eq!(heap.stats().manual_bytes, 0);
+        mc.arena(|arena| assert!(arena.try_alloc([0_u8; 100_000]).is_err()));
+    });
+}

@@ -6,7 +6,8 @@
 //!
 //! The pool is bounded, [`POOL_BYTES`] and [`POOL_CHUNKS`], and what is worth keeping is what is large. To everybody
 //! else its chunks are manual spans in use. They go back when the rest of the mutator's caches does, at each
-//! change of phase and when the mutator goes away; freeing a span is one visit to the lock of the page heap.
+//! change of phase and when the mutator goes away, and before an allocation of the mutator is refused; freeing a
+//! span is one visit to the lock of the page heap.
 
 use super::Central;
 use crate::addr::Bytes;
@@ -95,14 +96,16 @@ impl ChunkPool {
         self.bytes.set(bytes.get());
     }
 
-    /// Gives everything back.
-    pub fn give_back(&self, central: &Central) {
+    /// Gives everything back; false if there was nothing.
+    pub fn give_back(&self, central: &Central) -> bool {
         let mut rest = self.first.take();
+        let had_any = rest.is_some();
         self.forget();
         while let Some(mut chunk) = rest {
             rest = chunk.unlink();
             central.free_chunk(chunk);
         }
+        had_any
     }
 
     /// Forgets everything, in a process in which nobody gives pages back.
@@ -222,8 +225,8 @@ mod tests {
             let sum: usize = twin.iter().sum();
             assert_eq!(pool.held(), (twin.len(), Bytes::new(sum * PAGE)));
         }
-        pool.give_back(&world.central);
-        assert!(pool.take(Bytes::ZERO, ANY).is_none());
+        assert_eq!(pool.give_back(&world.central), !twin.is_empty());
+        assert!(!pool.give_back(&world.central) && pool.take(Bytes::ZERO, ANY).is_none());
         world.release();
     }
 }
