@@ -145,6 +145,33 @@
 //!
 //! Cells and locks of the standard library are for contents without pointers: atomics, `Mutex<String>`.
 //!
+//! # Arenas
+//! What lives for one request and then all ends together can live in an [`Arena`], inside a closure: allocating there is an
+//! addition, freeing is nothing, and no cycle begins for it. References into it are ordinary ones, which the borrow
+//! checker keeps inside. Values in an arena may hold `Gc`s; what is to outlive it is copied to the heap, deeply.
+//!
+//! ```
+//! use spanheap::{Gc, Heap, Promote, Root, Rootable, Trace};
+//!
+//! #[derive(Promote)]
+//! #[promote(into = Word<'gc>)]
+//! struct Parsed<'a> { text: &'a str, next: Option<&'a Parsed<'a>> }
+//!
+//! #[derive(Trace)]
+//! struct Word<'gc> { text: Gc<'gc, str>, next: Option<Gc<'gc, Word<'gc>>> }
+//!
+//! let heap = Heap::new();
+//! let kept: Root<Rootable![Word<'_>]> = heap.enter(|mc| mc.arena(|arena| {
+//!     let mut last: &Parsed = arena.alloc(Parsed { text: "first", next: None });
+//!     for number in 0..1000 {
+//!         let text = arena.alloc_str(&number.to_string());
+//!         last = arena.alloc(Parsed { text, next: (number % 500 != 0).then_some(last) });
+//!     }
+//!     mc.root(mc.promote(last)) // 500 words; the others are gone with the arena
+//! }));
+//! assert_eq!(heap.enter(|mc| kept.get(mc).text.parse()), Ok(999));
+//! ```
+//!
 //! # Roots
 //! [`Mutator::root`] makes a [`Root`], which retains an object outside of closures: in a static, on another
 //! thread, over an `await`. Its parameter names the type with its lifetime left open,
@@ -309,7 +336,7 @@
 //! signal handler may not use a heap.
 //!
 //! # What it does not do yet
-//! - Arenas that free a request's objects at once.
+//! - Arenas that several threads share, and that can be freed while others point into them.
 //! - `Gc<dyn Trait>`, and heaps of one thread whose values need not be `Send` and `Sync`.
 //! - Growable containers of values that are not `Copy`, or have their pointers in changing places.
 //! - Heap profiles and traces of events.
@@ -327,6 +354,7 @@ pub mod __private;
 mod account;
 #[cfg(any(feature = "allocator-api2-02", feature = "allocator-api2-04"))]
 mod allocator;
+mod arena;
 mod attach;
 mod buffer;
 mod builder;
@@ -343,6 +371,7 @@ pub mod map;
 mod mutator;
 mod mutex;
 mod once;
+mod promote;
 mod root;
 mod rootable;
 mod rss;
@@ -358,6 +387,7 @@ mod zeroable;
 pub use account::Account;
 #[cfg(any(feature = "allocator-api2-02", feature = "allocator-api2-04"))]
 pub use allocator::HeapAlloc;
+pub use arena::{Arena, ArenaError, ArenaOptions};
 pub use builder::{BuildError, HeapBuilder};
 pub use cell::{GcCell, GcWord};
 pub use cleanup::Cleanup;
@@ -369,6 +399,7 @@ pub use map::GcHashMap;
 pub use mutator::Mutator;
 pub use mutex::{GcMutex, GcMutexGuard};
 pub use once::GcOnce;
+pub use promote::{Promote, PromoteError, Promotion};
 pub use root::Root;
 #[doc(hidden)]
 pub use rootable::__DynRootable;
@@ -384,7 +415,7 @@ pub use spanheap_core::observe::{ArenaPicture, ClassPicture, PageState, PageTota
 pub use spanheap_core::observe::{Live, LiveType};
 pub use spanheap_core::os;
 pub use spanheap_core::span::layout::Shape;
-pub use spanheap_derive::Trace;
+pub use spanheap_derive::{Promote, Trace};
 pub use stats::{LargeStats, SizeStats, Stats};
 pub use trace::{Trace, Tracer};
 pub use vec::GcVec;

@@ -47,7 +47,8 @@ pub struct Stats {
     pub pressure_panics: u64,
     /// Bytes of pages that hold objects. Counted.
     pub heap_bytes: usize,
-    /// Bytes of pages that are managed by hand. Counted.
+    /// Bytes of pages that are managed by hand: those of arenas, those that threads keep for their next arenas, and those of
+    /// allocators. Counted.
     pub manual_bytes: usize,
     /// Bytes of free pages that threads keep for themselves. Counted.
     pub cached_bytes: usize,

@@ -188,6 +188,65 @@ fn fault_71_a_forked_child_reads_and_is_refused_the_rest() {
     });
 }
 
+/// A child that was forked inside an arena goes on with it as far as its chunk goes, and ends it.
+#[test]
+fn fault_71_a_forked_child_goes_on_with_an_arena() {
+    child::run("fault_71_a_forked_child_goes_on_with_an_arena", || {
+        std::panic::set_hook(Box::new(|_| {}));
+        let heap = Heap::builder().collect_continuously(true).build().unwrap();
+        let owner = format!("belongs to process {}, and this is ", std::process::id());
+        with_busy_threads(&heap, || {
+            for round in 0..40 {
+                let dropped = AtomicU32::new(0);
+                struct Counted<'a>(&'a AtomicU32);
+                impl Drop for Counted<'_> {
+                    fn drop(&mut self) {
+                        self.0.fetch_add(1, SeqCst);
+                    }
+                }
+                let code = heap.enter(|mc| {
+                    mc.arena(|arena| {
+                        let number = &*arena.alloc(round);
+                        arena.alloc_drop(Counted(&dropped));
+                        let large = arena.alloc_slice_fill_default::<u8>(3 << 20);
+                        forked(|| {
+                            assert_eq!((*number, large[1]), (round, 0));
+                            let told =
+                                refusal(|| (0..20_000).for_each(|n| _ = arena.alloc([n; 100])));
+                            assert!(told.contains(&owner), "{told}");
+                            let told = refusal(|| {
+                                mc.arena(|own| _ = own.alloc_slice_fill_default::<u8>(1 << 20))
+                            });
+                            assert!(told.contains(&owner), "{told}");
+                            mc.arena(|empty| assert_eq!(empty.used(), 0));
+                            71
+                        })
+                    })
+                });
+                assert_eq!((code, dropped.load(SeqCst)), (71, 1), "round {round}");
+                // The arena ends in the child: nothing is given back there.
+                let code = heap.enter(|mc| {
+                    let mut child = 1;
+                    mc.arena(|arena| {
+                        arena.alloc_slice_fill_default::<u8>(3 << 20);
+                        // SAFETY: the child ends at once when it has left the arena.
+                        child = unsafe { libc::fork() };
+                    });
+                    if child == 0 {
+                        // SAFETY: ends the child.
+                        unsafe { libc::_exit(72) };
+                    }
+                    let mut status = 0;
+                    // SAFETY: waits for the child that was made above.
+                    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+                    if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { -1 }
+                });
+                assert_eq!(code, 72);
+            }
+        });
+    });
+}
+
 /// A child that ends in the ordinary way, with destructors of thread-locals, does not touch the heap either.
 #[test]
 fn fault_71_a_forked_child_exits_without_waiting_for_anybody() {

@@ -27,6 +27,7 @@
 
 mod account;
 mod arena;
+mod chunks;
 mod heap;
 mod weak;
 
@@ -236,7 +237,8 @@ impl Mutator {
         Ok(unsafe { NonNull::new_unchecked(slot.as_ptr()) })
     }
 
-    /// An allocation was refused, or paused so that this mutator marks for a while: then it is made again.
+    /// An allocation was refused, or paused so that this mutator marks for a while: then it is made again. So it is if
+    /// there were pages that the mutator has kept for its next arenas.
     #[cold]
     #[inline(never)]
     fn after<T>(
@@ -245,10 +247,11 @@ impl Mutator {
         again: impl FnOnce(&SpanCache, Tint) -> Result<T, OutOfMemory>,
     ) -> Result<T, OutOfMemory> {
         let caches = self.record.caches();
-        if !caches.purse().take_pause() {
+        if caches.purse().take_pause() {
+            self.collector.assist(caches.purse(), self.word.get());
+        } else if !caches.chunk_pool().give_back(self.collector.central()) {
             return Err(refused);
         }
-        self.collector.assist(caches.purse(), self.word.get());
         again(caches, self.tint.get())
     }
 
