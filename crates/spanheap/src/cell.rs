@@ -12,6 +12,7 @@
 
 use crate::gc::{Gc, Invariant};
 use crate::mutator::Mutator;
+use crate::shared_arena::ArenaGc;
 use crate::trace::{Trace, Tracer};
 use crate::weak::Weak;
 use core::fmt;
@@ -25,11 +26,14 @@ mod sealed {
     pub trait Sealed {}
     impl<T> Sealed for super::Gc<'_, T> {}
     impl<T> Sealed for Option<super::Gc<'_, T>> {}
+    impl<T> Sealed for super::ArenaGc<'_, T> {}
+    impl<T> Sealed for Option<super::ArenaGc<'_, T>> {}
     impl<T> Sealed for super::Weak<'_, T> {}
     impl<T> Sealed for Option<super::Weak<'_, T>> {}
 }
 
-/// What fits in a [`GcCell`]: `Gc<'gc, T>` and [`Weak<'gc, T>`](Weak), and `Option`s of these, for sized `T`.
+/// What fits in a [`GcCell`]: `Gc<'gc, T>`, [`Weak<'gc, T>`](Weak) and [`ArenaGc<'gc, T>`](ArenaGc), and `Option`s of
+/// these, for sized `T`.
 pub trait GcWord<'gc>: Copy + sealed::Sealed {
     #[doc(hidden)]
     fn to_addr(self) -> Addr;
@@ -64,6 +68,34 @@ impl<'gc, T> GcWord<'gc> for Option<Gc<'gc, T>> {
     unsafe fn from_addr(addr: Addr) -> Self {
         // SAFETY: the caller says that an object that is there is valid.
         NonNull::new(addr.as_ptr()).map(|pointer| unsafe { Gc::from_pointer(pointer) })
+    }
+}
+
+impl<'gc, T> GcWord<'gc> for ArenaGc<'gc, T> {
+    #[inline]
+    fn to_addr(self) -> Addr {
+        self.addr()
+    }
+
+    #[inline]
+    unsafe fn from_addr(addr: Addr) -> Self {
+        // SAFETY: the address of a value is not null.
+        let pointer = unsafe { NonNull::new_unchecked(addr.as_ptr()) };
+        // SAFETY: the caller says that the address is that of a value in an arena, and still taken.
+        unsafe { ArenaGc::from_pointer(pointer) }
+    }
+}
+
+impl<'gc, T> GcWord<'gc> for Option<ArenaGc<'gc, T>> {
+    #[inline]
+    fn to_addr(self) -> Addr {
+        self.map_or(Addr::NULL, ArenaGc::addr)
+    }
+
+    #[inline]
+    unsafe fn from_addr(addr: Addr) -> Self {
+        // SAFETY: as above, unless there is none.
+        NonNull::new(addr.as_ptr()).map(|pointer| unsafe { ArenaGc::from_pointer(pointer) })
     }
 }
 
