@@ -470,6 +470,7 @@ impl Collector {
         // SAFETY: the registry is closed, so no mutator can enter, and whoever drops a heap holds no
         // pointer into it.
         unsafe { self.central.drop_everything() };
+        self.central.arenas().close();
         checkmark::release(&self.central);
     }
 
