@@ -378,7 +378,7 @@ pub use shared_arena::{ArenaGc, ArenaWriter, SharedArena, SharedArenaBuilder};
 pub use spanheap_core::collect::pressure::{LimitKind, Pressure, Response};
 pub use spanheap_core::collect::{LimitError, MemoryLimit};
 pub use spanheap_core::heap::OutOfMemory;
-pub use spanheap_core::heap::arena::{ArenaError, DoubleFree};
+pub use spanheap_core::heap::{AlreadyFreed, ArenaError};
 pub use spanheap_core::heap::hooks::{Delay, UserPanic};
 pub use spanheap_core::heap::verify::Finding;
 pub use spanheap_core::observe::{ArenaPicture, ClassPicture, PageState, PageTotals, Picture};

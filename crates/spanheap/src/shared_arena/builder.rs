@@ -3,24 +3,20 @@
 use super::SharedArena;
 use crate::heap::Heap;
 use spanheap_core::addr::Bytes;
-use spanheap_core::heap::OutOfMemory;
-use spanheap_core::heap::arena::ArenaOptions;
+use spanheap_core::mutator::ArenaOptions;
 
 /// Settings for a [`SharedArena`]: from [`Heap::shared_arena_builder`].
 ///
 /// ```
 /// use spanheap::{ArenaError, Heap};
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let heap = Heap::new();
-/// let arena = heap.shared_arena_builder().name("request 17").limit(64 << 10).build()?;
+/// let arena = heap.shared_arena_builder().name("request 17").limit(64 << 10).build();
 /// heap.enter(|mc| {
 ///     assert!(arena.try_alloc_zeroed::<u8>(mc, 10_000).is_ok());
 ///     let refused = arena.try_alloc_zeroed::<u8>(mc, 100_000);
-///     assert!(matches!(refused, Err(ArenaError::OutOfMemory(_))));
+///     assert!(matches!(refused, Err(ArenaError::LimitReached { .. })));
 /// });
-/// assert_eq!(arena.name(), Some("request 17"));
-/// # Ok(())
-/// # }
+/// assert_eq!(arena.name(), "request 17");
 /// ```
 #[must_use = "settings make no arena until `build` is called"]
 pub struct SharedArenaBuilder<'h> {
@@ -46,11 +42,12 @@ impl<'h> SharedArenaBuilder<'h> {
         self
     }
 
-    /// Makes the arena. No closure is needed, and no memory but for its record.
+    /// Makes the arena. No closure is needed, and no memory of the heap's yet.
     ///
-    /// # Errors
-    /// When there is no memory for the record.
-    pub fn build(self) -> Result<SharedArena, OutOfMemory> {
-        Ok(SharedArena { core: self.heap.core.shared_arena(self.options)? })
+    /// # Panics
+    /// In a `Trace` implementation, and in a process that was forked from the heap's.
+    #[must_use = "an arena is freed when its handle is dropped"]
+    pub fn build(self) -> SharedArena {
+        SharedArena { core: self.heap.core.new_arena(self.options) }
     }
 }

@@ -52,7 +52,9 @@ use crate::zeroable::Zeroable;
 use core::fmt;
 use core::ptr::NonNull;
 use place::Place;
-use spanheap_core::heap::arena::{ArenaError, DoubleFree, SharedArena as CoreArena};
+use spanheap_core::addr::Bytes;
+use spanheap_core::heap::{AlreadyFreed, ArenaError};
+use spanheap_core::mutator::UserArena;
 use spanheap_core::span::layout::TypeInfo;
 use writer::refused;
 
@@ -132,21 +134,17 @@ use writer::refused;
 ///
 /// A handle that outlives its heap is harmless. There is no closure to use it in.
 pub struct SharedArena {
-    core: CoreArena,
+    core: UserArena,
 }
 
 impl Heap {
-    /// An arena without name and limit; it takes no memory yet but for its record.
+    /// An arena without name and limit: see [`SharedArena`]. It takes memory when the first value is put in.
     ///
     /// # Panics
-    /// When there is no memory for the record: see [`SharedArenaBuilder::build`].
-    #[track_caller]
+    /// As [`SharedArenaBuilder::build`].
     #[must_use = "an arena is freed when its handle is dropped"]
     pub fn shared_arena(&self) -> SharedArena {
-        match self.shared_arena_builder().build() {
-            Ok(arena) => arena,
-            Err(error) => panic!("{error}"),
-        }
+        self.shared_arena_builder().build()
     }
 
     /// Settings for an arena: a name, a limit.
@@ -155,14 +153,15 @@ impl Heap {
     }
 }
 
-/// An arena under its lock, with the mutator of a closure of its heap.
+/// An arena with the mutator of a closure of its heap: each value takes the arena's lock, to lease a chunk for the
+/// moment, so that no lock is held while code of the user's makes the value.
 struct Locked<'gc, 'a> {
-    arena: &'a CoreArena,
+    arena: &'a UserArena,
     mc: &'a Mutator<'gc>,
 }
 
-// SAFETY: the mutator is one of the arena's heap (`SharedArena::locked`), and the core hands out room for the
-// description that it is given.
+// SAFETY: the mutator is one of the arena's heap (`SharedArena::locked`), and the core hands out room for what it is
+// told.
 unsafe impl<'gc> Place<'gc> for Locked<'gc, '_> {
     #[inline(always)]
     fn mc(&self) -> &Mutator<'gc> {
@@ -170,15 +169,11 @@ unsafe impl<'gc> Place<'gc> for Locked<'gc, '_> {
     }
 
     #[inline]
-    fn room(&self, info: &'static TypeInfo) -> Result<NonNull<u8>, ArenaError> {
-        // SAFETY: a closure is open, or there would be no mutator; the description is that of what will be written.
-        unsafe { self.mc.core().arena_alloc(self.arena, info) }
-    }
-
-    #[inline]
-    fn slice_room(&self, info: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, ArenaError> {
-        // SAFETY: as above.
-        unsafe { self.mc.core().arena_alloc_slice(self.arena, info, len) }
+    fn room(&self, info: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, ArenaError> {
+        // SAFETY: a closure is open, or there would be no mutator; the writer is gone when this returns.
+        let mut writer = unsafe { self.mc.core().arena_writer(self.arena) }?;
+        // SAFETY: as above; what is described has no destructor.
+        unsafe { writer.alloc_slice(info, len) }
     }
 }
 
@@ -248,8 +243,9 @@ impl SharedArena {
     /// Moves `value` into the arena, if there is room.
     ///
     /// # Errors
-    /// [`ArenaError::Freed`] when the arena has been freed. [`ArenaError::OutOfMemory`] when the arena's limit, the hard
-    /// limit of the heap or the system does not allow more memory; nothing has changed then.
+    /// [`ArenaError::Freed`] when the arena has been freed; [`ArenaError::LimitReached`] when it has a limit, which does not
+    /// allow more; [`ArenaError::OutOfMemory`] when the hard limit of the heap or the system does not, or the size
+    /// overflows. Nothing has changed then.
     ///
     /// # Panics
     /// When the closure belongs to another heap.
@@ -428,23 +424,27 @@ impl SharedArena {
     /// waits for nobody.
     ///
     /// # Panics
-    /// When the arena has been freed before. Of several threads that free it one succeeds.
+    /// When the arena has been freed before, or its heap has been dropped. Of several threads that free it one
+    /// succeeds. In a process that was forked from the heap's.
     #[track_caller]
     pub fn free(&self) {
-        if let Err(error) = self.try_free() {
-            panic!("{error}");
+        if self.try_free().is_err() {
+            panic!("arena double free: {self:?} has been freed before");
         }
     }
 
     /// Frees the arena, unless that has been done.
     ///
     /// # Errors
-    /// [`DoubleFree`] when the arena has been freed before.
-    pub fn try_free(&self) -> Result<(), DoubleFree> {
+    /// [`AlreadyFreed`] when the arena has been freed before, or its heap has been dropped.
+    ///
+    /// # Panics
+    /// In a process that was forked from the heap's.
+    pub fn try_free(&self) -> Result<(), AlreadyFreed> {
         self.core.free()
     }
 
-    /// Whether the arena has been freed.
+    /// Whether the arena has been freed, or has gone with its heap.
     #[must_use]
     pub fn is_freed(&self) -> bool {
         self.core.is_freed()
@@ -483,16 +483,31 @@ impl SharedArena {
         self.core.reserved().get()
     }
 
-    /// The name that it was given.
+    /// The most bytes of pages that it may have, if there is a limit.
     #[must_use]
-    pub fn name(&self) -> Option<&str> {
+    pub fn limit(&self) -> Option<usize> {
+        self.core.limit().map(Bytes::get)
+    }
+
+    /// Its number in the heap, from 1 on.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.core.number()
+    }
+
+    /// The name that it was given; empty if none was.
+    #[must_use]
+    pub fn name(&self) -> &str {
         self.core.name()
     }
 }
 
 impl fmt::Debug for SharedArena {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.name().unwrap_or("without a name");
-        write!(f, "SharedArena({name}, in heap {})", self.core.heap_number())
+        let (number, heap) = (self.core.number(), self.core.heap_number());
+        match self.name() {
+            "" => write!(f, "SharedArena({number} of heap {heap})"),
+            name => write!(f, "SharedArena({number} {name:?} of heap {heap})"),
+        }
     }
 }

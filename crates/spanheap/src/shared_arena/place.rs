@@ -14,29 +14,26 @@
 //! - P1, P2 of `pointer.rs`: `ArenaGc`s are made here.
 #![allow(unsafe_code)]
 
-use spanheap_core::heap::arena::ArenaError;
 use super::pointer::ArenaGc;
 use crate::mutator::{Describe, Mutator};
 use crate::trace::Trace;
 use crate::zeroable::Zeroable;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
+use spanheap_core::heap::ArenaError;
 use spanheap_core::span::layout::TypeInfo;
 
 /// Where room comes from: an arena under its lock, or a writer.
 ///
 /// # Safety
-/// What is returned is room for one value, or for `len` values, of the type that `info` describes: zeros in an arena of
-/// the heap of `mc`, aligned, nobody else's, and there until the closure of `mc` ends.
+/// What is returned is room for `len` values of the type that `info` describes, one behind the other: zeros in an arena
+/// of the heap of `mc`, aligned, nobody else's, and there until the closure of `mc` ends.
 pub(super) unsafe trait Place<'gc> {
     /// The mutator of the closure.
     fn mc(&self) -> &Mutator<'gc>;
 
-    /// Room for a value.
-    fn room(&self, info: &'static TypeInfo) -> Result<NonNull<u8>, ArenaError>;
-
-    /// Room for a slice.
-    fn slice_room(&self, info: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, ArenaError>;
+    /// Room for values.
+    fn room(&self, info: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, ArenaError>;
 }
 
 /// Values in an arena are freed with it, and nobody calls anything then.
@@ -72,7 +69,7 @@ pub(super) fn alloc<'gc, T: Trace + Send + Sync + 'gc>(
     value: T,
 ) -> Result<ArenaGc<'gc, T>, ArenaError> {
     const { WithoutDestructor::<T>::CHECKED };
-    let start = place.room(&Describe::<T>::INFO)?;
+    let start = place.room(&Describe::<T>::INFO, 1)?;
     // SAFETY: room for a `T`, and ours.
     unsafe { start.cast::<T>().write(value) };
     // SAFETY: the value is initialised.
@@ -85,7 +82,7 @@ pub(super) fn alloc_with<'gc, T: Trace + Send + Sync + 'gc>(
     make: impl FnOnce() -> T,
 ) -> Result<ArenaGc<'gc, T>, ArenaError> {
     const { WithoutDestructor::<T>::CHECKED };
-    let start = place.room(&Describe::<T>::INFO)?;
+    let start = place.room(&Describe::<T>::INFO, 1)?;
     // SAFETY: room for a `T`, and ours, whatever `make` does.
     unsafe { start.cast::<T>().write(make()) };
     // SAFETY: the value is initialised.
@@ -97,7 +94,7 @@ pub(super) fn alloc_copy<'gc, T: Trace + Copy + Send + Sync + 'gc>(
     place: &impl Place<'gc>,
     values: &[T],
 ) -> Result<ArenaGc<'gc, [T]>, ArenaError> {
-    let start = place.slice_room(&Describe::<T>::INFO, values.len())?;
+    let start = place.room(&Describe::<T>::INFO, values.len())?;
     // SAFETY: room for as many values, and not part of them.
     unsafe { start.cast::<T>().copy_from_nonoverlapping(NonNull::from(values).cast(), values.len()) };
     let slice = NonNull::slice_from_raw_parts(start.cast::<T>(), values.len());
@@ -127,7 +124,7 @@ pub(super) fn alloc_slice<'gc, T: Trace + Send + Sync + 'gc>(
 ) -> Result<ArenaGc<'gc, [T]>, ArenaError> {
     const { WithoutDestructor::<T>::CHECKED };
     let len = values.len();
-    let start = place.slice_room(&Describe::<T>::INFO, len)?;
+    let start = place.room(&Describe::<T>::INFO, len)?;
     let mut done = 0;
     for value in values {
         assert!(done < len, "an iterator gave more values than its length, {len}");
@@ -149,7 +146,7 @@ pub(super) fn alloc_zeroed<'gc, T: Trace + Zeroable + Send + Sync + 'gc>(
     len: usize,
 ) -> Result<ArenaGc<'gc, [T]>, ArenaError> {
     const { WithoutDestructor::<T>::CHECKED };
-    let start = place.slice_room(&Describe::<T>::INFO, len)?;
+    let start = place.room(&Describe::<T>::INFO, len)?;
     let slice = NonNull::slice_from_raw_parts(start.cast::<T>(), len);
     // SAFETY: room is zeros, and zeros are values of `T`.
     Ok(unsafe { publish(place, start, slice) })

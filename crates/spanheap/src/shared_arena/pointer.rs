@@ -102,7 +102,8 @@ impl<'gc, T: ?Sized> ArenaGc<'gc, T> {
     where
         T: 'gc,
     {
-        if !mc.core().arena_is_open(self.addr()) {
+        // SAFETY: a closure is open, and by P1 the pointer leads to a value in an arena of its heap.
+        if !unsafe { mc.core().is_arena_live(self.pointer.cast()) } {
             return None;
         }
         // SAFETY: P1: an arena has returned the pointer for a `T`, and its chunk is no other's. The chunk was not freed

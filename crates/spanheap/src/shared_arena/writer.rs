@@ -5,20 +5,23 @@
 //! the next one goes on where it was.
 //!
 //! # Safety
-//! A lease gives out room as [`Place`] demands: the arena is of the heap of the closure, which was compared when the
-//! writer was made.
+//! - I1. The core's writer gives out room as [`Place`] demands: it was made for an arena of the closure's heap.
+//! - I2. It is used by one call at a time. It stays on its thread, and while a call of its own runs, no code runs that could
+//!   have the writer: of the user's there are trace functions only, when the allocation has to mark for a while, and what
+//!   they can reach lies in the heap or is `'static`.
 #![allow(unsafe_code)]
 
 use super::SharedArena;
-use spanheap_core::heap::arena::ArenaError;
 use super::place::{self, Place};
 use super::pointer::ArenaGc;
 use crate::mutator::Mutator;
 use crate::trace::Trace;
 use crate::zeroable::Zeroable;
+use core::cell::UnsafeCell;
 use core::fmt;
 use core::ptr::NonNull;
-use spanheap_core::heap::arena::ArenaLease;
+use spanheap_core::heap::ArenaError;
+use spanheap_core::mutator::ArenaWriter as CoreWriter;
 use spanheap_core::span::layout::TypeInfo;
 
 /// Fills a [`SharedArena`] from one closure, faster than the arena's own methods: made by
@@ -60,10 +63,10 @@ use spanheap_core::span::layout::TypeInfo;
 /// the beginning. Then it fails, as the arena's methods do.
 pub struct ArenaWriter<'gc, 'a> {
     mc: &'a Mutator<'gc>,
-    lease: ArenaLease<'a>,
+    core: UnsafeCell<CoreWriter<'a>>,
 }
 
-// SAFETY: the lease is one of an arena of this heap, and made for the description that it is given.
+// SAFETY: I1.
 unsafe impl<'gc> Place<'gc> for ArenaWriter<'gc, '_> {
     #[inline(always)]
     fn mc(&self) -> &Mutator<'gc> {
@@ -71,15 +74,11 @@ unsafe impl<'gc> Place<'gc> for ArenaWriter<'gc, '_> {
     }
 
     #[inline(always)]
-    fn room(&self, info: &'static TypeInfo) -> Result<NonNull<u8>, ArenaError> {
-        // SAFETY: a closure is open, or there would be no mutator; the description is that of what will be written.
-        unsafe { self.lease.alloc(info) }
-    }
-
-    #[inline(always)]
-    fn slice_room(&self, info: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, ArenaError> {
-        // SAFETY: as above.
-        unsafe { self.lease.alloc_slice(info, len) }
+    fn room(&self, info: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, ArenaError> {
+        // SAFETY: I2.
+        let core = unsafe { &mut *self.core.get() };
+        // SAFETY: a closure is open, or there would be no mutator; what is described has no destructor.
+        unsafe { core.alloc_slice(info, len) }
     }
 }
 
@@ -88,7 +87,12 @@ impl<'gc, 'a> ArenaWriter<'gc, 'a> {
         arena: &'a SharedArena,
         mc: &'a Mutator<'gc>,
     ) -> Result<ArenaWriter<'gc, 'a>, ArenaError> {
-        Ok(ArenaWriter { mc, lease: mc.core().arena_lease(&arena.core)? })
+        if arena.is_freed() {
+            return Err(ArenaError::Freed);
+        }
+        // SAFETY: a closure is open, and the writer does not outlive it: it borrows the mutator.
+        let core = unsafe { mc.core().arena_writer(&arena.core) }?;
+        Ok(ArenaWriter { mc, core: UnsafeCell::new(core) })
     }
 
     /// Moves `value` into the arena: see [`SharedArena::alloc`].
