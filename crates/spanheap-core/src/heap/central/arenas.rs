@@ -10,6 +10,9 @@ use crate::heap::page_heap::{LocalPages, Refused, chunk_unit};
 use crate::heap::user_arena::{AlreadyFreed, ArenaCore, Arenas};
 use crate::span::{Info, OwnedSpan};
 
+/// So much is worth a notice of its own.
+const PLENTY: Bytes = Bytes::new(1 << 20);
+
 impl Central {
     /// The user arenas of the heap.
     pub fn arenas(&self) -> &Arenas {
@@ -42,11 +45,17 @@ impl Central {
 
     /// Frees an arena of this heap, in the process that the heap belongs to.
     pub fn free_arena(&self, core: &ArenaCore) -> Result<(), AlreadyFreed> {
-        let freed = self.arenas.free(core)?;
-        self.outside.shrink(freed);
-        if freed > Bytes::ZERO {
+        let (bytes, are_first) = self.arenas.free(core)?;
+        self.chunks_freed(bytes, are_first);
+        Ok(())
+    }
+
+    /// Chunks of so many bytes have been freed; the collector's thread is told if nothing else waited, or if that
+    /// has become so much that it need not gather more.
+    pub(in crate::heap) fn chunks_freed(&self, bytes: Bytes, are_first: bool) {
+        self.outside.shrink(bytes);
+        if are_first || bytes >= PLENTY {
             self.alarm.ring();
         }
-        Ok(())
     }
 }

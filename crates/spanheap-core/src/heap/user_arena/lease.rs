@@ -195,8 +195,10 @@ impl Lease {
 }
 
 /// Colours the one value of a chunk beside.
-pub(super) fn colour_beside(colour: Colour, start: Addr) {
+pub(super) fn colour_beside(colour: Colour, chunk: &Chunk) {
     if let Colour::Black(cycle) = colour {
+        let start = chunk.range().base();
+        chunk.set_blackened(cycle);
         bits::set(Table::Scanned, start);
         bits::set(crate::span::Generation::new(cycle).table(), start);
     }

@@ -194,7 +194,7 @@ impl Central {
                 unsafe { trailer.as_ptr::<usize>().write(count) };
             }
         }
-        colour_beside(lease.colour(), range.base());
+        colour_beside(lease.colour(), chunk);
         self.keep_or_free(core, at)?;
         Ok(NonNull::new(range.base().as_ptr()).expect("no chunk lies at address 0"))
     }
@@ -259,9 +259,8 @@ impl Central {
             core.unreserve(bytes);
             // SAFETY: as above.
             unsafe { &*chunk.span() }.set_freed();
-            self.arenas().take_in(Taken { chunks: Some(at) });
-            self.outside().shrink(bytes);
-            self.alarm().ring();
+            let (bytes, are_first) = self.arenas().take_in(Taken { chunks: Some(at) });
+            self.chunks_freed(bytes, are_first);
         }
         kept
     }

@@ -33,7 +33,7 @@ use crate::addr::{AddrRange, Bytes};
 use crate::heap::page_heap::PageHeap;
 use crate::offheap::{FixedPool, Persistent};
 use crate::os::{Category, Guarding, Os, OsError};
-use crate::span::{Chunk, OwnedSpan, Table};
+use crate::span::{Chunk, Layout, OwnedSpan, Table};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Lock, Rank};
 use core::ptr::NonNull;
@@ -100,7 +100,7 @@ pub struct Arenas {
     lists: Lock<Lists>,
     /// Whether the heap has ended.
     closed: AtomicBool,
-    /// How many chunks wait in `freed`.
+    /// Bytes of the chunks in `freed`.
     waiting: AtomicUsize,
     /// Bytes in quarantine at which a cycle is due.
     patience: AtomicUsize,
@@ -203,32 +203,25 @@ impl Arenas {
         self.counts.live.fetch_add(chunk.range().bytes().get(), Ordering::Relaxed);
     }
 
-    /// Frees an arena: its bytes.
-    pub fn free(&self, core: &ArenaCore) -> Result<Bytes, AlreadyFreed> {
+    /// Frees an arena: how many bytes of it wait from now on, and whether these are the first.
+    pub fn free(&self, core: &ArenaCore) -> Result<(Bytes, bool), AlreadyFreed> {
         let taken = core.free()?;
         self.counts.freed.fetch_add(1, Ordering::Relaxed);
         Ok(self.take_in(taken))
     }
 
-    /// Takes in chunks whose spans say that they are freed: how many bytes they have.
-    pub(super) fn take_in(&self, taken: Taken) -> Bytes {
-        let Some(first) = taken.chunks else { return Bytes::ZERO };
-        let (mut last, mut count, mut bytes) = (first, 0, Bytes::ZERO);
-        loop {
-            let chunk = record(last);
-            (count, bytes) = (count + 1, bytes + chunk.range().bytes());
-            match chunk.next() {
-                Some(next) => last = next,
-                None => break,
-            }
-        }
+    /// Takes in chunks whose spans say that they are freed: how many bytes they have, and whether nothing else
+    /// waited.
+    pub(super) fn take_in(&self, taken: Taken) -> (Bytes, bool) {
+        let Some(first) = taken.chunks else { return (Bytes::ZERO, false) };
+        let (last, bytes) = end_of(first);
         let mut lists = self.lists.lock();
         record(last).set_next(lists.freed);
         lists.freed = Some(first);
+        let before = self.waiting.fetch_add(bytes.get(), Ordering::Release);
         drop(lists);
         self.counts.live.fetch_sub(bytes.get(), Ordering::Relaxed);
-        self.waiting.fetch_add(count, Ordering::Release);
-        bytes
+        (bytes, before == 0)
     }
 
     /// Gives an arena up that nobody will free.
@@ -238,9 +231,9 @@ impl Arenas {
         }
     }
 
-    /// Whether chunks have been freed that no grace period was begun for.
-    pub fn has_freed(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) > 0
+    /// Bytes of chunks that have been freed and that no grace period was begun for.
+    pub fn waiting_bytes(&self) -> Bytes {
+        Bytes::new(self.waiting.load(Ordering::Acquire))
     }
 
     /// Whether chunks wait for the end of a grace period.
@@ -252,13 +245,10 @@ impl Arenas {
     pub fn take_freed(&self) {
         let mut lists = self.lists.lock();
         let Some(first) = lists.freed.take() else { return };
-        let (mut last, mut count) = (first, 1);
-        while let Some(next) = record(last).next() {
-            (last, count) = (next, count + 1);
-        }
+        let (last, bytes) = end_of(first);
         record(last).set_next(lists.pending.take());
         lists.pending = Some(first);
-        self.waiting.fetch_sub(count, Ordering::Relaxed);
+        self.waiting.fetch_sub(bytes.get(), Ordering::Relaxed);
     }
 
     /// Guards the pages of what is pending.
@@ -318,6 +308,23 @@ impl Arenas {
             next = record(at).older();
             visit(at);
         }
+    }
+
+    /// How many values in chunks beside have been marked and then scanned, by the cycle with marks in `table`, and
+    /// the bytes of their chunks. For the collector's thread, when nobody marks any more.
+    pub fn marked_beside(&self, table: Table, cycle: u32) -> (u64, Bytes) {
+        let (mut values, mut bytes) = (0, Bytes::ZERO);
+        self.for_each(|at| {
+            let chunk = record(at);
+            // SAFETY: the span of a chunk with pages is described.
+            let layout = unsafe { &*chunk.span() }.info().layout;
+            let is_scanned = chunk.is_beside() && layout != Layout::NoScan;
+            // What was made black has never been counted.
+            if is_scanned && !chunk.is_blackened(cycle) && chunk.count_bits(table) > 0 {
+                (values, bytes) = (values + 1, bytes + chunk.range().bytes());
+            }
+        });
+        (values, bytes)
     }
 
     /// A cycle begins: notes which abandoned arenas it can decide about. Comes before the phase is published.
@@ -454,6 +461,15 @@ impl Arenas {
 fn record<'a>(at: NonNull<Chunk>) -> &'a Chunk {
     // SAFETY: records are recycled as such (C4), and their memory goes with the heap, when the lists are empty.
     unsafe { at.as_ref() }
+}
+
+/// The last one of a list, and the bytes of all.
+fn end_of(first: NonNull<Chunk>) -> (NonNull<Chunk>, Bytes) {
+    let (mut last, mut bytes) = (first, record(first).range().bytes());
+    while let Some(next) = record(last).next() {
+        (last, bytes) = (next, bytes + record(next).range().bytes());
+    }
+    (last, bytes)
 }
 
 /// Takes the right to a chunk's span out of its record.
