@@ -386,7 +386,7 @@ pub use spanheap_core::observe::{Live, LiveType};
 pub use spanheap_core::os;
 pub use spanheap_core::span::layout::Shape;
 pub use spanheap_derive::Trace;
-pub use stats::{LargeStats, SizeStats, Stats};
+pub use stats::{ArenaStats, LargeStats, SizeStats, Stats};
 pub use trace::{Trace, Tracer};
 pub use vec::GcVec;
 pub use verify::VerifyReport;
