@@ -260,7 +260,7 @@ fn fault_52_an_arena_that_nobody_frees_is_reclaimed_when_it_is_unreachable() {
     let heap = heap();
     for _ in 0..50 {
         let (arena, root) = with_value(&heap);
-        heap.enter(|mc| arena.alloc_zeroed::<u8>(mc, 100_000));
+        heap.enter(|mc| drop(arena.alloc_zeroed::<u8>(mc, 100_000)));
         arena.abandon();
         drop(root);
     }
@@ -383,7 +383,7 @@ fn fault_55_a_value_larger_than_a_chunk_has_pages_of_its_own_that_are_freed_with
     const LEN: usize = 2 << 20; // 16 MiB
     let root: Large = heap.enter(|mc| {
         let small = arena.alloc(mc, 1_u64);
-        let cells = arena.alloc_zeroed(mc, LEN);
+        let cells: ArenaGc<'_, [GcCell<'_, Option<Gc<'_, u64>>>]> = arena.alloc_zeroed(mc, LEN);
         cells.get(mc).unwrap()[LEN - 1].set(mc, Some(mc.alloc(7)));
         assert_eq!(small.get(mc), Some(&1));
         mc.root(mc.alloc(cells))

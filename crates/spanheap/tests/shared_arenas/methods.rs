@@ -232,7 +232,7 @@ fn a_limit_is_that_of_the_arena() {
         assert!(heard.contains("limit"), "{heard}");
     });
     // Other arenas have nothing to do with it.
-    heap.enter(|mc| heap.shared_arena().alloc_zeroed::<u8>(mc, 1 << 20));
+    heap.enter(|mc| drop(heap.shared_arena().alloc_zeroed::<u8>(mc, 1 << 20)));
     let none = heap.shared_arena_builder().limit(0).build();
     assert!(heap.enter(|mc| none.try_alloc(mc, 1_u64).is_err()));
 }
@@ -241,7 +241,7 @@ fn a_limit_is_that_of_the_arena() {
 fn what_a_freed_arena_refuses() {
     let heap = heap();
     let arena = heap.shared_arena();
-    heap.enter(|mc| arena.alloc(mc, 1_u64));
+    heap.enter(|mc| drop(arena.alloc(mc, 1_u64)));
     arena.free();
     heap.enter(|mc| {
         assert_eq!(arena.try_alloc(mc, 1_u64).err(), Some(ArenaError::Freed));
@@ -348,9 +348,9 @@ fn iterators_that_lie_or_panic_leave_nothing_half_made() {
         let heard = refusal(|| drop(arena.alloc_slice(mc, Liar(5, 3))));
         assert_eq!(heard, "an iterator gave 3 values, and its length was 5");
         let heard = refusal(|| {
-            let values = (0..10).map(|n| {
+            let values = (0..10_u32).map(|n| {
                 assert!(n < 5, "the sixth");
-                writer.alloc(Node::new(n))
+                writer.alloc(Node::new(n.into()))
             });
             drop(writer.alloc_slice(values));
         });
@@ -373,8 +373,9 @@ fn what_fills_a_slice_may_use_the_same_writer() {
     let kept: Root<Rootable![ArenaGc<'_, [ArenaGc<'_, [ArenaGc<'_, Node<'_>>]>]>]> =
         heap.enter(|mc| {
             let writer = arena.writer(mc);
-            let row = |row: u64| {
-                writer.alloc_slice((0..20).map(|n| writer.alloc(Node::new(100 * row + n))))
+            let row = |row: u32| {
+                let node = |n: u32| writer.alloc(Node::new((100 * row + n).into()));
+                writer.alloc_slice((0..20).map(node))
             };
             mc.root(mc.alloc(writer.alloc_slice((0..200).map(row))))
         });

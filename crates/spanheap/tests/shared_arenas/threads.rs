@@ -112,7 +112,8 @@ impl Program<'_> {
         let arena = self.random.below(ARENAS);
         match self.random.below(12) {
             0..3 => {
-                let value = self.arenas[arena].alloc(mc, self.node(board));
+                let node = self.node(board);
+                let value = self.arenas[arena].alloc(mc, node);
                 board.values[place].set(mc, Some(value));
             }
             3 => {
@@ -238,7 +239,7 @@ fn torture(name: &str, builder: HeapBuilder, seed: u64) {
             place.set(mc, None);
         }
         board.values.iter().for_each(|place| place.set(mc, None));
-        board.list.lock(mc).clear();
+        board.list.lock(mc).clear(mc);
     });
     let begun = std::time::Instant::now();
     loop {

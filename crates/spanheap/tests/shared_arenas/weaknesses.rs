@@ -45,7 +45,7 @@ fn weakness_01_a_small_arena_costs_a_page() {
     let arenas: Vec<_> = (0..1000)
         .map(|_| {
             let arena = heap.shared_arena();
-            heap.enter(|mc| arena.alloc(mc, 1_u64));
+            heap.enter(|mc| drop(arena.alloc(mc, 1_u64)));
             arena
         })
         .collect();
@@ -367,7 +367,8 @@ fn weakness_19_nobody_holds_a_lock_while_a_value_is_made() {
             }
         });
         heap.enter(|mc| {
-            let value = |n: u64| {
+            let value = |n: u32| {
+                let n = u64::from(n);
                 ask.send(n).unwrap();
                 assert_eq!(answered.recv().unwrap(), (Some(n), Some(n)));
                 n
