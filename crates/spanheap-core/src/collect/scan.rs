@@ -71,8 +71,7 @@ impl Marker<'_> {
         match info.layout {
             Layout::NoScan => {
                 if let Some(chunk) = info.chunk {
-                    // SAFETY: the record of a chunk is one as long as its span is described.
-                    self.scan_chunk(span, unsafe { chunk.as_ref() }, page, &todo);
+                    self.scan_chunk(span, chunk, page, &todo);
                 }
                 return;
             }
@@ -157,7 +156,11 @@ impl Marker<'_> {
 
     /// Runs trace functions of the objects of `info`; `None` if one has panicked. These are the user's: they run in
     /// here, on any of our threads or in an allocation of his, and nowhere else.
-    pub(super) fn contained<T>(&mut self, info: &Info, run: impl FnOnce(&mut Self) -> T) -> Option<T> {
+    pub(super) fn contained<T>(
+        &mut self,
+        info: &Info,
+        run: impl FnOnce(&mut Self) -> T,
+    ) -> Option<T> {
         self.tracing = info.type_name;
         let central = self.central;
         let _alone = Alone::begin(Busy::Trace);
