@@ -5,8 +5,8 @@
 //! overwritten goes to the collector, which must not lose what the snapshot could reach through it.
 //!
 //! # Safety
-//! - C1. The word is null or a `Gc` of the closure that looks, by the brand: whoever stored it had the
-//!   object that holds the cell, and so the same heap. It was stored as the type that it is loaded as,
+//! - C1. The word is null or a `Gc` (or a pointer that is its like: `Weak`, `ArenaGc`) of the closure that looks, by the
+//!   brand: whoever stored it had the object that holds the cell, and so the same heap. It was stored as the type that it is loaded as,
 //!   since the cell is invariant in `W`.
 #![allow(unsafe_code)]
 
@@ -127,8 +127,8 @@ impl<'gc, T> GcWord<'gc> for Option<Weak<'gc, T>> {
     }
 }
 
-/// A field of an object that holds a `Gc<'gc, T>` or an `Option<Gc<'gc, T>>` and can be changed by any
-/// thread that has the object.
+/// A field of an object that holds a `Gc<'gc, T>` or an `Option<Gc<'gc, T>>`, or another [`GcWord`], and can be changed
+/// by any thread that has the object.
 #[repr(transparent)]
 pub struct GcCell<'gc, W> {
     word: AtomicUsize,

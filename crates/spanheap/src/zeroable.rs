@@ -16,7 +16,7 @@ use core::sync::atomic::{
 };
 
 /// A type of which memory of zeros is a value that nobody minds to be handed: numbers, `bool`, `None` of an
-/// optional [`Gc`], empty [`GcCell`]s, arrays of them.
+/// optional [`Gc`] or [`ArenaGc`], empty [`GcCell`]s, arrays of them.
 ///
 /// # Safety
 /// Any number of values may be made by filling memory with zeros.

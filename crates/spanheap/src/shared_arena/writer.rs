@@ -59,6 +59,18 @@ use spanheap_core::span::layout::TypeInfo;
 /// });
 /// ```
 ///
+/// It cannot be sent away:
+///
+/// ```compile_fail,E0277
+/// # use spanheap::Heap;
+/// # let heap = Heap::new();
+/// # let arena = heap.shared_arena();
+/// heap.enter(|mc| {
+///     let to = arena.writer(mc);
+///     std::thread::scope(|scope| scope.spawn(|| drop(to.alloc(1)))); // another one makes its own
+/// });
+/// ```
+///
 /// If somebody frees the arena meanwhile, the writer goes on until its chunk is full: what it returns is freed from
 /// the beginning. Then it fails, as the arena's methods do.
 pub struct ArenaWriter<'gc, 'a> {

@@ -2,7 +2,7 @@
 //! `tests/ui/shared_arena`, too, and what becomes of accesses through bare addresses in the core's tests.
 
 use crate::kernel::Probe;
-use crate::{Mortal, Node, NodeRoot, Tally, collect, heap, object, refusal, settle, with_value};
+use crate::{Mortal, Node, NodeRoot, Tally, collect, done, heap, object, refusal, settle, with_value};
 use spanheap::{ArenaGc, Gc, GcCell, Heap, Root, Rootable, SharedArena, Trace};
 use spanheap_core::addr::Addr;
 use std::sync::Barrier;
@@ -260,7 +260,7 @@ fn fault_52_an_arena_that_nobody_frees_is_reclaimed_when_it_is_unreachable() {
     let heap = heap();
     for _ in 0..50 {
         let (arena, root) = with_value(&heap);
-        heap.enter(|mc| drop(arena.alloc_zeroed::<u8>(mc, 100_000)));
+        heap.enter(|mc| done(arena.alloc_zeroed::<u8>(mc, 100_000)));
         arena.abandon();
         drop(root);
     }

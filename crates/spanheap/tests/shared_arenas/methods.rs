@@ -1,6 +1,6 @@
 //! Every method of arenas, writers and pointers: what it does, and where it refuses.
 
-use crate::{Node, collect, heap, object, refusal};
+use crate::{Node, collect, done, heap, object, refusal};
 use spanheap::{ArenaError, ArenaGc, Collected, Gc, GcCell, Heap, Mutator, Root, Rootable, SharedArena, Trace};
 use std::collections::HashSet;
 
@@ -228,11 +228,11 @@ fn a_limit_is_that_of_the_arena() {
         // A refusal changes nothing, and is no end of anything.
         assert!(writer.try_alloc_zeroed::<u8>(1 << 20).is_err());
         assert!(arena.try_alloc_copy(mc, &[0_u8; 200_000]).is_err());
-        let heard = refusal(|| drop(arena.alloc_zeroed::<u8>(mc, 1 << 20)));
+        let heard = refusal(|| done(arena.alloc_zeroed::<u8>(mc, 1 << 20)));
         assert!(heard.contains("limit"), "{heard}");
     });
     // Other arenas have nothing to do with it.
-    heap.enter(|mc| drop(heap.shared_arena().alloc_zeroed::<u8>(mc, 1 << 20)));
+    heap.enter(|mc| done(heap.shared_arena().alloc_zeroed::<u8>(mc, 1 << 20)));
     let none = heap.shared_arena_builder().limit(0).build();
     assert!(heap.enter(|mc| none.try_alloc(mc, 1_u64).is_err()));
 }
@@ -241,7 +241,7 @@ fn a_limit_is_that_of_the_arena() {
 fn what_a_freed_arena_refuses() {
     let heap = heap();
     let arena = heap.shared_arena();
-    heap.enter(|mc| drop(arena.alloc(mc, 1_u64)));
+    heap.enter(|mc| done(arena.alloc(mc, 1_u64)));
     arena.free();
     heap.enter(|mc| {
         assert_eq!(arena.try_alloc(mc, 1_u64).err(), Some(ArenaError::Freed));
@@ -252,13 +252,13 @@ fn what_a_freed_arena_refuses() {
         assert_eq!(arena.try_alloc_zeroed::<u64>(mc, 1).err(), Some(ArenaError::Freed));
         assert_eq!(arena.try_writer(mc).err(), Some(ArenaError::Freed));
         for heard in [
-            refusal(|| drop(arena.alloc(mc, 1_u64))),
-            refusal(|| drop(arena.alloc_with(mc, || 1_u64))),
-            refusal(|| drop(arena.alloc_str(mc, "text"))),
-            refusal(|| drop(arena.alloc_copy(mc, &[1_u64]))),
-            refusal(|| drop(arena.alloc_slice(mc, [1_u64]))),
-            refusal(|| drop(arena.alloc_zeroed::<u64>(mc, 1))),
-            refusal(|| drop(arena.writer(mc))),
+            refusal(|| done(arena.alloc(mc, 1_u64))),
+            refusal(|| done(arena.alloc_with(mc, || 1_u64))),
+            refusal(|| done(arena.alloc_str(mc, "text"))),
+            refusal(|| done(arena.alloc_copy(mc, &[1_u64]))),
+            refusal(|| done(arena.alloc_slice(mc, [1_u64]))),
+            refusal(|| done(arena.alloc_zeroed::<u64>(mc, 1))),
+            refusal(|| done(arena.writer(mc))),
         ] {
             assert_eq!(heard, "the arena has been freed");
         }
@@ -294,10 +294,10 @@ fn an_arena_is_used_with_mutators_of_its_own_heap() {
     let told = format!("an arena of heap {} was used in a closure of heap ", "N");
     other.enter(|mc| {
         for heard in [
-            refusal(|| drop(arena.alloc(mc, 1_u64))),
-            refusal(|| drop(arena.try_alloc_str(mc, "text"))),
-            refusal(|| drop(arena.writer(mc))),
-            refusal(|| drop(arena.try_writer(mc))),
+            refusal(|| done(arena.alloc(mc, 1_u64))),
+            refusal(|| done(arena.try_alloc_str(mc, "text"))),
+            refusal(|| done(arena.writer(mc))),
+            refusal(|| done(arena.try_writer(mc))),
         ] {
             let digits = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "N");
             assert!(digits(&heard).replace("NN", "N").starts_with(&told), "{heard}");
@@ -343,19 +343,19 @@ fn iterators_that_lie_or_panic_leave_nothing_half_made() {
     let arena = heap.shared_arena();
     heap.enter(|mc| {
         let writer = arena.writer(mc);
-        let heard = refusal(|| drop(writer.alloc_slice(Liar(3, 5))));
+        let heard = refusal(|| done(writer.alloc_slice(Liar(3, 5))));
         assert_eq!(heard, "an iterator gave more values than its length, 3");
-        let heard = refusal(|| drop(arena.alloc_slice(mc, Liar(5, 3))));
+        let heard = refusal(|| done(arena.alloc_slice(mc, Liar(5, 3))));
         assert_eq!(heard, "an iterator gave 3 values, and its length was 5");
         let heard = refusal(|| {
             let values = (0..10_u32).map(|n| {
                 assert!(n < 5, "the sixth");
                 writer.alloc(Node::new(n.into()))
             });
-            drop(writer.alloc_slice(values));
+            done(writer.alloc_slice(values));
         });
         assert_eq!(heard, "the sixth");
-        let heard = refusal(|| drop(writer.alloc_with(|| -> Node<'_> { panic!("no value") })));
+        let heard = refusal(|| done(writer.alloc_with(|| -> Node<'_> { panic!("no value") })));
         assert_eq!(heard, "no value");
         assert_eq!(writer.alloc_with(|| Node::new(8)).get(mc).map(Node::check), Some(8));
     });

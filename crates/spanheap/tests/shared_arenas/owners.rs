@@ -1,6 +1,6 @@
 //! Who frees an arena: whoever has the handle, an object's destructor, the collector, the end of the heap.
 
-use crate::{Mortal, Node, NodeRoot, Tally, collect, heap, refusal, settle, with_value};
+use crate::{Mortal, Node, NodeRoot, Tally, collect, done, heap, refusal, settle, with_value};
 use spanheap::{ArenaGc, Gc, Heap, Root, Rootable, SharedArena, Trace};
 use std::sync::Arc;
 
@@ -131,7 +131,7 @@ fn a_handle_that_outlives_its_heap_is_harmless() {
         assert!(arena.is_freed(), "everything went with the heap");
         assert_eq!((arena.used(), arena.reserved()), (0, 0));
         assert!(arena.try_free().is_err());
-        let heard = refusal(|| another.enter(|mc| drop(arena.alloc(mc, 1_u64))));
+        let heard = refusal(|| another.enter(|mc| done(arena.alloc(mc, 1_u64))));
         assert!(heard.starts_with("an arena of heap"), "{heard}");
         match n {
             0 => arena.abandon(),

@@ -11,7 +11,7 @@
 //!
 //! Each run prints its seed. `SPANHEAP_STRESS_ROUNDS=n` multiplies the length of the runs.
 
-use crate::Node;
+use crate::{Node, done};
 use spanheap::{
     ArenaGc, Collected, Gc, GcCell, GcMutex, GcVec, Heap, HeapBuilder, Mutator, Root, Rootable,
     SharedArena, Trace,
@@ -80,7 +80,7 @@ impl Program<'_> {
                 None => break,
             }
         }
-        held.iter().for_each(|node| drop(node.check()));
+        held.iter().for_each(|node| done(node.check()));
     }
 
     /// The value, if it is there. If it is not, it stays away.
@@ -91,7 +91,7 @@ impl Program<'_> {
     ) -> Option<&'gc Node<'gc>> {
         let opened = value.get(mc);
         match opened {
-            Some(node) => drop(node.check()),
+            Some(node) => done(node.check()),
             None => {
                 self.gone += 1;
                 assert!(value.get(mc).is_none(), "a freed value has come back");
@@ -128,7 +128,7 @@ impl Program<'_> {
                     list.push(mc, value);
                 }
                 let excess = list.len().saturating_sub(100);
-                (0..excess).for_each(|_| drop(list.pop(mc)));
+                (0..excess).for_each(|_| done(list.pop(mc)));
             }
             4..6 => {
                 let object = mc.alloc(self.node(board));
@@ -174,12 +174,16 @@ impl Program<'_> {
             0 => arena.free(),
             1 => drop(arena),
             2 => arena.abandon(),
-            _ => drop(mc.alloc(Owner { arena })),
+            _ => done(mc.alloc(Owner { arena })),
         }
     }
 
-    fn run(&mut self, closures: usize) {
-        for _ in 0..closures {
+    /// So many closures, and as many more as it takes until the heap has completed `cycles`.
+    fn run(&mut self, closures: usize, cycles: u64) {
+        for closure in 0.. {
+            if closure >= closures && self.heap.stats().cycles >= cycles {
+                break;
+            }
             let heap = self.heap;
             heap.enter(|mc| {
                 let board = self.board.get(mc).as_ref();
@@ -217,7 +221,7 @@ fn torture(name: &str, builder: HeapBuilder, seed: u64) {
                     let random = Random::new(seed * THREADS + thread);
                     let mut program =
                         Program { heap, board, random, arenas, reached: 0, gone: 0 };
-                    program.run(2000 * rounds);
+                    program.run(2000 * rounds, 20 * rounds as u64);
                     (program.reached, program.gone)
                 })
             })

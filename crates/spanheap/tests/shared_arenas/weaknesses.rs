@@ -19,7 +19,7 @@
 //! | W14 | no finalizer, cleanup or weak pointer for values | `weakness_14_...`: by an object that the value leads to; a pointer to a value is as good as a weak one |
 //! | W15 | values are cloned shallow, and three kinds of them | `weakness_15_...`: what is copied out, and how deep, is said by its type |
 //! | W16 | two that free at once are not always found out | `weakness_16_...` |
-//! | W17 | a profile shows chunks, not values | `weakness_17_...` |
+//! | W17 | a profile shows chunks, not values | stays for now: `Heap::explain_live` names the types of objects only; `SharedArena::used` says what each arena has |
 //! | W18 | where pointers are in a slice is written element by element | `weakness_18_...` |
 //! | W19 | one lock for all arenas | `weakness_19_...`: one for each, which nobody holds while a value is made |
 //! | W20 | pages of arenas do not serve when memory is short | `weakness_20_...` |
@@ -27,7 +27,7 @@
 //! | W22 | no reset, nesting, sizes, errors, or alignment | `weakness_22_...`: sizes, limits, errors, alignment here. Reset and nesting are for scoped arenas; here another arena is as cheap |
 
 use crate::kernel::Probe;
-use crate::{Mortal, Node, NodeRoot, Tally, collect, heap, settle, with_value};
+use crate::{Mortal, Node, NodeRoot, Tally, collect, done, heap, settle, with_value};
 use spanheap::{
     ArenaError, ArenaGc, Gc, GcCell, Heap, Mutator, Root, Rootable, Shape, SharedArena, Trace,
     Tracer,
@@ -45,7 +45,7 @@ fn weakness_01_a_small_arena_costs_a_page() {
     let arenas: Vec<_> = (0..1000)
         .map(|_| {
             let arena = heap.shared_arena();
-            heap.enter(|mc| drop(arena.alloc(mc, 1_u64)));
+            heap.enter(|mc| done(arena.alloc(mc, 1_u64)));
             arena
         })
         .collect();
@@ -66,9 +66,9 @@ fn weakness_02_chunks_grow_with_their_arena() {
             writer.alloc_zeroed::<u8>(1000);
             let (used, reserved) = (arena.used(), arena.reserved());
             if reserved != last {
-                // A chunk is no larger than what was there before, and no larger than 8 MiB.
+                // A chunk is twice as large as the one before at most, and no larger than 8 MiB.
                 let chunk = reserved - last;
-                assert!(chunk <= last.max(PAGE) && chunk <= 8 << 20, "{chunk} after {last}");
+                assert!(chunk <= (2 * last).max(PAGE) && chunk <= 8 << 20, "{chunk} after {last}");
                 assert!(reserved <= 3 * used.max(PAGE), "{reserved} for {used}");
                 last = reserved;
             }
@@ -94,7 +94,7 @@ fn weakness_03_the_pages_of_a_freed_arena_serve_anybody() {
     let before = heap.stats().mapped_bytes;
     for _ in 0..5 {
         // Objects, then an arena, then pages: of the same addresses.
-        heap.enter(|mc| (0..200).for_each(|_| drop(mc.alloc_zeroed::<u64>(16 << 10))));
+        heap.enter(|mc| (0..200).for_each(|_| done(mc.alloc_zeroed::<u64>(16 << 10))));
         collect(&heap);
         fill(32 << 20).free();
         settle(&heap);
