@@ -252,6 +252,7 @@ fn weakness_13_a_forgotten_handle_harms_nobody() {
     let (arena, root) = with_value(&heap);
     drop(arena);
     heap.enter(|mc| assert!(root.get(mc).value.get().unwrap().get(mc).is_none()));
+    drop(root);
     // Left to the collector while there are pointers: it waits for the last of them.
     let (arena, root) = with_value(&heap);
     arena.abandon();
