@@ -173,6 +173,44 @@ fn a_heap_ends_with_arenas_in_all_states() {
 }
 
 #[test]
+fn large_arenas_come_and_go() {
+    // Chunks of 8 MiB, larger than what the heap maps at once: their pages and side tables go and come back by turns.
+    let heap = heap();
+    for round in 0..40_u64 {
+        let arena = heap.shared_arena();
+        let root: NodeRoot = heap.enter(|mc| {
+            let writer = arena.writer(mc);
+            let mut first = None;
+            while arena.used() < 20 << 20 {
+                writer.alloc_zeroed::<u8>(100_000);
+                first = Some(writer.alloc(Node::leading(round, None, first)));
+            }
+            mc.root(mc.alloc(Node::leading(round, None, first)))
+        });
+        if round % 3 == 0 {
+            collect(&heap);
+        }
+        let count = heap.enter(|mc| {
+            let (mut node, mut count) = (root.get(mc).value.get(), 0);
+            while let Some(this) = node {
+                let this = this.get(mc).unwrap();
+                assert_eq!(this.check(), round);
+                (node, count) = (this.value.get(), count + 1);
+            }
+            count
+        });
+        assert!(count > 200, "{count}");
+        arena.free();
+        drop(root);
+        if round % 2 == 0 {
+            collect(&heap);
+            collect(&heap);
+        }
+    }
+    settle(&heap);
+}
+
+#[test]
 fn a_writer_that_was_forgotten_costs_the_rest_of_its_chunk() {
     let heap = heap();
     let arena = heap.shared_arena();
