@@ -265,8 +265,19 @@ impl ArenaWriter<'_> {
         ty: &'static TypeInfo,
         len: usize,
     ) -> Result<NonNull<u8>, ArenaError> {
+        debug_assert!(self.mutator.is_inside());
+        match Wanted::of(ty, len).and_then(|wanted| wanted.take(&mut self.lease)) {
+            Some(room) => Ok(room),
+            None => self.refill_for(ty, len),
+        }
+    }
+
+    /// What is wanted is put together again here, so that the usual way never has it in memory.
+    #[cold]
+    #[inline(never)]
+    fn refill_for(&mut self, ty: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, ArenaError> {
         match Wanted::of(ty, len) {
-            Some(wanted) => self.take(wanted),
+            Some(wanted) => self.refill(wanted),
             None => Err(self.overflow()),
         }
     }
