@@ -96,7 +96,9 @@ pub(super) fn alloc_copy<'gc, T: Trace + Copy + Send + Sync + 'gc>(
 ) -> Result<ArenaGc<'gc, [T]>, ArenaError> {
     let start = place.room(&Describe::<T>::INFO, values.len())?;
     // SAFETY: room for as many values, and not part of them.
-    unsafe { start.cast::<T>().copy_from_nonoverlapping(NonNull::from(values).cast(), values.len()) };
+    unsafe {
+        start.cast::<T>().copy_from_nonoverlapping(NonNull::from(values).cast(), values.len())
+    };
     let slice = NonNull::slice_from_raw_parts(start.cast::<T>(), values.len());
     // SAFETY: all values are initialised.
     Ok(unsafe { publish(place, start, slice) })
