@@ -72,13 +72,12 @@ fn check(core: &ArenaCore, given: &BTreeMap<usize, Given>, cycle: u32) {
     let mut found = Vec::new();
     core.inside.lock().for_each_chunk(|chunk| {
         assert!(chunk.low() <= chunk.high().align_down(GRANULE_BYTES));
-        // SAFETY: the chunk is the test's.
         let note = |value: crate::span::chunk::Value| {
             found.push((value.start.get(), value.bytes().get()));
             true
         };
         if !chunk.is_beside() {
-            // SAFETY: as above.
+            // SAFETY: the chunk is the test's.
             unsafe { chunk.for_each_value(note) };
         }
     });
@@ -188,6 +187,7 @@ fn chunks_double_up_to_the_largest() {
         (13..).map(|shift| (1 << shift).min(MAX_CHUNK.get())).take(sizes.len()).collect();
     assert_eq!(sizes, expected);
     core.end_lease(&mut lease);
+    central.take_back(&local);
     // SAFETY: nobody uses the heap any more.
     unsafe { central.release() };
     assert!(core.is_freed(), "the heap is gone");
