@@ -12,6 +12,8 @@
 //!
 //! All heaps are verified by checkmark mode and poison what they free, unless a test is about speed or memory.
 
+#![allow(clippy::type_complexity, reason = "a root names the whole type of what it keeps")]
+
 mod faults;
 mod graphs;
 mod methods;
