@@ -27,6 +27,7 @@ use super::assist::Running;
 use super::checkmark;
 use super::collector::{Collector, CycleReport};
 use super::control::Wish;
+use super::grey;
 use super::mark::Marker;
 use super::pacer::speed::Times;
 use super::phase::{Phase, PhaseWord};
@@ -58,7 +59,7 @@ impl Collector {
         self.roots.trim();
         self.pace_start();
         self.central.revivals().trim(self.central.drops().specials());
-        self.grey.begin(cycle);
+        self.grey.begin(cycle, grey::bound(self.central.pages().in_use()));
         if self.options.return_memory {
             self.central.pages().retire_records();
         }
@@ -129,6 +130,7 @@ impl Collector {
         self.begin_debt(running);
         let look = || self.revise_debt(running);
         let mut marker = Marker::new(&self.central, &self.crew, 0, cycle).with_overseer(&look);
+        self.grey.begin_marking();
         self.publish(PhaseWord::new(Phase::Marking, cycle));
         self.roots.begin_scan();
         self.crew.set_has_roots(true);
@@ -160,7 +162,7 @@ impl Collector {
     pub(super) fn drain(&self, marker: &mut Marker<'_>) {
         loop {
             self.registry.steal_buffers(|target| marker.mark(target));
-            self.grey.drain(|target| marker.mark(target));
+            self.grey.drain(|targets| marker.take_grey(targets));
             if self.grey.take_rescan() {
                 marker.want_rescan();
             }
@@ -185,10 +187,10 @@ impl Collector {
         let mut dirty = false;
         self.grace_period(|| {
             // Whoever leaves hands his buffer over first, so there may be work before the period is over.
-            dirty |= self.grey.drain(|target| marker.mark(target)) && marker.take_found();
+            dirty |= self.grey.drain(|targets| marker.take_grey(targets)) && marker.take_found();
             marker.drain();
         });
-        self.grey.drain(|target| marker.mark(target));
+        self.grey.drain(|targets| marker.take_grey(targets));
         if self.grey.take_rescan() {
             marker.want_rescan();
             dirty = true;
