@@ -30,6 +30,7 @@
 use super::Mutator;
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::collect::{Collector, Phase, PhaseWord};
+use crate::heap::stall::Cause;
 use crate::heap::user_arena::{self, ArenaCore, Colour, Lease, Wanted};
 use crate::heap::{AlreadyFreed, ArenaError};
 use crate::span::TypeInfo;
@@ -37,6 +38,7 @@ use core::alloc::Layout;
 use core::fmt;
 use core::ptr::NonNull;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// How an arena is to be.
 #[derive(Clone, Debug, Default)]
@@ -306,9 +308,12 @@ impl ArenaWriter<'_> {
     #[cold]
     #[inline(never)]
     fn refill(&mut self, wanted: Wanted) -> Result<NonNull<u8>, ArenaError> {
+        let begun = Instant::now();
         let central = self.mutator.collector.central();
         let local = self.mutator.record.caches().local_pages();
-        central.arena_room(&self.core, &mut self.lease, wanted, local)
+        let room = central.arena_room(&self.core, &mut self.lease, wanted, local);
+        central.stalls().record(Cause::Allocation, begun);
+        room
     }
 
     #[cold]
