@@ -61,10 +61,7 @@ fn modules() -> Vec<Module> {
         chunks(),
         arenas(),
     ];
-    all
-        .into_iter()
-        .flatten()
-        .collect()
+    all.into_iter().flatten().collect()
 }
 
 /// The lock of one word, what is built on it, and the alarm.

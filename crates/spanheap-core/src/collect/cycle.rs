@@ -71,9 +71,7 @@ impl Collector {
 
         self.publish(PhaseWord::new(Phase::ArmingB, cycle));
         // SAFETY: the same grace period; this cycle does not mark yet.
-        unsafe { self.guard_arenas() };
-        // Nobody is left who has seen the last cycle mark.
-        self.central.arenas().clear_bits();
+        unsafe { self.bury_arenas() };
         self.registry.release_stale(&self.central, self.word());
         self.sweep_all();
         // Others may be in the midst of a span. Mutators are waited for below, in their closures; but who offers
@@ -100,10 +98,7 @@ impl Collector {
         self.central.pages().next_scavenge_generation();
         self.publish(PhaseWord::new(Phase::Idle, cycle));
         self.control.set_gate(false);
-        if !all {
-            self.release_arenas(cycle);
-        }
-
+        self.release_arenas(cycle, all);
         let times = Times {
             elapsed: began.elapsed(),
             processors: self.processors,

@@ -30,6 +30,7 @@
 use super::Mutator;
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::collect::{Collector, Phase, PhaseWord};
+use crate::heap::stall::Cause;
 use crate::heap::user_arena::{self, ArenaCore, Colour, Lease, Wanted};
 use crate::heap::{AlreadyFreed, ArenaError};
 use crate::span::TypeInfo;
@@ -37,6 +38,7 @@ use core::alloc::Layout;
 use core::fmt;
 use core::ptr::NonNull;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// How an arena is to be.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +63,8 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if self.collector.central().is_here() {
+        // Elsewhere, the arena's lock may be held for ever. What was abandoned belongs to the collector.
+        if self.collector.central().is_here() && !self.core.is_abandoned() {
             // That it was freed before is as well.
             let _ = self.collector.central().free_arena(&self.core);
         }
@@ -264,8 +267,19 @@ impl ArenaWriter<'_> {
         ty: &'static TypeInfo,
         len: usize,
     ) -> Result<NonNull<u8>, ArenaError> {
+        debug_assert!(self.mutator.is_inside());
+        match Wanted::of(ty, len).and_then(|wanted| wanted.take(&mut self.lease)) {
+            Some(room) => Ok(room),
+            None => self.refill_for(ty, len),
+        }
+    }
+
+    /// What is wanted is put together again here, so that the usual way never has it in memory.
+    #[cold]
+    #[inline(never)]
+    fn refill_for(&mut self, ty: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, ArenaError> {
         match Wanted::of(ty, len) {
-            Some(wanted) => self.take(wanted),
+            Some(wanted) => self.refill(wanted),
             None => Err(self.overflow()),
         }
     }
@@ -294,9 +308,12 @@ impl ArenaWriter<'_> {
     #[cold]
     #[inline(never)]
     fn refill(&mut self, wanted: Wanted) -> Result<NonNull<u8>, ArenaError> {
+        let begun = Instant::now();
         let central = self.mutator.collector.central();
         let local = self.mutator.record.caches().local_pages();
-        central.arena_room(&self.core, &mut self.lease, wanted, local)
+        let room = central.arena_room(&self.core, &mut self.lease, wanted, local);
+        central.stalls().record(Cause::Allocation, begun);
+        room
     }
 
     #[cold]

@@ -83,6 +83,10 @@ impl Lease {
         // SAFETY: the lessee's chunk.
         let record = unsafe { chunk.as_ref() };
         let (low, limit) = self.colour.bounds(record);
+        if record.low() < low {
+            // Walks look for headers in what is passed over.
+            asan::permit(record.low(), low.bytes_since(record.low()));
+        }
         (self.low, self.limit) = (low.get(), limit.get().max(low.get()));
         self.high = record.high().get();
         if limit < record.high().align_down(GRANULE_BYTES) {
@@ -101,12 +105,6 @@ impl Lease {
         let chunk = self.chunk.take();
         *self = Lease::none(self.colour);
         chunk
-    }
-
-    /// Bytes that values of a size can have, without the refill that finds a chunk for them.
-    #[cfg(test)]
-    pub fn room(&self) -> Bytes {
-        Bytes::new(self.limit - self.low)
     }
 
     /// Room for `count` values with pointers, `bytes` together, all zeros.
@@ -133,8 +131,11 @@ impl Lease {
         word.store(Header::new(ty, count).bits(), Ordering::Relaxed);
         self.low = at + need;
         // SAFETY: a lease with room has a chunk.
-        unsafe { self.chunk.unwrap_unchecked().as_ref() }.set_low(Addr::new(self.low));
-        NonNull::new((header + Bytes::new(HEADER_BYTES)).as_ptr())
+        let chunk = unsafe { self.chunk.unwrap_unchecked() };
+        // SAFETY: the lessee's chunk.
+        unsafe { chunk.as_ref() }.set_low(Addr::new(self.low));
+        // SAFETY: chunks do not lie at address 0.
+        Some(unsafe { NonNull::new_unchecked((header + Bytes::new(HEADER_BYTES)).as_ptr()) })
     }
 
     /// Room for `bytes` bytes without pointers, all zeros. A value without bytes gets one, lest it lie in
@@ -155,7 +156,8 @@ impl Lease {
         asan::permit(Addr::new(start), Bytes::new(bytes));
         // SAFETY: the lessee's chunk.
         unsafe { chunk.as_ref() }.set_high(Addr::new(start));
-        NonNull::new(Addr::new(start).as_ptr())
+        // SAFETY: as above.
+        Some(unsafe { NonNull::new_unchecked(Addr::new(start).as_ptr()) })
     }
 
     /// Marks the granules from `at` to the end of its word, as far as they are free.

@@ -101,7 +101,7 @@ pub struct AlreadyFreed;
 
 impl fmt::Display for AlreadyFreed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an arena is freed twice")
+        write!(f, "arena double free: it has been freed before")
     }
 }
 
@@ -230,6 +230,11 @@ impl ArenaCore {
             inside.stage = Stage::Abandoned;
         }
         was_open
+    }
+
+    /// Whether it was abandoned, and not freed since.
+    pub fn is_abandoned(&self) -> bool {
+        self.inside.lock().stage == Stage::Abandoned
     }
 
     /// Whether the abandoned arena has no open writer any more, so that nobody allocates in it. It will have none

@@ -72,13 +72,12 @@ fn check(core: &ArenaCore, given: &BTreeMap<usize, Given>, cycle: u32) {
     let mut found = Vec::new();
     core.inside.lock().for_each_chunk(|chunk| {
         assert!(chunk.low() <= chunk.high().align_down(GRANULE_BYTES));
-        // SAFETY: the chunk is the test's.
         let note = |value: crate::span::chunk::Value| {
             found.push((value.start.get(), value.bytes().get()));
             true
         };
         if !chunk.is_beside() {
-            // SAFETY: as above.
+            // SAFETY: the chunk is the test's.
             unsafe { chunk.for_each_value(note) };
         }
     });
@@ -188,6 +187,7 @@ fn chunks_double_up_to_the_largest() {
         (13..).map(|shift| (1 << shift).min(MAX_CHUNK.get())).take(sizes.len()).collect();
     assert_eq!(sizes, expected);
     core.end_lease(&mut lease);
+    central.take_back(&local);
     // SAFETY: nobody uses the heap any more.
     unsafe { central.release() };
     assert!(core.is_freed(), "the heap is gone");
@@ -221,4 +221,61 @@ fn neighbours_are_guarded_together() {
     // SAFETY: nobody uses the heap any more.
     unsafe { central.release() };
     sim.assert_all_released();
+}
+
+#[test]
+fn broken_chunks_are_named() {
+    let central = Central::with_hooks(Os::native(), Config::default(), Hooks::none());
+    let central = central.expect("memory");
+    let local = LocalPages::default();
+    let core = central.arenas().make(central.number(), "".into(), None);
+    let mut lease = Lease::none(Colour::White);
+    let wanted = Wanted::of(&TYPES[2], 1).expect("it is small");
+    let first = central.arena_room(&core, &mut lease, wanted, &local).expect("memory");
+    wanted.take(&mut lease).expect("there is room");
+    core.end_lease(&mut lease);
+    let look = || {
+        let mut found = crate::heap::verify::Verified::default();
+        central.arenas().verify(central.number(), &mut found);
+        found.findings.iter().map(|found| found.what.clone()).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(look(), "");
+    let chunk = core.inside.lock().chunks.expect("there is one");
+    // SAFETY: the test's chunk.
+    let chunk: &'static Chunk = unsafe { chunk.as_ref() };
+    let (low, high, range) = (chunk.low(), chunk.high(), chunk.range());
+
+    chunk.set_low(low + Bytes::new(8));
+    assert!(look().contains("values up to"), "{}", look());
+    chunk.set_low(low - Bytes::new(GRANULE_BYTES));
+    assert!(look().contains("reaches beyond the last one"), "{}", look());
+    chunk.set_low(low);
+    chunk.set_high(range.end() + Bytes::new(1));
+    assert!(look().contains("values up to"), "{}", look());
+    chunk.set_high(high);
+    // A header that counts more than there are.
+    let header = Addr::of(first.as_ptr()) - Bytes::new(8);
+    // SAFETY: the header of the first value, which is the test's.
+    let header = unsafe { &*header.as_ptr::<crate::sync::atomic::AtomicU64>() };
+    let right = header.swap(Header::new(&TYPES[2], 1000).bits(), Ordering::Relaxed);
+    assert!(look().contains("reaches beyond the last one"), "{}", look());
+    header.store(right, Ordering::Relaxed);
+    // A page that is another span's, and the description of another chunk.
+    // SAFETY: the arena of a page of a heap that lives.
+    let arena = unsafe { &*crate::span::map::find(range.base()) };
+    let page = range.base().page_in_arena();
+    let span = arena.span(page);
+    arena.set_span(page, core::ptr::null_mut());
+    assert!(look().contains("does not name the chunk"), "{}", look());
+    arena.set_span(page, span);
+    let (number, owner) = (chunk.number(), chunk.owner());
+    let wrong = AddrRange::at(range.base(), Bytes::new(2 * PAGE_BYTES));
+    chunk.describe(wrong, number, owner, false);
+    assert!(look().contains("another one"), "{}", look());
+    chunk.describe(range, number, owner, false);
+    chunk.set_low(low);
+    assert_eq!(look(), "");
+    central.take_back(&local);
+    // SAFETY: nobody uses the heap any more.
+    unsafe { central.release() };
 }
