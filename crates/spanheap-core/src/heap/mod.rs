@@ -25,6 +25,7 @@
 //! | [`stall`] | how long mutators were held up, and why the longest time |
 //! | [`live`] | which types hold the memory |
 //! | [`limits`] | the soft and the hard limit, and how often they were met |
+//! | [`sites`] | where user arenas were freed and their values allocated, told at a fault |
 //! | [`error`] | why an allocation was refused |
 //!
 //! This layer knows generations and colours, and nothing of phases, grace periods or roots: those belong
@@ -46,6 +47,7 @@ pub mod pi_controller;
 pub(crate) mod reclaim;
 pub mod revival;
 pub mod scavenge_pace;
+pub mod sites;
 pub mod specials;
 pub(crate) mod stall;
 pub(crate) mod sweep;

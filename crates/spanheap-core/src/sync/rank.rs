@@ -37,6 +37,8 @@ pub enum Rank {
     SpecialRecords,
     /// The ephemerons that wait for their keys while a cycle marks.
     Waiting,
+    /// What a heap has in reserve for noting where arenas were freed and their values allocated.
+    Sites,
     /// The page allocator and the list of arenas.
     PageHeap,
     /// The manager's own records.
