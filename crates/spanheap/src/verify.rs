@@ -98,6 +98,7 @@ impl HeapBuilder {
     /// | `poison=0` or `1` | [`HeapBuilder::poison`] |
     /// | `continuously=0` or `1` | [`HeapBuilder::collect_continuously`] |
     /// | `every=` a number | [`HeapBuilder::collect_every`] |
+    /// | `record_sites=0` or `1` | [`HeapBuilder::record_sites`] |
     ///
     /// Anything else in it makes [`HeapBuilder::build`] return an error.
     pub fn from_env(mut self) -> HeapBuilder {

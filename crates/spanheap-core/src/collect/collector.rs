@@ -16,6 +16,7 @@
 //! The destructors of what is left at the end of a heap run when no mutator can enter any more.
 #![allow(unsafe_code)]
 
+use super::arenas::Undertaker;
 use super::checkmark;
 use super::control::{Control, Wish};
 use super::crew::{Crew, Marked};
@@ -82,6 +83,9 @@ pub struct Options {
     pub mark_threads: Option<NonZeroUsize>,
     /// Let every allocation pay for itself while a cycle marks, whatever the size of the heap: for tests.
     pub always_assist: bool,
+    /// Note the type of each value that is allocated in a user arena, and where in the program that was, for a
+    /// report of a use after the arena was freed ([`crate::span::sites`]).
+    pub record_sites: bool,
 }
 
 impl Default for Options {
@@ -99,6 +103,7 @@ impl Default for Options {
             symmetric_fences: false,
             mark_threads: None,
             always_assist: false,
+            record_sites: false,
         }
     }
 }
@@ -194,6 +199,7 @@ impl Collector {
         central.switches().set_checkmark(options.checkmark);
         central.switches().set_verify_trace(options.verify_trace);
         central.switches().set_collect_every(options.collect_every);
+        central.arenas().sites().set_notes_values(options.record_sites);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let limit = central.pages().limits().target();
         let background = workers(processors, options.mark_threads);
@@ -369,6 +375,7 @@ impl Collector {
         let mut helpers = Helpers::default();
         let mut drop_thread = None;
         let mut scavenger = Scavenger::new();
+        let mut undertaker = Undertaker::default();
         let mut watch = Watch::default();
         let mut last_end = Instant::now();
         loop {
@@ -383,7 +390,7 @@ impl Collector {
                     }
                 },
                 Wish::Nothing if !self.options.continuously => {
-                    match self.wait_for_reason(&mut scavenger, last_end) {
+                    match self.wait_for_reason(&mut scavenger, &mut undertaker, last_end) {
                         Some(reason) => reason,
                         None => continue,
                     }
@@ -409,6 +416,7 @@ impl Collector {
     fn wait_for_reason(
         &self,
         scavenger: &mut Scavenger,
+        undertaker: &mut Undertaker,
         last_end: Instant,
     ) -> Option<Option<Reason>> {
         let pause = match self.due() {
@@ -422,7 +430,8 @@ impl Collector {
                 }
             },
         };
-        self.central.alarm().sleep(pause);
+        let grave = undertaker.work(self);
+        self.rest(pause.into_iter().chain(grave).min());
         None
     }
 
@@ -470,6 +479,7 @@ impl Collector {
         // SAFETY: the registry is closed, so no mutator can enter, and whoever drops a heap holds no
         // pointer into it.
         unsafe { self.central.drop_everything() };
+        self.central.arenas().close();
         checkmark::release(&self.central);
     }
 

@@ -25,7 +25,7 @@
 //! | [`stall`] | how long mutators were held up, and why the longest time |
 //! | [`live`] | which types hold the memory |
 //! | [`limits`] | the soft and the hard limit, and how often they were met |
-//! | [`sites`] | where user arenas were freed and their values allocated, told at a fault |
+//! | [`user_arena`] | memory of many values that is freed at once |
 //! | [`error`] | why an allocation was refused |
 //!
 //! This layer knows generations and colours, and nothing of phases, grace periods or roots: those belong
@@ -47,7 +47,6 @@ pub mod pi_controller;
 pub(crate) mod reclaim;
 pub mod revival;
 pub mod scavenge_pace;
-pub mod sites;
 pub mod specials;
 pub(crate) mod stall;
 pub(crate) mod sweep;
@@ -55,6 +54,7 @@ pub(crate) mod sweep_pace;
 pub(crate) mod swept;
 pub(crate) mod switches;
 pub mod task;
+pub(crate) mod user_arena;
 pub mod verify;
 pub(crate) mod waiting;
 pub(crate) mod zero;
@@ -64,3 +64,4 @@ pub use error::OutOfMemory;
 pub use live::{Live, LiveType};
 pub use page_heap::ManualSpan;
 pub(crate) use page_heap::{Force, Refused};
+pub use user_arena::{AlreadyFreed, ArenaError};

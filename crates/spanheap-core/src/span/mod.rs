@@ -10,6 +10,7 @@
 //!      a list of its class (partial | full | unswept) . a mutator's cache . the sweeper . the drop queue
 //!
 //!   free pages --init_manual--> manual, owned by whoever asked for it --> free pages
+//!   free pages --init_arena--> open --> freed --> quarantined --> free pages: a chunk of a user arena
 //! ```
 //!
 //! **Ownership is a value**: whoever holds an [`OwnedSpan`] may allocate from the span, sweep it or free
@@ -24,9 +25,11 @@
 //! | [`alone`] | what code of the user's may not do while it is called by the collector |
 //! | [`ephemeron`] | objects that hold a value for as long as a key lives |
 //! | [`arena`], [`map`] | arenas with their side tables; from any address to its arena |
+//! | [`chunk`] | chunks of user arenas: values of many types, freed together |
 //! | [`bits`] | a span's bits in the side tables: marks, free runs |
 //! | [`list`], [`set`] | lists that own spans; the spans of a class, swept or not |
 //! | [`lookup`] | from any number to the object around it |
+//! | [`sites`] | where user arenas were freed and their values allocated, told at a fault |
 //! | [`specials`] | records that hang on single objects of a span |
 //!
 //! # Invariants
@@ -50,18 +53,21 @@
 pub mod alone;
 pub(crate) mod arena;
 pub(crate) mod bits;
+pub(crate) mod chunk;
 pub mod ephemeron;
 pub mod layout;
 mod list;
 pub mod lookup;
 pub(crate) mod map;
 pub(crate) mod set;
+pub mod sites;
 pub mod size_class;
 pub mod specials;
 pub mod tracer;
 
 pub use arena::Generation;
 pub(crate) use arena::{HeapArena, Line, Table};
+pub(crate) use chunk::Chunk;
 pub use ephemeron::EphemeronCell;
 pub use layout::{Counting, DropFn, InvalidType, Layout, Shape, TypeInfo};
 pub(crate) use set::{Backlog, Room, SpanSet, Taken};
@@ -104,6 +110,8 @@ pub(crate) struct Info {
     pub type_name: fn() -> &'static str,
     /// The type, if all objects are of one: in verification modes.
     pub ty: Option<&'static TypeInfo>,
+    /// The chunk of a user arena that the span is.
+    pub chunk: Option<NonNull<Chunk>>,
 }
 
 impl Info {
@@ -122,6 +130,35 @@ impl Info {
             drop: None,
             type_name: || "manual",
             ty: None,
+            chunk: None,
+        }
+    }
+
+    /// The description of a chunk of a user arena. As far as objects are concerned it has none: they are
+    /// found by their headers.
+    pub(crate) fn chunk(base: Addr, pages: PageCount, chunk: NonNull<Chunk>) -> Info {
+        let type_name = || "values of a user arena";
+        Info { slot: 0, type_name, chunk: Some(chunk), ..Info::manual(base, pages) }
+    }
+
+    /// The description of a chunk for the values of one type that lie one behind the other, `count` of them:
+    /// that of a large object.
+    pub(crate) fn chunk_beside(
+        base: Addr,
+        pages: PageCount,
+        chunk: NonNull<Chunk>,
+        ty: &'static TypeInfo,
+        count: usize,
+    ) -> Info {
+        let is_slice = count != 1;
+        Info {
+            slots: 1,
+            element: if is_slice { ty.size } else { 0 },
+            layout: if is_slice { ty.slice_layout() } else { ty.layout() },
+            counting: if is_slice { ty.slice_counting() } else { Counting::One },
+            type_name: ty.name,
+            chunk: Some(chunk),
+            ..Info::manual(base, pages)
         }
     }
 
@@ -182,6 +219,12 @@ pub(crate) enum State {
     InUse = 1,
     /// The span holds memory that the collector leaves alone.
     Manual = 2,
+    /// The span is a chunk of a user arena.
+    Arena = 3,
+    /// The same, and the arena has been freed. Its memory is there as long as somebody may use it.
+    Freed = 4,
+    /// The same, and its memory is gone. Its addresses are kept until nobody points to them.
+    Quarantined = 5,
 }
 
 /// A span record.
@@ -246,6 +289,15 @@ impl Span {
     pub(crate) unsafe fn init_manual(at: NonNull<Span>, info: Info) -> OwnedSpan {
         // SAFETY: the same contract.
         unsafe { Span::init_as(at, info, State::Manual, Generation::FIRST, info.range().end()) }
+    }
+
+    /// The same for a chunk of a user arena.
+    ///
+    /// # Safety
+    /// As [`Span::init`].
+    pub(crate) unsafe fn init_arena(at: NonNull<Span>, info: Info) -> OwnedSpan {
+        // SAFETY: the same contract.
+        unsafe { Span::init_as(at, info, State::Arena, Generation::FIRST, info.range().end()) }
     }
 
     /// # Safety
@@ -344,6 +396,49 @@ impl Span {
     #[inline]
     pub fn is_manual(&self) -> bool {
         self.state.load(Ordering::Acquire) == State::Manual as u8
+    }
+
+    /// Whether the record describes a chunk of a user arena that has not been freed. Acquire: who sees that it has
+    /// been, sees what was done before.
+    #[inline(always)]
+    pub fn is_open_arena(&self) -> bool {
+        self.state.load(Ordering::Acquire) == State::Arena as u8
+    }
+
+    /// Whether the record describes a chunk of a user arena, in whatever state.
+    #[inline]
+    pub fn is_arena(&self) -> bool {
+        self.state.load(Ordering::Acquire) >= State::Arena as u8
+    }
+
+    /// Whether the record describes a chunk the memory of which is gone.
+    #[inline]
+    pub fn is_quarantined(&self) -> bool {
+        self.state.load(Ordering::Acquire) == State::Quarantined as u8
+    }
+
+    /// The arena of the chunk has been freed.
+    pub(crate) fn set_freed(&self) {
+        debug_assert!(self.is_open_arena());
+        self.state.store(State::Freed as u8, Ordering::Release);
+    }
+
+    /// The memory of the chunk is about to go. From here on it has no objects, whatever it was.
+    ///
+    /// # Safety
+    /// Nobody reads the description meanwhile, or has kept a reference to it: this is the collector's thread,
+    /// and no cycle marks.
+    pub(crate) unsafe fn set_quarantined(&self) {
+        debug_assert!(self.state.load(Ordering::Relaxed) == State::Freed as u8);
+        let info = *self.info();
+        let chunk = info.chunk.expect("a chunk has a record");
+        let change = self.plate.begin_change();
+        let info = Info::chunk(info.base, info.pages, chunk);
+        // SAFETY: the caller's promise; lookups read the plate.
+        unsafe { self.info.get().write(MaybeUninit::new(info)) };
+        self.plate.write(&info);
+        self.state.store(State::Quarantined as u8, Ordering::Release);
+        self.plate.end_change(change);
     }
 
     /// The cycle that this span was last swept for.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::addr::Bytes;
-use crate::heap::sites::memory::Memory;
+use crate::span::sites::memory::Memory;
 use crate::sync::atomic::AtomicBool;
 use crate::tests::steps;
 

@@ -65,7 +65,7 @@ impl Entry {
 pub(super) struct Object {
     pub(super) start: Addr,
     pub(super) bytes: Bytes,
-    /// Of its type, or that of its elements.
+    /// Of its type, or that of its elements; empty if it has none.
     pub(super) name: &'static str,
     pub(super) is_slice: bool,
     /// Where it was allocated.

@@ -45,9 +45,13 @@ fn tell(found: &Grave, fault: &Fault, ago: u64, line: &mut dyn fmt::Write) -> fm
     write!(line, " (thread {}, {} ago)", found.thread, Ago(ago))?;
     match found.object {
         Some(object) => {
-            let kind = if object.is_slice { "slice of" } else { "object" };
-            let bytes = object.bytes.get();
-            write!(line, "; {kind} {} ({bytes} bytes) allocated at {}", object.name, object.site)?;
+            let (bytes, name) = (object.bytes.get(), object.name);
+            match (name.is_empty(), object.is_slice) {
+                (true, _) => write!(line, "; {bytes} bytes")?,
+                (false, false) => write!(line, "; object {name} ({bytes} bytes)")?,
+                (false, true) => write!(line, "; slice of {name} ({bytes} bytes)")?,
+            }
+            write!(line, " allocated at {}", object.site)?;
         }
         None if found.has_objects => write!(line, "; no object was noted there")?,
         None => {}
@@ -119,6 +123,9 @@ mod tests {
         let line = text(&found, Access::Unknown, 1);
         assert!(line.contains("; slice of Node (64 bytes) allocated at "), "{line}");
         assert!(line.ends_with("; access by thread 9"), "{line}");
+        found.object = Some(Object { name: "", ..object });
+        let line = text(&found, Access::Read, 1);
+        assert!(line.contains(&format!(" ago); 64 bytes allocated at {site}; ")), "{line}");
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub use records::Freed;
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::os::{clock, fault, thread};
 use crate::span::TypeInfo;
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::panic::Location;
 use link::Link;
 use memory::Memory;
@@ -74,7 +74,8 @@ pub fn report_faults(after: AfterReport) -> Result<(), InstallError> {
 /// What a heap notes about its arenas.
 pub(crate) struct Sites {
     memory: Memory,
-    notes_values: bool,
+    /// Whether values are noted.
+    notes_values: AtomicBool,
     /// Chunks and values for which there was no room.
     missed: AtomicU64,
 }
@@ -97,23 +98,33 @@ pub(crate) struct Allocated {
     pub(crate) start: Addr,
     /// The size of all of it.
     pub(crate) bytes: Bytes,
-    /// Its type, or that of its elements.
-    pub(crate) ty: &'static TypeInfo,
+    /// Its type, or that of its elements, if it has one.
+    pub(crate) ty: Option<&'static TypeInfo>,
     pub(crate) is_slice: bool,
     /// Who has asked for it.
     pub(crate) site: &'static Location<'static>,
 }
 
 impl Sites {
-    /// Nothing is known. `notes_values` says whether values are to be noted.
-    pub(crate) const fn new(notes_values: bool) -> Sites {
+    /// Nothing is known, and values are not noted.
+    pub(crate) const fn new() -> Sites {
+        let notes_values = AtomicBool::new(false);
         Sites { memory: Memory::new(), notes_values, missed: AtomicU64::new(0) }
     }
 
-    /// Whether values are to be noted.
-    #[inline]
+    /// Whether values are noted.
     pub(crate) fn notes_values(&self) -> bool {
-        self.notes_values
+        self.notes_values.load(Ordering::Relaxed)
+    }
+
+    /// Says whether they are, from now on.
+    pub(crate) fn set_notes_values(&self, on: bool) {
+        self.notes_values.store(on, Ordering::Relaxed);
+    }
+
+    /// Whether anybody is going to ask about arenas that are freed now.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.notes_values() || fault::is_installed()
     }
 
     /// How many chunks and values are not known for want of room.
@@ -121,17 +132,13 @@ impl Sites {
         self.missed.load(Ordering::Relaxed)
     }
 
-    /// Notes a value in a chunk, if this heap does that.
-    #[cold]
+    /// Notes a value in a chunk.
     pub(crate) fn note(&self, sites: &ChunkSites, chunk: AddrRange, value: &Allocated) {
-        if !self.notes_values {
-            return;
-        }
         let object = Object {
             start: value.start,
             bytes: value.bytes,
             // Asked for here and not in a signal handler: it is somebody else's code.
-            name: (value.ty.name)(),
+            name: value.ty.map_or("", |ty| (ty.name)()),
             is_slice: value.is_slice,
             site: value.site,
         };
@@ -144,12 +151,8 @@ impl Sites {
         }
     }
 
-    /// Notes that the arena of a chunk was freed, if anybody is going to ask. To be called before its pages
-    /// fault.
+    /// Notes that the arena of a chunk was freed. To be called before its pages fault.
     pub(crate) fn free(&self, sites: &ChunkSites, chunk: AddrRange, end: &End<'_>) {
-        if !self.notes_values && !fault::is_installed() {
-            return;
-        }
         match self.record(sites, chunk) {
             Some(record) => {
                 record.bury(end.arena, &Name::of(end.name), end.freed, end.nanos, end.thread);
