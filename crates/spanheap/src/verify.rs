@@ -172,6 +172,7 @@ fn apply<'a>(options: &mut Options, settings: &'a str) -> Result<(), &'a str> {
             "verify_trace" => options.verify_trace = switch.ok_or(setting)?,
             "poison" => options.poison = switch.ok_or(setting)?,
             "continuously" => options.continuously = switch.ok_or(setting)?,
+            "record_sites" => options.record_sites = switch.ok_or(setting)?,
             "every" => options.collect_every = value.parse().map_err(|_| setting)?,
             _ => return Err(setting),
         }

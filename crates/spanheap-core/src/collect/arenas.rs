@@ -119,9 +119,8 @@ impl Collector {
     pub(super) fn release_arenas(&self, cycle: u32) {
         let (central, table) = (&self.central, Generation::new(cycle).table());
         // SAFETY: this is the collector's thread, and the cycle's marks are complete.
-        let freed = unsafe {
-            central.arenas().end_quarantines(central.os(), central.pages(), table)
-        };
+        let freed =
+            unsafe { central.arenas().end_quarantines(central.os(), central.pages(), table) };
         central.outside().shrink(freed);
         central.arenas().revise_patience(central.pages());
     }

@@ -157,7 +157,11 @@ impl Marker<'_> {
 
     /// Runs trace functions of the objects of `info`; `None` if one has panicked. These are the user's: they run in
     /// here, on any of our threads or in an allocation of his, and nowhere else.
-    pub(super) fn contained<T>(&mut self, info: &Info, run: impl FnOnce(&mut Self) -> T) -> Option<T> {
+    pub(super) fn contained<T>(
+        &mut self,
+        info: &Info,
+        run: impl FnOnce(&mut Self) -> T,
+    ) -> Option<T> {
         self.tracing = info.type_name;
         let central = self.central;
         let _alone = Alone::begin(Busy::Trace);

@@ -56,7 +56,7 @@ use super::thread;
 use crate::addr::Addr;
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering};
 
-/// The code that the process ends with after a report: `spanheap_core::os::fault::EXIT_CODE`.
+/// The code that the process ends with after a report; no usual program or shell ends with 86.
 pub const EXIT_CODE: c_int = 86;
 
 /// What becomes of the process after a report.

@@ -83,6 +83,8 @@ pub struct Totals {
     pub released: u64,
     /// Pointers into quarantined chunks that cycles have found, summed over all cycles.
     pub escapes: u64,
+    /// Chunks and values of which a report would say nothing, for want of room to note them.
+    pub unnoted: u64,
 }
 
 #[derive(Default)]
@@ -171,6 +173,7 @@ impl Arenas {
             unguardable: read(unguardable),
             released: read(released),
             escapes: read(escapes),
+            unnoted: self.sites.missed(),
         }
     }
 
