@@ -49,7 +49,7 @@ fn family(
 }
 
 fn modules() -> Vec<Module> {
-    [locks(), collector(), upgrading(), rings(), crew(), registry(), spans()]
+    [locks(), collector(), upgrading(), rings(), crew(), registry(), spans(), sites()]
         .into_iter()
         .flatten()
         .collect()
@@ -364,6 +364,82 @@ fn spans() -> Vec<Module> {
         ],
     );
     [list, set].into_iter().flatten().collect()
+}
+
+/// What a signal handler reads about chunks of arenas.
+fn sites() -> Vec<Module> {
+    const VISIBLE: Edit = ("pub(super) ", "pub(crate) ");
+    let link =
+        family("link", "span/sites/link.rs", &[VISIBLE, ("const fn none()", "fn none()")], &[]);
+    let objects = family(
+        "objects",
+        "span/sites/objects.rs",
+        &[
+            VISIBLE,
+            ("const ENTRIES: usize = \0;", "const ENTRIES: usize = 2;"),
+            ("const fn new() -> Entry", "fn new() -> Entry"),
+        ],
+        &[
+            ("objects_renewed_unfenced", ("fence(Ordering::Release);", "")),
+            (
+                "objects_start_relaxed",
+                (
+                    "start.store(object.start.get(), Ordering::Release)",
+                    "start.store(object.start.get(), Ordering::Relaxed)",
+                ),
+            ),
+            (
+                "objects_entry_shared",
+                (
+                    "self.taken.fetch_add(1, Ordering::Relaxed)",
+                    "{ let n = self.taken.load(Ordering::Relaxed); self.taken.store(n + 1, Ordering::Relaxed); n }",
+                ),
+            ),
+        ],
+    );
+    // A name is more words of the same kind.
+    let edits = [
+        VISIBLE,
+        ("const TRIES: usize = \0;", "const TRIES: usize = 1;"),
+        ("const NAME_BYTES: usize = \0;", "const NAME_BYTES: usize = 0;"),
+        ("thread: self.thread.load(Ordering::Relaxed)", "thread: 0"),
+        ("self.name_len.load(Ordering::Relaxed)", "0u8"),
+    ];
+    let records = family(
+        "records",
+        "span/sites/records.rs",
+        &edits,
+        &[
+            ("records_written_unfenced", ("fence(Ordering::Release);", "")),
+            ("records_read_unfenced", ("fence(Ordering::Acquire);", "")),
+            (
+                "records_version_late",
+                (
+                    "store(version.wrapping_add(1) | 1, Ordering::Relaxed)",
+                    "load(Ordering::Relaxed)",
+                ),
+            ),
+            (
+                "records_version_relaxed",
+                (
+                    "store((version | 1).wrapping_add(1), Ordering::Release)",
+                    "store((version | 1).wrapping_add(1), Ordering::Relaxed)",
+                ),
+            ),
+        ],
+    );
+    // Records over the mutants of tables.
+    let over = |name, objects| {
+        let mut edits = edits.to_vec();
+        edits.push(("super::objects::", objects));
+        Module { name, source: "span/sites/records.rs", edits, mistake: None }
+    };
+    let over = vec![
+        over("records_renewed_unfenced", "super::objects_renewed_unfenced::"),
+        over("records_start_relaxed", "super::objects_start_relaxed::"),
+        over("records_entry_shared", "super::objects_entry_shared::"),
+    ];
+    [link, objects, records, over].into_iter().flatten().collect()
 }
 
 /// In place of a piece of text: the file ends before it.
