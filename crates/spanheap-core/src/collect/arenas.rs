@@ -134,3 +134,6 @@ impl Collector {
         tally.bytes = tally.bytes.wrapping_sub(bytes.get());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,8 +71,7 @@ impl Marker<'_> {
         match info.layout {
             Layout::NoScan => {
                 if let Some(chunk) = info.chunk {
-                    // SAFETY: the record of a chunk is one as long as its span is described.
-                    self.scan_chunk(span, unsafe { chunk.as_ref() }, page, &todo);
+                    self.scan_chunk(span, chunk, page, &todo);
                 }
                 return;
             }

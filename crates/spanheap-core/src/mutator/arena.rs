@@ -28,7 +28,7 @@
 #![allow(unsafe_code)]
 
 use super::Mutator;
-use crate::addr::{Addr, Bytes};
+use crate::addr::{Addr, AddrRange, Bytes};
 use crate::collect::{Collector, Phase, PhaseWord};
 use crate::heap::user_arena::{self, ArenaCore, Colour, Lease, Wanted};
 use crate::heap::{AlreadyFreed, ArenaError};
@@ -136,6 +136,17 @@ impl UserArena {
     pub fn is_freed(&self) -> bool {
         let arenas = self.handle.collector.central().arenas();
         self.handle.core.is_freed() || arenas.is_closed()
+    }
+
+    /// The addresses of its chunks; none when it is freed.
+    ///
+    /// # Panics
+    /// In a process that was forked from the heap's.
+    pub fn chunks(&self) -> Vec<AddrRange> {
+        self.handle.collector.central().assert_here();
+        let mut chunks = Vec::new();
+        self.handle.core.for_each_chunk(|range| chunks.push(range));
+        chunks
     }
 
     /// Bytes of values, with what was lost between them; 0 when it is freed.

@@ -149,10 +149,6 @@ pub(crate) struct Chunk {
     high: AtomicUsize,
     /// Whether a single value has the chunk for itself.
     beside: AtomicBool,
-    /// Whether a writer has leased it; under the arena's lock.
-    leased: AtomicBool,
-    /// Whether an access faults, since the pages were guarded.
-    faults: AtomicBool,
     /// 1 + the cycle in whose marking phase values were last allocated here; 0: none.
     blackened: AtomicU64,
     /// Marks that the running cycle, or the last one, has set in the quarantined chunk.
@@ -172,6 +168,12 @@ pub(crate) struct Chunk {
     /// The chunks that the heap got after and before this one.
     newer: AtomicPtr<Chunk>,
     older: AtomicPtr<Chunk>,
+}
+
+impl core::fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "a chunk of user arena {} at {:?}", self.number(), self.range())
+    }
 }
 
 /// Reads or writes a link. The lists have locks of their own, or one owner.
@@ -215,8 +217,6 @@ impl Chunk {
         self.low.store(range.base().get(), Ordering::Relaxed);
         self.high.store(range.end().get(), Ordering::Relaxed);
         self.beside.store(beside, Ordering::Relaxed);
-        self.leased.store(false, Ordering::Relaxed);
-        self.faults.store(false, Ordering::Relaxed);
         self.blackened.store(0, Ordering::Relaxed);
         self.escapes.store(0, Ordering::Relaxed);
         self.number.store(number, Ordering::Relaxed);
@@ -268,16 +268,6 @@ impl Chunk {
         self.low().bytes_since(range.base()) + range.end().bytes_since(self.high())
     }
 
-    /// Whether a writer has leased it. Under the arena's lock.
-    pub fn is_leased(&self) -> bool {
-        self.leased.load(Ordering::Relaxed)
-    }
-
-    /// Says whether.
-    pub fn set_leased(&self, leased: bool) {
-        self.leased.store(leased, Ordering::Relaxed);
-    }
-
     /// Whether values were allocated here while `cycle` marked.
     pub fn is_blackened(&self, cycle: u32) -> bool {
         self.blackened.load(Ordering::Relaxed) == 1 + u64::from(cycle)
@@ -314,16 +304,6 @@ impl Chunk {
         self.span.store(span, Ordering::Release);
     }
 
-    /// Notes how it was guarded.
-    pub fn set_faults(&self, faults: bool) {
-        self.faults.store(faults, Ordering::Relaxed);
-    }
-
-    /// Whether an access to the quarantined chunk faults.
-    pub fn faults(&self) -> bool {
-        self.faults.load(Ordering::Relaxed)
-    }
-
     /// Counts pointers into the quarantined chunk.
     pub fn add_escapes(&self, count: u64) {
         self.escapes.fetch_add(count, Ordering::Relaxed);
@@ -348,6 +328,24 @@ impl Chunk {
         let header = unsafe { Header::read(granule) }?;
         let start = granule + Bytes::new(HEADER_BYTES);
         Some(Value { start, ty: header.ty(), count: header.count() })
+    }
+
+    /// Whether a value may begin at `addr`, as far as its header and the two ends of the chunk say.
+    ///
+    /// # Safety
+    /// The memory of the chunk is there.
+    pub unsafe fn may_begin_at(&self, addr: Addr) -> bool {
+        let range = self.range();
+        if self.is_beside() {
+            return addr == range.base();
+        }
+        if addr >= self.high() {
+            return addr < range.end();
+        }
+        let header = addr.align_down(GRANULE_BYTES);
+        let is_place = addr.get() == header.get() + HEADER_BYTES;
+        // SAFETY: C2: below `low` lie headers, values and zeros, all of them words.
+        is_place && addr < self.low() && unsafe { Header::read(header) }.is_some()
     }
 
     /// Calls `visit` with each value that has a header, lowest first, as long as it says so.

@@ -10,7 +10,7 @@
 //!     the arena map says: which heap?                not ours: foreign, or nowhere. Stop.
 //!     the arena's page map says: which span record?  none: free
 //!     the record's plate says: where, which slots?   (a seqlock: taken again if it has changed)
-//!     a span of objects?                             no, a manual one: free
+//!     a span of objects?                             no, a manual one: free; a chunk of a user arena: say so
 //!     addr inside a slot?  by one multiplication     no: free
 //!     side tables: does the slot hold an object?     no: free
 //!     has the record or its generation changed?      yes: all over again
@@ -48,7 +48,7 @@
 
 use super::{Generation, Info, Span, Table, bits, map};
 use crate::addr::{Addr, AddrRange, Bytes, PageCount};
-use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use core::ptr::NonNull;
 
 /// An object that was found.
@@ -69,6 +69,31 @@ pub struct Object {
     pub(crate) span: NonNull<Span>,
 }
 
+/// A chunk of a user arena that an address lies in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ArenaPlace {
+    /// The number of its heap.
+    pub heap: u64,
+    /// The number of the arena in the heap.
+    pub arena: u64,
+    /// The addresses of the chunk.
+    pub chunk: AddrRange,
+    /// How it stands.
+    pub state: ArenaState,
+}
+
+/// How a chunk of a user arena stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ArenaState {
+    /// The arena has not been freed.
+    Open,
+    /// It has, and the memory is there as long as a closure may use it that had a value before.
+    Freed,
+    /// The memory is gone. The addresses are kept as long as somebody may point there.
+    Quarantined,
+}
+
 /// What an address is to a heap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lookup {
@@ -77,6 +102,8 @@ pub enum Lookup {
     /// It lies in an arena of the heap, but in no object: on a free page, in a free slot, behind the last
     /// slot of a span, in a manual span.
     Free,
+    /// It lies in a chunk of a user arena of the heap: in a value, between two, or in none.
+    Arena(ArenaPlace),
     /// It lies in an arena of the heap with this number.
     Foreign(u64),
     /// It lies in no heap.
@@ -88,13 +115,13 @@ impl Lookup {
     pub fn object(self) -> Option<Object> {
         match self {
             Lookup::Object(object) => Some(object),
-            Lookup::Free | Lookup::Foreign(_) | Lookup::Nowhere => None,
+            Lookup::Free | Lookup::Arena(_) | Lookup::Foreign(_) | Lookup::Nowhere => None,
         }
     }
 
     /// Whether the address lies in an arena of the heap that was asked.
     pub fn is_ours(self) -> bool {
-        matches!(self, Lookup::Object(_) | Lookup::Free)
+        matches!(self, Lookup::Object(_) | Lookup::Free | Lookup::Arena(_))
     }
 }
 
@@ -122,6 +149,12 @@ pub(crate) fn find(asked: Asked, addr: Addr) -> Lookup {
         let Some(at) = NonNull::new(arena.span(addr.page_in_arena())) else { return Lookup::Free };
         // SAFETY: P3, P4: the page map names records, which stay records while the caller's closure is open.
         let span = unsafe { at.as_ref() };
+        if span.is_arena() {
+            match find_in_chunk(asked, span, addr) {
+                Ok(place) => return Lookup::Arena(place),
+                Err(Changed) => continue,
+            }
+        }
         if let Ok(found) = find_in(asked, span, addr) {
             return found.map_or(Lookup::Free, Lookup::Object);
         }
@@ -162,6 +195,26 @@ pub(crate) fn agrees(span: &Span) -> bool {
     (plate.slot, plate.slots, plate.div_magic) == shape && plate.pages == info.range()
 }
 
+/// Whether a value of a user arena of the heap numbered `heap` may begin at `addr`, which may be any number. For the
+/// threads of the collector, in a cycle, as [`object_start`]. Of values with pointers this is believed if a header stands
+/// in front: what lies inside of another value may look so. (Checkmark mode looks exactly.) A chunk that is
+/// quarantined is believed.
+pub(crate) fn value_start(heap: u64, addr: Addr) -> bool {
+    if map::owner(addr) != Some(heap) {
+        return false;
+    }
+    // SAFETY: M1, M3: the arena is of the heap whose collector asks.
+    let arena = unsafe { &*map::find(addr) };
+    // SAFETY: P3, P4: the page map names records, which stay records until the cycle is over.
+    let Some(span) = (unsafe { arena.span(addr.page_in_arena()).as_ref() }) else { return false };
+    // SAFETY: a chunk's record is one for ever (C4).
+    let Some(chunk) = (unsafe { span.plate.chunk().as_ref() }).filter(|_| span.is_arena()) else {
+        return false;
+    };
+    // SAFETY: a chunk that is not quarantined has its memory until the cycle's marking is over.
+    span.is_quarantined() || unsafe { chunk.may_begin_at(addr) }
+}
+
 /// The record has changed while it was read.
 struct Changed;
 
@@ -190,6 +243,27 @@ fn find_in(asked: Asked, span: &Span, addr: Addr) -> Result<Option<Object>, Chan
     }))
 }
 
+/// The chunk of a user arena that `span` is, in which `addr` lies.
+fn find_in_chunk(asked: Asked, span: &Span, addr: Addr) -> Result<ArenaPlace, Changed> {
+    let (epoch, plate) = span.plate.read(span)?;
+    let state = match span {
+        span if span.is_open_arena() => ArenaState::Open,
+        span if span.is_quarantined() => ArenaState::Quarantined,
+        span if span.is_arena() => ArenaState::Freed,
+        _ => return Err(Changed),
+    };
+    // SAFETY: null, or the record of a chunk, which stays one as long as the heap lives (C4).
+    let chunk = unsafe { span.plate.chunk().as_ref() };
+    let number = chunk.map(super::Chunk::number);
+    fence(Ordering::Acquire);
+    match number {
+        Some(arena) if plate.pages.contains(addr) && !span.plate.has_moved(epoch) => {
+            Ok(ArenaPlace { heap: asked.heap, arena, chunk: plate.pages, state })
+        }
+        _ => Err(Changed),
+    }
+}
+
 /// Whether the slot at `start`, in a span of that generation, holds an object; see the table above.
 fn holds_object(asked: Asked, generation: Generation, start: Addr) -> bool {
     // In this order: a sweep sets the mark before it clears the other bit.
@@ -214,6 +288,8 @@ pub(super) struct Plate {
     slots: AtomicUsize,
     /// The multiplier that replaces a division by the slot size; 0 when there is one slot.
     div_magic: AtomicU32,
+    /// The chunk of a user arena that it is, or null.
+    chunk: AtomicPtr<super::Chunk>,
 }
 
 /// A plate as it was at one moment.
@@ -263,6 +339,13 @@ impl Plate {
         let div_magic = info.size_class.map_or(0, |class| class.div_magic());
         debug_assert!(div_magic != 0 || info.slots <= 1);
         self.div_magic.store(div_magic, Ordering::Relaxed);
+        let chunk = info.chunk.map_or(core::ptr::null(), core::ptr::from_ref).cast_mut();
+        self.chunk.store(chunk, Ordering::Relaxed);
+    }
+
+    /// The chunk of a user arena that the span is, or null; the epoch says whether it still is.
+    pub(super) fn chunk(&self) -> *mut super::Chunk {
+        self.chunk.load(Ordering::Relaxed)
     }
 
     /// Says that the record has changed, since `begin_change` returned `epoch`.

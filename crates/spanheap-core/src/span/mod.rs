@@ -111,7 +111,7 @@ pub(crate) struct Info {
     /// The type, if all objects are of one: in verification modes.
     pub ty: Option<&'static TypeInfo>,
     /// The chunk of a user arena that the span is.
-    pub chunk: Option<NonNull<Chunk>>,
+    pub chunk: Option<&'static Chunk>,
 }
 
 impl Info {
@@ -136,7 +136,7 @@ impl Info {
 
     /// The description of a chunk of a user arena. As far as objects are concerned it has none: they are
     /// found by their headers.
-    pub(crate) fn chunk(base: Addr, pages: PageCount, chunk: NonNull<Chunk>) -> Info {
+    pub(crate) fn chunk(base: Addr, pages: PageCount, chunk: &'static Chunk) -> Info {
         let type_name = || "values of a user arena";
         Info { slot: 0, type_name, chunk: Some(chunk), ..Info::manual(base, pages) }
     }
@@ -146,7 +146,7 @@ impl Info {
     pub(crate) fn chunk_beside(
         base: Addr,
         pages: PageCount,
-        chunk: NonNull<Chunk>,
+        chunk: &'static Chunk,
         ty: &'static TypeInfo,
         count: usize,
     ) -> Info {

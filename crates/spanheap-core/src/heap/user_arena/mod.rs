@@ -11,6 +11,7 @@
 //! | `lease` | allocating in a chunk |
 //! | `refill` | getting chunks |
 //! | `registry` | the chunks of all arenas of a heap, and what becomes of them |
+//! | `verify` | a look at all of them |
 //!
 //! # Freeing
 //! Logical at once: [`ArenaCore::free`] takes all chunks off the arena, says in the record of each one's span that
@@ -37,6 +38,7 @@
 mod lease;
 mod refill;
 mod registry;
+mod verify;
 
 pub use lease::{Colour, Lease};
 pub use refill::Wanted;
@@ -306,7 +308,6 @@ impl Inside {
         }
         // SAFETY: as in `for_each_chunk`.
         let chunk = unsafe { at.as_ref() };
-        chunk.set_leased(false);
         self.leases -= 1;
         if self.stage == Stage::Open && room(chunk) > Bytes::ZERO {
             chunk.set_next_partial(self.partial);
@@ -332,7 +333,6 @@ impl Inside {
                 None => self.partial = next,
             }
             chunk.set_next_partial(None);
-            chunk.set_leased(true);
             self.leases += 1;
             return Some(at);
         }

@@ -205,7 +205,7 @@ impl Central {
         core: &Arc<ArenaCore>,
         request: Request,
         local: &LocalPages,
-        describe: impl Fn(Addr, PageCount, NonNull<Chunk>) -> Info,
+        describe: impl Fn(Addr, PageCount, &'static Chunk) -> Info,
     ) -> Result<NonNull<Chunk>, ArenaError> {
         let Request { bytes, align, requested, beside } = request;
         let refused = |refused| {
@@ -216,10 +216,10 @@ impl Central {
         let record = record.map_err(|error| refused(error.into()))?;
         let owner = Arc::into_raw(core.clone()).cast_mut().cast();
         let info = |base: Addr, pages: PageCount| {
-            // SAFETY: a record of the pool, zeroed or a former one (C4), which nobody knows.
-            let chunk = unsafe { record.as_ref() };
+            // SAFETY: a record of the pool, zeroed or a former one (C4), which lives as long as the heap.
+            let chunk: &'static Chunk = unsafe { record.as_ref() };
             chunk.describe(AddrRange::at(base, pages.bytes()), core.number(), owner, beside);
-            describe(base, pages, record)
+            describe(base, pages, chunk)
         };
         match self.alloc_chunk(bytes, Bytes::new(align), local, info) {
             Ok(span) => {
@@ -327,8 +327,6 @@ impl ArenaCore {
     fn lease(&self, lease: &mut Lease, at: NonNull<Chunk>) -> Result<(), ArenaError> {
         let mut inside = self.inside.lock();
         inside.check_open()?;
-        // SAFETY: a chunk of the arena.
-        unsafe { at.as_ref() }.set_leased(true);
         inside.leases += 1;
         lease.begin(at);
         Ok(())

@@ -168,22 +168,13 @@ impl Arenas {
         Totals {
             made: read(made),
             freed: read(freed),
-            live: self.live_of(live),
+            live: Bytes::new(live.load(Ordering::Relaxed)),
             guarded: read(guarded),
             unguardable: read(unguardable),
             released: read(released),
             escapes: read(escapes),
             unnoted: self.sites.missed(),
         }
-    }
-
-    fn live_of(&self, live: &AtomicUsize) -> Bytes {
-        Bytes::new(live.load(Ordering::Relaxed))
-    }
-
-    /// Bytes of chunks of arenas that have not been freed.
-    pub fn live(&self) -> Bytes {
-        self.live_of(&self.counts.live)
     }
 
     /// A record for a chunk.
@@ -296,14 +287,12 @@ impl Arenas {
         let faults = guarding == Guarding::Faults;
         let mut next = Some(first);
         while let Some(at) = next.filter(|_| next != behind) {
-            let chunk = record(at);
-            chunk.set_faults(faults);
-            let bytes = chunk.range().bytes().get() as u64;
+            let bytes = record(at).range().bytes().get() as u64;
             self.counts.guarded.fetch_add(bytes, Ordering::Relaxed);
             if !faults {
                 self.counts.unguardable.fetch_add(bytes, Ordering::Relaxed);
             }
-            next = chunk.next();
+            next = record(at).next();
         }
     }
 
@@ -314,7 +303,7 @@ impl Arenas {
     }
 
     /// Calls `visit` with each chunk, which may remove it. For the collector's thread.
-    fn for_each(&self, mut visit: impl FnMut(NonNull<Chunk>)) {
+    pub(super) fn for_each(&self, mut visit: impl FnMut(NonNull<Chunk>)) {
         let mut next = self.lists.lock().all;
         while let Some(at) = next {
             next = record(at).older();
@@ -474,7 +463,7 @@ impl Arenas {
 }
 
 /// A chunk's record. Records of the lists live as long as the heap.
-fn record<'a>(at: NonNull<Chunk>) -> &'a Chunk {
+pub(super) fn record<'a>(at: NonNull<Chunk>) -> &'a Chunk {
     // SAFETY: records are recycled as such (C4), and their memory goes with the heap, when the lists are empty.
     unsafe { at.as_ref() }
 }
