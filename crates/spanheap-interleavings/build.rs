@@ -419,13 +419,6 @@ fn sites() -> Vec<Module> {
                     "load(Ordering::Relaxed)",
                 ),
             ),
-            (
-                "records_version_relaxed",
-                (
-                    "store((version | 1).wrapping_add(1), Ordering::Release)",
-                    "store((version | 1).wrapping_add(1), Ordering::Relaxed)",
-                ),
-            ),
         ],
     );
     // Records over the mutants of tables.

@@ -195,7 +195,9 @@ impl Drawing {
             Look::Free => "free, with memory".to_owned(),
             Look::Held => "in use, but by no objects".to_owned(),
             Look::Arena => "user arenas".to_owned(),
-            Look::Quarantined => "freed user arenas, of which only the addresses are kept".to_owned(),
+            Look::Quarantined => {
+                "freed user arenas, of which only the addresses are kept".to_owned()
+            }
             Look::Small(0) => format!("small, no slot live: mostly {name}"),
             Look::Small(quarters) => {
                 format!("small, up to {} % of slots live: mostly {name}", 25 * u32::from(quarters))

@@ -384,8 +384,6 @@ pub unsafe fn note_value(
     // SAFETY: as above.
     let span = unsafe { &*arena.span(start.page_in_arena()) };
     if let Some(chunk) = span.info().chunk {
-        // SAFETY: the record of a chunk that is in the page map.
-        let chunk = unsafe { chunk.as_ref() };
         let is_slice = ty.is_some_and(|ty| ty.size != bytes.get());
         let value = Allocated { start, bytes, ty, is_slice, site };
         sites.note(chunk.sites(), chunk.range(), &value);

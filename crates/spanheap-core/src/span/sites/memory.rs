@@ -14,7 +14,6 @@ use super::objects::Block;
 use super::records::Record;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Lock, Rank};
-use core::ptr;
 
 /// Records are made so many at a time.
 const BATCH: usize = 30;
@@ -156,7 +155,7 @@ fn allocate<T>(made: &AtomicUsize, max: usize, new: impl FnOnce() -> T) -> Optio
 /// Whether the record is one of those that a signal handler finds.
 #[cfg(test)]
 pub(super) fn is_known(record: &'static Record) -> bool {
-    each_record().any(|known| ptr::eq(known, record))
+    each_record().any(|known| core::ptr::eq(known, record))
 }
 
 #[cfg(test)]
@@ -199,7 +198,7 @@ mod tests {
         assert!(block.note(&Object { start, bytes, name: "x", is_slice: false, site }));
         memory.give_back(memory.record().unwrap(), Some(block));
         let again = memory.block().unwrap();
-        assert!(ptr::eq(again, block));
+        assert!(core::ptr::eq(again, block));
         assert!(again.find(start).is_none());
     }
 }
