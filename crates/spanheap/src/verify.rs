@@ -246,7 +246,10 @@ mod tests {
         assert_eq!(apply(&mut options, " checkmark=1, poison=1,every=100 ,"), Ok(()));
         assert!(options.checkmark && options.poison && !options.continuously);
         assert_eq!(options.collect_every, 100);
-        assert_eq!(apply(&mut options, "checkmark=0,verify_trace=1,continuously=1"), Ok(()));
+        assert_eq!(
+            apply(&mut options, "checkmark=0,verify_trace=1,continuously=1,record_sites=1"),
+            Ok(())
+        );
         assert!(!options.checkmark && options.verify_trace && options.continuously);
         for wrong in ["checkmark", "checkmark=yes", "every=-1", "every=", "colour=red", "=1"] {
             assert_eq!(apply(&mut options, wrong), Err(wrong));

@@ -294,6 +294,42 @@ fn fault_74_handlers_of_faults_stay_what_they_are() {
     });
 }
 
+static FOREIGN: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn count_fault(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    FOREIGN.fetch_add(1, SeqCst);
+    // SAFETY: what the kernel has passed.
+    let page = unsafe { (*info).si_addr() };
+    // SAFETY: the page is the one that the test has made.
+    unsafe { libc::mprotect(page, 1, libc::PROT_READ) };
+}
+
+/// A heap that reports faults takes the two signals and no other. Whoever had them gets what is not ours.
+#[test]
+fn fault_74_a_handler_that_was_asked_for_passes_on() {
+    child::run("fault_74_a_handler_that_was_asked_for_passes_on", || {
+        // SAFETY: any bytes are valid; the fields that count are set below.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = count_fault as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        // SAFETY: the handler counts, and makes the page readable.
+        assert_eq!(unsafe { libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut()) }, 0);
+        let heap = Heap::builder().report_faults(spanheap::AfterReport::Exit).record_sites(true);
+        let heap = heap.checkmark(true).poison(true).build().unwrap();
+        let kept = list(&heap);
+        for n in 1..=10 {
+            let (none, flags) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            // SAFETY: a new mapping at a place of the kernel's choice.
+            let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, none, flags, -1, 0) };
+            assert_ne!(page, libc::MAP_FAILED);
+            // SAFETY: it can be read once the handler has run.
+            assert_eq!(unsafe { page.cast::<u8>().read_volatile() }, 0);
+            assert_eq!(FOREIGN.load(SeqCst), n);
+            assert_eq!((heap.collect(), sum(&heap, &kept)), (Collected::Complete, SUM));
+        }
+    });
+}
+
 static HEAP: OnceLock<(Heap, List)> = OnceLock::new();
 
 thread_local! {

@@ -152,6 +152,14 @@ fn description_of(object: Addr) -> Option<Info> {
     unsafe { arena.span(object.page_in_arena()).as_ref() }.map(|span| *span.info())
 }
 
+/// The chunk of a user arena in which a value was found.
+fn chunk_of(value: Addr) -> Option<&'static Chunk> {
+    // SAFETY: as in `description_of`.
+    let arena = unsafe { &*map::find(value) };
+    // SAFETY: as above.
+    unsafe { arena.span(value.page_in_arena()).as_ref() }?.chunk()
+}
+
 impl Check<'_> {
     fn is_marked(&self, object: Addr) -> bool {
         mark::is_marked(self.central.number(), self.generation.table(), object)
@@ -221,7 +229,7 @@ impl Check<'_> {
     /// What a value in a shared chunk of a user arena would be if it was an object with a span for itself, and how many values
     /// of its type it is; `None` for an object. (A value in a chunk beside is described by its span.)
     fn value_in(&self, info: &Info, at: Addr) -> Option<(Info, usize)> {
-        let chunk = info.chunk?;
+        let chunk = chunk_of(at)?;
         if chunk.is_beside() {
             return None;
         }
@@ -376,7 +384,7 @@ impl EdgeSink for Check<'_> {
             // There is nothing to walk; but its address has to be kept, which the mark says.
             return;
         }
-        if span.info().chunk.is_some_and(|chunk| !self.is_value(chunk, target)) {
+        if span.chunk().is_some_and(|chunk| !self.is_value(chunk, target)) {
             fatal(format_args!(
                 "checkmark: the object at {} (a {}) points to {target} in a user arena, where no value begins",
                 self.parent,

@@ -70,7 +70,7 @@ impl Marker<'_> {
         }
         match info.layout {
             Layout::NoScan => {
-                if let Some(chunk) = info.chunk {
+                if let Some(chunk) = span.chunk() {
                     self.scan_chunk(span, chunk, page, &todo);
                 }
                 return;

@@ -240,7 +240,6 @@ impl PageHeap {
             drop: class.key().drop,
             type_name: class.type_name(),
             ty: class.key().ty,
-            chunk: None,
         };
         asan::forbid_range(info.range());
         // SAFETY: the record is ours alone and describes nothing.

@@ -48,7 +48,7 @@
 
 use super::{Generation, Info, Span, Table, bits, map};
 use crate::addr::{Addr, AddrRange, Bytes, PageCount};
-use crate::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use core::ptr::NonNull;
 
 /// An object that was found.
@@ -207,10 +207,7 @@ pub(crate) fn value_start(heap: u64, addr: Addr) -> bool {
     let arena = unsafe { &*map::find(addr) };
     // SAFETY: P3, P4: the page map names records, which stay records until the cycle is over.
     let Some(span) = (unsafe { arena.span(addr.page_in_arena()).as_ref() }) else { return false };
-    // SAFETY: a chunk's record is one for ever (C4).
-    let Some(chunk) = (unsafe { span.plate.chunk().as_ref() }).filter(|_| span.is_arena()) else {
-        return false;
-    };
+    let Some(chunk) = span.chunk() else { return false };
     // SAFETY: a chunk that is not quarantined has its memory until the cycle's marking is over.
     span.is_quarantined() || unsafe { chunk.may_begin_at(addr) }
 }
@@ -252,16 +249,15 @@ fn find_in_chunk(asked: Asked, span: &Span, addr: Addr) -> Result<ArenaPlace, Ch
         span if span.is_arena() => ArenaState::Freed,
         _ => return Err(Changed),
     };
-    // SAFETY: null, or the record of a chunk, which stays one as long as the heap lives (C4).
-    let chunk = unsafe { span.plate.chunk().as_ref() };
-    let number = chunk.map(super::Chunk::number);
+    let chunk = span.chunk_address();
     fence(Ordering::Acquire);
-    match number {
-        Some(arena) if plate.pages.contains(addr) && !span.plate.has_moved(epoch) => {
-            Ok(ArenaPlace { heap: asked.heap, arena, chunk: plate.pages, state })
-        }
-        _ => Err(Changed),
+    if !plate.pages.contains(addr) || span.plate.has_moved(epoch) {
+        return Err(Changed);
     }
+    // SAFETY: the epoch has not moved, so this was a chunk's span when its address was read; and the record of
+    // a chunk stays one as long as the heap lives (C4).
+    let arena = unsafe { &*chunk.as_ptr::<super::Chunk>() }.number();
+    Ok(ArenaPlace { heap: asked.heap, arena, chunk: plate.pages, state })
 }
 
 /// Whether the slot at `start`, in a span of that generation, holds an object; see the table above.
@@ -288,8 +284,6 @@ pub(super) struct Plate {
     slots: AtomicUsize,
     /// The multiplier that replaces a division by the slot size; 0 when there is one slot.
     div_magic: AtomicU32,
-    /// The chunk of a user arena that it is, or null.
-    chunk: AtomicPtr<super::Chunk>,
 }
 
 /// A plate as it was at one moment.
@@ -339,13 +333,6 @@ impl Plate {
         let div_magic = info.size_class.map_or(0, |class| class.div_magic());
         debug_assert!(div_magic != 0 || info.slots <= 1);
         self.div_magic.store(div_magic, Ordering::Relaxed);
-        let chunk = info.chunk.map_or(core::ptr::null(), core::ptr::from_ref).cast_mut();
-        self.chunk.store(chunk, Ordering::Relaxed);
-    }
-
-    /// The chunk of a user arena that the span is, or null; the epoch says whether it still is.
-    pub(super) fn chunk(&self) -> *mut super::Chunk {
-        self.chunk.load(Ordering::Relaxed)
     }
 
     /// Says that the record has changed, since `begin_change` returned `epoch`.

@@ -110,8 +110,6 @@ pub(crate) struct Info {
     pub type_name: fn() -> &'static str,
     /// The type, if all objects are of one: in verification modes.
     pub ty: Option<&'static TypeInfo>,
-    /// The chunk of a user arena that the span is.
-    pub chunk: Option<&'static Chunk>,
 }
 
 impl Info {
@@ -130,15 +128,14 @@ impl Info {
             drop: None,
             type_name: || "manual",
             ty: None,
-            chunk: None,
         }
     }
 
     /// The description of a chunk of a user arena. As far as objects are concerned it has none: they are
     /// found by their headers.
-    pub(crate) fn chunk(base: Addr, pages: PageCount, chunk: &'static Chunk) -> Info {
+    pub(crate) fn chunk(base: Addr, pages: PageCount) -> Info {
         let type_name = || "values of a user arena";
-        Info { slot: 0, type_name, chunk: Some(chunk), ..Info::manual(base, pages) }
+        Info { slot: 0, type_name, ..Info::manual(base, pages) }
     }
 
     /// The description of a chunk for the values of one type that lie one behind the other, `count` of them:
@@ -146,7 +143,6 @@ impl Info {
     pub(crate) fn chunk_beside(
         base: Addr,
         pages: PageCount,
-        chunk: &'static Chunk,
         ty: &'static TypeInfo,
         count: usize,
     ) -> Info {
@@ -157,7 +153,6 @@ impl Info {
             layout: if is_slice { ty.slice_layout() } else { ty.layout() },
             counting: if is_slice { ty.slice_counting() } else { Counting::One },
             type_name: ty.name,
-            chunk: Some(chunk),
             ..Info::manual(base, pages)
         }
     }
@@ -235,7 +230,8 @@ pub(crate) struct Span {
     plate: Plate,
     state: AtomicU8,
     generation: AtomicU32,
-    /// Below this address free slots may hold what somebody wrote; above it they are zero.
+    /// Of a span of objects: below this address free slots may hold what somebody wrote; above it they are zero.
+    /// Of a chunk of a user arena: the address of its record.
     dirty_to: AtomicUsize,
     /// The set that owns the span, or null. Written under the lock of that set.
     home: AtomicPtr<SpanSet>,
@@ -295,9 +291,14 @@ impl Span {
     ///
     /// # Safety
     /// As [`Span::init`].
-    pub(crate) unsafe fn init_arena(at: NonNull<Span>, info: Info) -> OwnedSpan {
+    pub(crate) unsafe fn init_arena(
+        at: NonNull<Span>,
+        info: Info,
+        chunk: &'static Chunk,
+    ) -> OwnedSpan {
+        let chunk = Addr::of(ptr::from_ref(chunk));
         // SAFETY: the same contract.
-        unsafe { Span::init_as(at, info, State::Arena, Generation::FIRST, info.range().end()) }
+        unsafe { Span::init_as(at, info, State::Arena, Generation::FIRST, chunk) }
     }
 
     /// # Safety
@@ -417,6 +418,20 @@ impl Span {
         self.state.load(Ordering::Acquire) == State::Quarantined as u8
     }
 
+    /// The chunk of a user arena that the record describes, if it does. For whoever knows that the record stays what
+    /// it is meanwhile.
+    #[inline]
+    pub fn chunk(&self) -> Option<&'static Chunk> {
+        // SAFETY: `init_arena` has stored the address of a record before the state (acquire), and chunk records
+        // are never anything else (C4).
+        self.is_arena().then(|| unsafe { &*self.chunk_address().as_ptr::<Chunk>() })
+    }
+
+    /// The address of the record of the chunk that the span is; if it is none, any number.
+    fn chunk_address(&self) -> Addr {
+        Addr::new(self.dirty_to.load(Ordering::Relaxed))
+    }
+
     /// The arena of the chunk has been freed.
     pub(crate) fn set_freed(&self) {
         debug_assert!(self.is_open_arena());
@@ -431,9 +446,8 @@ impl Span {
     pub(crate) unsafe fn set_quarantined(&self) {
         debug_assert!(self.state.load(Ordering::Relaxed) == State::Freed as u8);
         let info = *self.info();
-        let chunk = info.chunk.expect("a chunk has a record");
         let change = self.plate.begin_change();
-        let info = Info::chunk(info.base, info.pages, chunk);
+        let info = Info::chunk(info.base, info.pages);
         // SAFETY: the caller's promise; lookups read the plate.
         unsafe { self.info.get().write(MaybeUninit::new(info)) };
         self.plate.write(&info);

@@ -38,7 +38,6 @@ impl Records {
             drop: None,
             type_name: || "test",
             ty: None,
-            chunk: None,
         };
         // SAFETY: the record is ours, and describes nothing.
         unsafe { Span::init(self.at(index), info, generation, info.range().end()) }

@@ -9,7 +9,7 @@ use crate::addr::{Addr, Bytes, PageCount};
 use crate::heap::page_heap::{LocalPages, Refused, chunk_unit};
 use crate::heap::user_arena::{AlreadyFreed, ArenaCore, Arenas};
 use crate::span::sites::Freed;
-use crate::span::{Info, OwnedSpan};
+use crate::span::{Chunk, Info, OwnedSpan};
 
 /// So much is worth a notice of its own.
 const PLENTY: Bytes = Bytes::new(1 << 20);
@@ -25,12 +25,13 @@ impl Central {
         chunk_unit(&self.os)
     }
 
-    /// Pages for a chunk, all zeros; `describe` says what they are to be, by their base.
+    /// Pages for the chunk with that record, all zeros; `describe` says what they are to be, by their base.
     pub fn alloc_chunk(
         &self,
         bytes: Bytes,
         align: Bytes,
         local: &LocalPages,
+        chunk: &'static Chunk,
         describe: impl Fn(Addr, PageCount) -> Info,
     ) -> Result<OwnedSpan, Refused> {
         let pages = bytes.checked_pages().ok_or(Refused::TooLarge)?;
@@ -39,7 +40,7 @@ impl Central {
         let attempt = || {
             self.reclaim(pages, align);
             let describe = |base| describe(base, pages);
-            self.pages.alloc_chunk(&self.os, &self.memory, local, pages, align, describe)
+            self.pages.alloc_chunk(&self.os, &self.memory, local, (pages, align), chunk, describe)
         };
         self.in_need(local, attempt)
     }

@@ -23,7 +23,7 @@ use crate::heap::counters::MemoryState;
 use crate::offheap::Persistent;
 use crate::os::{Category, Guarding, Os, asan};
 use crate::span::arena::ALL_TABLES;
-use crate::span::{Info, OwnedSpan, Span, bits, map};
+use crate::span::{Chunk, Info, OwnedSpan, Span, bits, map};
 
 /// Clears are made in pieces of this size.
 const PIECE: usize = 256 << 10;
@@ -36,8 +36,8 @@ impl PageHeap {
         os: &Os,
         memory: &Persistent,
         local: &LocalPages,
-        pages: PageCount,
-        align: Bytes,
+        (pages, align): (PageCount, Bytes),
+        chunk: &'static Chunk,
         describe: impl FnOnce(Addr) -> Info,
     ) -> Result<OwnedSpan, Refused> {
         let unit = chunk_unit(os);
@@ -57,7 +57,7 @@ impl PageHeap {
         let info = describe(taken.base);
         asan::forbid_range(range);
         // SAFETY: the record is ours alone and describes nothing.
-        let span = unsafe { Span::init_arena(taken.record, info) };
+        let span = unsafe { Span::init_arena(taken.record, info, chunk) };
         set_page_map(range, taken.record.as_ptr());
         Ok(span)
     }

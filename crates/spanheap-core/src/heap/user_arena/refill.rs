@@ -174,9 +174,9 @@ impl Central {
         let (bytes, align) = wanted.beside().ok_or_else(too_large)?;
         let bytes = whole(bytes, self.chunk_unit()).ok_or_else(too_large)?;
         core.reserve(bytes)?;
-        let describe = |base, pages, chunk| match wanted {
-            Wanted::Leaf { .. } => Info::chunk(base, pages, chunk),
-            Wanted::Scanned { ty, count, .. } => Info::chunk_beside(base, pages, chunk, ty, count),
+        let describe = |base, pages| match wanted {
+            Wanted::Leaf { .. } => Info::chunk(base, pages),
+            Wanted::Scanned { ty, count, .. } => Info::chunk_beside(base, pages, ty, count),
         };
         let requested = wanted.requested();
         let request = Request { bytes, align, requested, beside: true };
@@ -205,7 +205,7 @@ impl Central {
         core: &Arc<ArenaCore>,
         request: Request,
         local: &LocalPages,
-        describe: impl Fn(Addr, PageCount, &'static Chunk) -> Info,
+        describe: impl Fn(Addr, PageCount) -> Info,
     ) -> Result<NonNull<Chunk>, ArenaError> {
         let Request { bytes, align, requested, beside } = request;
         let refused = |refused| {
@@ -215,16 +215,15 @@ impl Central {
         let record = self.arenas().new_record(self.os(), self.memory());
         let record = record.map_err(|error| refused(error.into()))?;
         let owner = Arc::into_raw(core.clone()).cast_mut().cast();
+        // SAFETY: a record of the pool, zeroed or a former one (C4), which lives as long as the heap.
+        let chunk: &'static Chunk = unsafe { record.as_ref() };
         let info = |base: Addr, pages: PageCount| {
-            // SAFETY: a record of the pool, zeroed or a former one (C4), which lives as long as the heap.
-            let chunk: &'static Chunk = unsafe { record.as_ref() };
             chunk.describe(AddrRange::at(base, pages.bytes()), core.number(), owner, beside);
-            describe(base, pages, chunk)
+            describe(base, pages)
         };
-        match self.alloc_chunk(bytes, Bytes::new(align), local, info) {
+        match self.alloc_chunk(bytes, Bytes::new(align), local, chunk, info) {
             Ok(span) => {
-                // SAFETY: as above. Nobody has got a pointer into the chunk yet.
-                unsafe { record.as_ref() }.set_span(span.into_raw().as_ptr());
+                chunk.set_span(span.into_raw().as_ptr());
                 self.arenas().enter(record);
                 self.grow_outside(bytes);
                 Ok(record)

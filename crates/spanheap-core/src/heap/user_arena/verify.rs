@@ -23,7 +23,7 @@ impl Arenas {
             // SAFETY: the span of a chunk with pages is described.
             let span = unsafe { &*chunk.span() };
             let range = chunk.range();
-            let is_own = span.info().chunk.is_some_and(|own| core::ptr::eq(own, chunk))
+            let is_own = span.chunk().is_some_and(|own| core::ptr::eq(own, chunk))
                 && span.info().range() == range;
             if !is_own || !span.is_arena() {
                 found.find(STRUCTURE, range.base(), format_args!("the span is another one"));

@@ -94,7 +94,6 @@ fn info(base: Addr, pages: PageCount, slot: usize, slots: usize) -> Info {
         drop: None,
         type_name: || "test",
         ty: None,
-        chunk: None,
     }
 }
 

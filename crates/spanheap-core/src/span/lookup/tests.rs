@@ -152,7 +152,6 @@ fn more_than_four_gigabytes_behind_its_start_an_object_is_still_found() {
         drop: None,
         type_name: || "test",
         ty: None,
-        chunk: None,
     };
     let mut memory = core::mem::MaybeUninit::zeroed();
     let at = NonNull::new(memory.as_mut_ptr()).expect("not null");
@@ -403,7 +402,6 @@ fn a_record_that_is_described_anew_is_never_read_half_way() {
         drop: None,
         type_name: || "test",
         ty: None,
-        chunk: None,
     };
     let classes = [2, 30, 67].map(|index| SizeClass::from_index(index).expect("a class"));
     let infos = [0, 1, 2].map(|n| info(1000 * (n + 1), classes[n]));
