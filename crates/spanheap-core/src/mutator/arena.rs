@@ -63,7 +63,8 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if self.collector.central().is_here() {
+        // Elsewhere, the arena's lock may be held for ever. What was abandoned belongs to the collector.
+        if self.collector.central().is_here() && !self.core.is_abandoned() {
             // That it was freed before is as well.
             let _ = self.collector.central().free_arena(&self.core, Freed::Dropped);
         }
