@@ -7,7 +7,7 @@
 mod kernel;
 
 use kernel::child;
-use spanheap::{Collected, Gc, GcCell, Heap, Root, Rootable, Trace};
+use spanheap::{ArenaGc, Collected, Gc, GcCell, Heap, Root, Rootable, Trace};
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
@@ -328,6 +328,65 @@ fn fault_74_a_handler_that_was_asked_for_passes_on() {
             assert_eq!((heap.collect(), sum(&heap, &kept)), (Collected::Complete, SUM));
         }
     });
+}
+
+/// The result of an expression, and its line as a report names it.
+macro_rules! with_line {
+    ($expression:expr) => {
+        ($expression, concat!(file!(), ":", line!(), ":"))
+    };
+}
+
+/// A pointer that unsafe code has kept beyond its closure. The places that are named are those of the program and not
+/// of the library, whichever way a value got into the arena.
+#[test]
+fn fault_48_a_use_by_unsafe_code_is_told_with_both_places() {
+    let name = "fault_48_a_use_by_unsafe_code_is_told_with_both_places";
+    for way in ["arena", "writer", "with", "text"] {
+        let outcome = child::outcome(name, way, || {
+            let heap = Heap::builder().report_faults(spanheap::AfterReport::Exit);
+            let heap = heap.record_sites(true).build().unwrap();
+            let arena = heap.shared_arena_builder().name("request").build();
+            let (at, _kept) = heap.enter(|mc| {
+                let (value, what) = if way == "text" {
+                    let (text, line) = with_line!(arena.alloc_str(mc, "twelve bytes"));
+                    let root = Kept::Text(mc.root(mc.alloc(text)));
+                    ((text.as_ptr().cast::<u8>(), root), format!("slice of u8 (12 bytes) {line}"))
+                } else {
+                    let (values, line) = match way {
+                        "arena" => with_line!(arena.alloc(mc, [1u64; 4])),
+                        "writer" => with_line!(arena.writer(mc).alloc([1u64; 4])),
+                        _ => with_line!(arena.alloc_with(mc, || [1u64; 4])),
+                    };
+                    let root = Kept::Values(mc.root(mc.alloc(values)));
+                    ((values.as_ptr().cast::<u8>(), root), format!("[u64; 4] (32 bytes) {line}"))
+                };
+                println!("expected: {}", what.replace(") ", ") allocated at "));
+                value
+            });
+            let ((), line) = with_line!(arena.free());
+            println!("expected: arena #1 \"request\" freed at {line}");
+            assert_eq!(heap.collect(), Collected::Complete);
+            // SAFETY: none: the arena is freed.
+            println!("read {}", unsafe { at.read_volatile() });
+        });
+        let Some(outcome) = outcome else { continue };
+        let text = outcome.output;
+        assert_eq!(outcome.code, Some(spanheap::FAULT_EXIT_CODE), "{text}");
+        let report = text.lines().find(|line| line.starts_with("spanheap: use after arena free"));
+        let report = report.expect("a report");
+        let expected: Vec<_> =
+            text.lines().filter_map(|line| line.split_once("expected: ")).collect();
+        assert_eq!(expected.len(), 2, "{text}");
+        expected.iter().for_each(|(_, part)| assert!(report.contains(part), "{part}: {report}"));
+    }
+}
+
+/// What keeps the address of a value from being used again.
+#[expect(dead_code, reason = "is held and never looked at")]
+enum Kept {
+    Text(Root<Rootable![ArenaGc<'_, str>]>),
+    Values(Root<Rootable![ArenaGc<'_, [u64; 4]>]>),
 }
 
 static HEAP: OnceLock<(Heap, List)> = OnceLock::new();

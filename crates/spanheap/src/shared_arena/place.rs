@@ -33,6 +33,7 @@ pub(super) unsafe trait Place<'gc> {
     fn mc(&self) -> &Mutator<'gc>;
 
     /// Room for values.
+    #[track_caller]
     fn room(&self, info: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, ArenaError>;
 }
 
@@ -64,6 +65,7 @@ unsafe fn publish<'gc, T: ?Sized>(
 }
 
 #[inline(always)]
+#[track_caller]
 pub(super) fn alloc<'gc, T: Trace + Send + Sync + 'gc>(
     place: &impl Place<'gc>,
     value: T,
@@ -77,6 +79,7 @@ pub(super) fn alloc<'gc, T: Trace + Send + Sync + 'gc>(
 }
 
 #[inline]
+#[track_caller]
 pub(super) fn alloc_with<'gc, T: Trace + Send + Sync + 'gc>(
     place: &impl Place<'gc>,
     make: impl FnOnce() -> T,
@@ -90,19 +93,23 @@ pub(super) fn alloc_with<'gc, T: Trace + Send + Sync + 'gc>(
 }
 
 #[inline]
+#[track_caller]
 pub(super) fn alloc_copy<'gc, T: Trace + Copy + Send + Sync + 'gc>(
     place: &impl Place<'gc>,
     values: &[T],
 ) -> Result<ArenaGc<'gc, [T]>, ArenaError> {
     let start = place.room(&Describe::<T>::INFO, values.len())?;
     // SAFETY: room for as many values, and not part of them.
-    unsafe { start.cast::<T>().copy_from_nonoverlapping(NonNull::from(values).cast(), values.len()) };
+    unsafe {
+        start.cast::<T>().copy_from_nonoverlapping(NonNull::from(values).cast(), values.len())
+    };
     let slice = NonNull::slice_from_raw_parts(start.cast::<T>(), values.len());
     // SAFETY: all values are initialised.
     Ok(unsafe { publish(place, start, slice) })
 }
 
 #[inline]
+#[track_caller]
 pub(super) fn alloc_str<'gc>(
     place: &impl Place<'gc>,
     text: &str,
@@ -141,6 +148,7 @@ pub(super) fn alloc_slice<'gc, T: Trace + Send + Sync + 'gc>(
 }
 
 #[inline]
+#[track_caller]
 pub(super) fn alloc_zeroed<'gc, T: Trace + Zeroable + Send + Sync + 'gc>(
     place: &impl Place<'gc>,
     len: usize,

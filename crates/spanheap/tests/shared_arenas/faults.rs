@@ -2,7 +2,9 @@
 //! `tests/ui/shared_arena`, too, and what becomes of accesses through bare addresses in the core's tests.
 
 use crate::kernel::Probe;
-use crate::{Mortal, Node, NodeRoot, Tally, collect, done, heap, object, refusal, settle, with_value};
+use crate::{
+    Mortal, Node, NodeRoot, Tally, collect, done, heap, object, refusal, settle, with_value,
+};
 use spanheap::{ArenaGc, Gc, GcCell, Heap, Root, Rootable, SharedArena, Trace};
 use spanheap_core::addr::Addr;
 use std::sync::Barrier;
@@ -95,7 +97,8 @@ impl<'gc> Everywhere<'gc> {
             [start.addr(), start.addr() + bytes.max(1) - 1]
         }
         let mut all = Vec::new();
-        let slices = self.large.iter().map(|large| (large.as_ptr().cast(), large.as_ptr().len() * 8));
+        let slices =
+            self.large.iter().map(|large| (large.as_ptr().cast(), large.as_ptr().len() * 8));
         all.extend(self.nodes.iter().map(|node| (node.as_ptr().cast(), size_of::<Node<'_>>())));
         all.extend(self.bytes.iter().map(|byte| (byte.as_ptr().cast(), 1)));
         all.extend(self.texts.iter().map(|text| (text.as_ptr().cast(), text.as_ptr().len_bytes())));
@@ -144,7 +147,8 @@ fn fault_48_every_byte_of_a_freed_arena_faults_when_its_memory_is_gone() {
         let arena = heap.shared_arena();
         let root = everywhere(&heap, &arena, count);
         let addresses = heap.enter(|mc| root.get(mc).addresses());
-        let readable = || addresses.iter().filter(|&&at| probe.read(Addr::new(at)).is_some()).count();
+        let readable =
+            || addresses.iter().filter(|&&at| probe.read(Addr::new(at)).is_some()).count();
         assert_eq!(readable(), addresses.len());
         arena.free();
         collect(&heap);
@@ -238,9 +242,8 @@ fn fault_51_both_directions_are_traced_and_end_when_the_arena_is_freed() {
         next: GcCell<'gc, Option<ArenaGc<'gc, Holder<'gc>>>>,
     }
     let root: Root<Rootable![Holder<'_>]> = heap.enter(|mc| {
-        let value = |next| {
-            arena.alloc(mc, Holder { mortal: tally.object(mc), next: GcCell::new(next) })
-        };
+        let value =
+            |next| arena.alloc(mc, Holder { mortal: tally.object(mc), next: GcCell::new(next) });
         let inner = value(None);
         let next = GcCell::new(Some(value(Some(inner))));
         mc.root(mc.alloc(Holder { mortal: tally.object(mc), next }))

@@ -1,7 +1,9 @@
 //! Every method of arenas, writers and pointers: what it does, and where it refuses.
 
 use crate::{Node, collect, done, heap, object, refusal};
-use spanheap::{ArenaError, ArenaGc, Collected, Gc, GcCell, Heap, Mutator, Root, Rootable, SharedArena, Trace};
+use spanheap::{
+    ArenaError, ArenaGc, Collected, Gc, GcCell, Heap, Mutator, Root, Rootable, SharedArena, Trace,
+};
 use std::collections::HashSet;
 
 /// The methods that arenas and writers have in common.
@@ -75,7 +77,8 @@ fn values_of_all_kinds<'gc>(mc: &Mutator<'gc>, to: &impl Target<'gc>) {
     struct Aligned<'gc>(ArenaGc<'gc, u64>);
 
     let mut places = HashSet::new();
-    let mut is_new = |place: *const ()| assert!(places.insert(place), "{place:?} was given out twice");
+    let mut is_new =
+        |place: *const ()| assert!(places.insert(place), "{place:?} was given out twice");
     for round in 0..50_u64 {
         let number = to.value(round);
         let byte = to.value(round as u8);

@@ -219,8 +219,7 @@ fn torture(name: &str, builder: HeapBuilder, seed: u64) {
                 scope.spawn(move || {
                     let arenas = (0..ARENAS).map(|_| heap.shared_arena()).collect();
                     let random = Random::new(seed * THREADS + thread);
-                    let mut program =
-                        Program { heap, board, random, arenas, reached: 0, gone: 0 };
+                    let mut program = Program { heap, board, random, arenas, reached: 0, gone: 0 };
                     program.run(2000 * rounds, 20 * rounds as u64);
                     (program.reached, program.gone)
                 })

@@ -388,7 +388,7 @@ pub unsafe fn note_value(
     let arena = unsafe { &*crate::span::map::find(start) };
     // SAFETY: as above.
     let span = unsafe { &*arena.span(start.page_in_arena()) };
-    if let Some(chunk) = span.info().chunk {
+    if let Some(chunk) = span.chunk() {
         let is_slice = ty.is_some_and(|ty| ty.size != bytes.get());
         let value = Allocated { start, bytes, ty, is_slice, site };
         sites.note(chunk.sites(), chunk.range(), &value);
