@@ -1,5 +1,5 @@
-//! Uses of user arenas after they were freed, by pointers that nobody has asked about: what is told of them, and that the
-//! process ends as is documented. Each test runs in a process of its own.
+//! Uses of user arenas after they were freed, by pointers that nobody has asked about: what is told of them, and that
+//! the process ends as is documented. Each test runs in a process of its own.
 //!
 //! # Safety
 //! The uses are the point of this file.

@@ -220,17 +220,17 @@ impl HeapBuilder {
         self
     }
 
-    /// Tell of uses of freed arenas: calls [`report_faults`](crate::report_faults), which is for the whole process, when
-    /// the heap is made.
+    /// Tell of uses of freed arenas: calls [`report_faults`](crate::report_faults), which is for the whole process,
+    /// when the heap is made.
     pub fn report_faults(mut self, after: AfterReport) -> HeapBuilder {
         self.report_faults = Some(after);
         self
     }
 
     /// Note the type of each value that is allocated in a shared arena, and where in the program that was. A report
-    /// ([`HeapBuilder::report_faults`]) of a use of the freed arena says so then. For finding an error that has been seen:
-    /// it costs 32 bytes and some tens of nanoseconds for each value, and what is noted is kept until nobody points into the
-    /// freed arena any more.
+    /// ([`HeapBuilder::report_faults`]) of a use of the freed arena says so then. For finding an error that has been
+    /// seen: it costs 32 bytes and some tens of nanoseconds for each value, and what is noted is kept until nobody
+    /// points into the freed arena any more.
     pub fn record_sites(mut self, on: bool) -> HeapBuilder {
         self.options.record_sites = on;
         self

@@ -299,7 +299,9 @@ static FOREIGN: AtomicU32 = AtomicU32::new(0);
 extern "C" fn count_fault(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     FOREIGN.fetch_add(1, SeqCst);
     // SAFETY: what the kernel has passed.
-    let page = unsafe { (*info).si_addr() };
+    let info = unsafe { &*info };
+    // SAFETY: it is about a fault.
+    let page = unsafe { info.si_addr() };
     // SAFETY: the page is the one that the test has made.
     unsafe { libc::mprotect(page, 1, libc::PROT_READ) };
 }
@@ -385,9 +387,12 @@ fn fault_48_a_use_by_unsafe_code_is_told_with_both_places() {
 /// What keeps the address of a value from being used again.
 #[expect(dead_code, reason = "is held and never looked at")]
 enum Kept {
-    Text(Root<Rootable![ArenaGc<'_, str>]>),
-    Values(Root<Rootable![ArenaGc<'_, [u64; 4]>]>),
+    Text(Text),
+    Values(Values),
 }
+
+type Text = Root<Rootable![ArenaGc<'_, str>]>;
+type Values = Root<Rootable![ArenaGc<'_, [u64; 4]>]>;
 
 static HEAP: OnceLock<(Heap, List)> = OnceLock::new();
 

@@ -16,8 +16,8 @@
 //! |---|---|
 //! | a function, with or without SA_SIGINFO | called, with as many arguments |
 //! | with SA_RESETHAND | called once; after that the default action is what was before |
-//! | SA_ONSTACK, SA_NODEFER, SA_RESTART, the mask | are ours, too, so it runs on the stack and with the mask that it asked for |
-//! | the default action | is restored. A faulting instruction faults again and the process dies of it, at the right place; a signal that somebody has sent is sent again |
+//! | SA_ONSTACK, SA_NODEFER, SA_RESTART, the mask | are ours, too, so it runs as it asked for |
+//! | the default action | is restored; a fault is repeated, and what somebody has sent is sent again |
 //! | SIG_IGN | what somebody has sent is ignored; a fault cannot be, and kills as it does by default |
 //!
 //! If there was no function, ours runs on the alternate stack of a thread that has one. The handler of the standard
@@ -37,8 +37,8 @@
 //! and dies of it.
 //!
 //! # Safety
-//! The handler and its order of steps; two statics that it shares with [`install`]. Memory is read that the kernel gives
-//! to handlers, as its documentation says.
+//! The handler and its order of steps; two statics that it shares with [`install`]. Memory is read that the kernel
+//! gives to handlers, as its documentation says.
 #![allow(unsafe_code)]
 
 mod line;
@@ -261,10 +261,11 @@ extern "C" fn handle<W: Watch>(signal: c_int, info: *mut libc::siginfo_t, contex
     // SAFETY: as above; nobody else writes to it.
     let saved = unsafe { errno.read() };
     // SAFETY: the kernel passes a description, as it was installed with SA_SIGINFO.
-    let code = unsafe { (*info).si_code };
+    let description = unsafe { &*info };
+    let code = description.si_code;
     if has_address(code) {
         // SAFETY: the code says that the kernel has filled the address in.
-        let addr = Addr::new(unsafe { (*info).si_addr() } as usize);
+        let addr = Addr::new(unsafe { description.si_addr() } as usize);
         if let Some(found) = W::find(addr) {
             // SAFETY: the kernel passes the state of the thread, as above.
             let access = unsafe { access_of(context) };

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! (in *one* line), and with the exit code [`EXIT_CODE`]. The middle part is there if the heap notes values
-//! (`Options::record_sites`): their types and the places in the program that allocated them. That costs 32 bytes and
-//! some nanoseconds for each, and is for finding an error that has been seen.
+//! ([`record_sites`](crate::collect::Options)): their types and the places in the program that allocated them. That
+//! costs 32 bytes and some tens of nanoseconds for each, and is for finding an error that has been seen.
 //!
 //! | file | what |
 //! |---|---|
@@ -28,14 +28,14 @@
 //! physical free ....................... the pages fault from here on; the record is not touched
 //! end of the quarantine, of the heap .. the record is nobody's, its blocks serve others
 //! ```
-//! So a record says everything before a fault can happen, and is there as long as one can. (The system call that makes the pages
-//! fault comes after the record on the thread that makes it, and a processor that takes the fault has seen
+//! So a record says everything before a fault can happen, and is there as long as one can. (The system call that makes
+//! the pages fault comes after the record on the thread that makes it, and a processor that takes the fault has seen
 //! its effect; through that, the kernel orders the two.)
 //!
 //! # What is not told
-//! Where the system cannot make pages fault ([`Guarding::ReadsZero`](crate::os::Guarding)), there is nothing to handle. An arena
-//! that was freed before the handler was installed, in a heap that notes no values, is not known. Nor is one for which there was no
-//! more memory (`memory.rs`). Such faults are passed on.
+//! Where the system cannot make pages fault ([`Guarding::ReadsZero`](crate::os::Guarding)), there is nothing to handle.
+//! An arena that was freed before the handler was installed, in a heap that notes no values, is not known. Nor is one
+//! for which there was no more memory (`memory`). Such faults are passed on.
 //!
 //! # Safety
 //! One contract, of [`Sites::end`]: nobody notes values in a chunk that has ended.
@@ -48,7 +48,7 @@ mod records;
 mod report;
 
 pub use crate::os::fault::{AfterReport, EXIT_CODE, InstallError};
-pub use records::Freed;
+pub(crate) use records::Freed;
 
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::os::{clock, fault, thread};

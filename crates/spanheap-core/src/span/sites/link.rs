@@ -77,7 +77,8 @@ impl<T: Linked> Stack<T> {
     pub(super) fn push(&self, element: &'static T) {
         let mut top = self.0.get(Ordering::Acquire);
         loop {
-            element.next().set(top, Ordering::Relaxed);
+            // `Release`: as in `memory.rs`, somebody may still follow this link who came by it in another list.
+            element.next().set(top, Ordering::Release);
             match self.0.replace(top, element) {
                 Ok(()) => return,
                 Err(now) => top = now,

@@ -6,8 +6,8 @@
 //!
 //! Neither does this count as memory of a heap. It is there only for programs that look for an error.
 //!
-//! **Locking.** [`Rank::Sites`], for what a heap keeps for itself. What the process keeps needs none: in a forked child it
-//! could be held for ever.
+//! **Locking.** [`Rank::Sites`], for what a heap keeps for itself. What the process keeps needs none: in a forked child
+//! it could be held for ever.
 
 use super::link::{Link, Linked, Stack};
 use super::objects::Block;
@@ -75,7 +75,9 @@ impl<T: Linked> List<T> {
     }
 
     fn push(&mut self, element: &'static T) {
-        element.next().set(self.0, Ordering::Relaxed);
+        // `Release`: a reader who has found the element in its last life follows this link, to something that others
+        // have made. What he finds there he does not believe, but he may read it.
+        element.next().set(self.0, Ordering::Release);
         self.0 = Some(element);
     }
 }

@@ -12,8 +12,8 @@
 //!            the others
 //! ```
 //!
-//! Any number of threads may note at once: each has an entry to itself. So a table is whole whatever its users do, and a
-//! reader on another thread, in a signal handler, finds in an entry with an address what its writer has put there.
+//! Any number of threads may note at once: each has an entry to itself. So a table is whole whatever its users do, and
+//! a reader on another thread, in a signal handler, finds in an entry with an address what its writer has put there.
 //!
 //! # Recycling
 //! A block that is recycled may be read by somebody who found it in its last life. What he reads is atomic,

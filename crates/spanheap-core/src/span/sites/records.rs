@@ -12,25 +12,26 @@
 //! ```
 //!
 //! # Why what is read is of one life
-//! 1. The words that the reader sees are no older than its `v`: it has acquired the store of `v`, behind which its words
-//!    were written.
-//! 2. If it sees a word of a later writing, then that word was stored behind a release fence, behind the store of the odd
-//!    version. The reader's acquire fence comes after it, so fence synchronises with fence, and its second look at the
-//!    version cannot be at anything older than the odd one. It reads again.
+//! 1. The words that the reader sees are no older than its `v`: it has acquired the store of `v`, behind which its
+//!    words were written.
+//! 2. If it sees a word of a later writing, then that word was stored behind a release fence, behind the store of the
+//!    odd version. The reader's acquire fence comes after it, so fence synchronises with fence, and its second look at
+//!    the version cannot be at anything older than the odd one. It reads again.
 //! 3. The table of objects is appended to while the version stays. An entry is complete for whoever sees its address
 //!    (`objects.rs`), and a block for whoever sees the link to it, which is stored with release.
 //! 4. Blocks change hands behind [`Record::end`] only: odd version, release fence, and then a list. Who takes one from
-//!    there, under a lock or with acquire, and renews it behind a fence of his own ([`Block::renew`](super::objects::Block)),
-//!    does so after the odd version was stored. By 2, whoever reads anything of the new life finds the version changed.
-//!    The walk over a table looks at the version at each block, so it does not wander from life to life either.
+//!    there, under a lock or with acquire, and renews it behind a fence of his own
+//!    ([`Block::renew`](super::objects::Block)), does so after the odd version was stored. By 2, whoever reads anything
+//!    of the new life finds the version changed. The walk over a table looks at the version at each block, so it does
+//!    not wander from life to life either.
 //!
 //! A reader on the very thread that is writing, in a signal handler that interrupted it, finds an odd version again and
 //! again, and gives up after [`TRIES`]. That thread was writing a record, and not in a chunk; so nothing is missed.
 //!
 //! # Writers
-//! A record belongs to a chunk, and what is done with that, under the lock of its arena or by the collector's thread, has one
-//! writer at a time. Should there be two, the text of a report may be wrong: a name is copied byte by byte
-//! and read as text with replacements, a site is one pointer.
+//! A record belongs to a chunk, and what is done with that, under the lock of its arena or by the collector's thread,
+//! has one writer at a time. Should there be two, the text of a report may be wrong, and nothing else: the bytes of a
+//! name are checked before they are text, a site is one pointer.
 //!
 //! # Safety
 //! What is read is believed only after the second look.

@@ -17,8 +17,8 @@ pub(super) struct Reporter;
 impl Watch for Reporter {
     type Found = Grave;
 
-    /// A program that lives on faults asks this often, so addresses outside of all heaps cost one load. For the others, all records
-    /// are looked at: at most a few milliseconds, and after that the process ends.
+    /// A program that lives on faults asks this often, so addresses outside of all heaps cost one load. For the others,
+    /// all records are looked at: at most a few milliseconds, and after that the process ends.
     fn find(addr: Addr) -> Option<Grave> {
         map::owner(addr)?;
         memory::each_record().find_map(|record| record.read(addr))

@@ -1,4 +1,8 @@
 //! The records of chunks over their lives.
+//!
+//! # Safety
+//! A chunk ends when nobody notes anything in it.
+#![allow(unsafe_code)]
 
 use super::*;
 use crate::span::{Shape, Tracer};

@@ -1,4 +1,8 @@
 //! Records: what they say in each state, and that readers who never wait see one life only.
+//!
+//! # Safety
+//! A record ends when nobody notes anything in its chunk.
+#![allow(unsafe_code)]
 
 use super::*;
 use crate::addr::Bytes;
