@@ -229,7 +229,7 @@ impl HeapBuilder {
 
     /// Note the type of each value that is allocated in a shared arena, and where in the program that was. A report
     /// ([`HeapBuilder::report_faults`]) of a use of the freed arena says so then. For finding an error that has been
-    /// seen: it costs 32 bytes and some tens of nanoseconds for each value, and what is noted is kept until nobody
+    /// seen: it costs 32 bytes and about a hundred nanoseconds for each value, and what is noted is kept until nobody
     /// points into the freed arena any more.
     pub fn record_sites(mut self, on: bool) -> HeapBuilder {
         self.options.record_sites = on;

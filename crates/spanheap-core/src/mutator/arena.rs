@@ -271,8 +271,20 @@ impl ArenaWriter<'_> {
         ty: &'static TypeInfo,
         len: usize,
     ) -> Result<NonNull<u8>, ArenaError> {
+        debug_assert!(self.mutator.is_inside());
+        match Wanted::of(ty, len).and_then(|wanted| wanted.take(&mut self.lease)) {
+            Some(room) => Ok(room),
+            None => self.refill_for(ty, len),
+        }
+    }
+
+    /// What is wanted is put together again here, so that the usual way never has it in memory.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn refill_for(&mut self, ty: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, ArenaError> {
         match Wanted::of(ty, len) {
-            Some(wanted) => self.take(wanted, Some(ty)),
+            Some(wanted) => self.refill(wanted, Some(ty)),
             None => Err(self.overflow()),
         }
     }
@@ -287,20 +299,11 @@ impl ArenaWriter<'_> {
     #[inline(always)]
     #[track_caller]
     pub unsafe fn alloc_leaf(&mut self, layout: Layout) -> Result<NonNull<u8>, ArenaError> {
-        self.take(Wanted::Leaf { bytes: layout.size(), align: layout.align() }, None)
-    }
-
-    #[inline(always)]
-    #[track_caller]
-    fn take(
-        &mut self,
-        wanted: Wanted,
-        ty: Option<&'static TypeInfo>,
-    ) -> Result<NonNull<u8>, ArenaError> {
         debug_assert!(self.mutator.is_inside());
+        let wanted = Wanted::Leaf { bytes: layout.size(), align: layout.align() };
         match wanted.take(&mut self.lease) {
             Some(room) => Ok(room),
-            None => self.refill(wanted, ty),
+            None => self.refill(wanted, None),
         }
     }
 

@@ -10,7 +10,7 @@
 //!
 //! (in *one* line), and with the exit code [`EXIT_CODE`]. The middle part is there if the heap notes values
 //! ([`record_sites`](crate::collect::Options)): their types and the places in the program that allocated them. That
-//! costs 32 bytes and some tens of nanoseconds for each, and is for finding an error that has been seen.
+//! costs 32 bytes and about a hundred nanoseconds for each, and is for finding an error that has been seen.
 //!
 //! | file | what |
 //! |---|---|

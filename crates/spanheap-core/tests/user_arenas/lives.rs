@@ -132,7 +132,9 @@ fn memory_that_is_used_again_has_no_pointers_of_its_former_values() {
                 let words = unsafe { values.alloc_leaf(bytes_of(8000, 8)) }.expect("memory");
                 for word in 0..1000 {
                     // SAFETY: so many words.
-                    unsafe { words.cast::<usize>().add(word).write(address(Some(object))) };
+                    let word = unsafe { words.cast::<usize>().add(word) };
+                    // SAFETY: as above.
+                    unsafe { word.write(address(Some(object))) };
                 }
                 (root(mutator, words), object)
             }

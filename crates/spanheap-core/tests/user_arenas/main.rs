@@ -6,6 +6,7 @@
 //! | `values` | values of all kinds and sizes, and where they lie |
 //! | `faults` | accesses to freed arenas, in processes of their own |
 //! | `refusals` | a system that refuses, and heaps that end |
+//! | `threads` | several threads, thousands of arenas, a forked child |
 //! | `lives` | what is reached through arenas lives, and nothing else |
 //!
 //! # Safety
@@ -16,6 +17,9 @@ mod faults;
 #[path = "../kernel/mod.rs"]
 mod kernel;
 mod lives;
+#[path = "../random/mod.rs"]
+mod random;
 mod refusals;
+mod threads;
 mod values;
 mod world;

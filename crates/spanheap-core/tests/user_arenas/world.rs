@@ -41,7 +41,9 @@ pub unsafe fn trace_nothing(_: *const u8, _: usize, _: &mut Tracer<'_>) {}
 pub unsafe fn trace_nodes(object: *const u8, count: usize, tracer: &mut Tracer<'_>) {
     for index in 0..count {
         // SAFETY: the caller's promise.
-        let node = unsafe { &*object.cast::<Node>().add(index) };
+        let node = unsafe { object.cast::<Node>().add(index) };
+        // SAFETY: as above.
+        let node = unsafe { &*node };
         for field in [&node.left, &node.right] {
             // SAFETY: fields of nodes hold pointers to nodes.
             unsafe { tracer.edge(Addr::new(field.load(Ordering::Acquire))) };
@@ -57,11 +59,6 @@ const fn node_type(name: fn() -> &'static str, shape: Shape) -> TypeInfo {
 pub static NODE: TypeInfo = node_type(|| "node", Shape::Words(0b11));
 /// The same, found by its trace function.
 pub static TRACED: TypeInfo = node_type(|| "traced node", Shape::Opaque);
-
-/// A description of so many bytes without pointers.
-pub const fn leaf(size: usize, align: usize) -> TypeInfo {
-    TypeInfo::new(|| "leaf", size, align, Shape::NoScan, trace_nothing, None)
-}
 
 /// A heap that collects on demand only.
 pub fn quiet_heap(os: Os, checkmark: bool) -> Heap {

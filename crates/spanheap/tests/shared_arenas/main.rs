@@ -9,8 +9,11 @@
 //! | `weaknesses` | what is known to be weak about arenas elsewhere, shown not to be so here |
 //! | `scenarios` | what Go tests its arenas with |
 //! | `threads` | arenas that are filled, read and freed by several threads while the heap collects all the time |
+//! | `kernel` | a way to look at memory that may have gone |
 //!
 //! All heaps are verified by checkmark mode and poison what they free, unless a test is about speed or memory.
+
+#![allow(clippy::type_complexity, reason = "a root names the whole type of what it keeps")]
 
 mod faults;
 mod graphs;

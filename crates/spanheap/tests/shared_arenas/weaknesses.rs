@@ -25,6 +25,9 @@
 //! | W20 | pages of arenas do not serve when memory is short | `weakness_20_...` |
 //! | W21 | modes that verify do not work with arenas | `weakness_21_...` |
 //! | W22 | no reset, nesting, sizes, errors, or alignment | `weakness_22_...`: sizes, limits, errors, alignment here. Reset and nesting are for scoped arenas; here another arena is as cheap |
+//!
+//! # Safety
+//! One type implements `Trace` by hand, so as to count.
 
 use crate::kernel::Probe;
 use crate::{Mortal, Node, NodeRoot, Tally, collect, done, heap, settle, with_value};

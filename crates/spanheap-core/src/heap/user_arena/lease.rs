@@ -103,12 +103,6 @@ impl Lease {
         chunk
     }
 
-    /// Bytes that values of a size can have, without the refill that finds a chunk for them.
-    #[cfg(test)]
-    pub fn room(&self) -> Bytes {
-        Bytes::new(self.limit - self.low)
-    }
-
     /// Room for `count` values with pointers, `bytes` together, all zeros.
     #[inline(always)]
     pub fn take_scanned(
@@ -133,8 +127,11 @@ impl Lease {
         word.store(Header::new(ty, count).bits(), Ordering::Relaxed);
         self.low = at + need;
         // SAFETY: a lease with room has a chunk.
-        unsafe { self.chunk.unwrap_unchecked().as_ref() }.set_low(Addr::new(self.low));
-        NonNull::new((header + Bytes::new(HEADER_BYTES)).as_ptr())
+        let chunk = unsafe { self.chunk.unwrap_unchecked() };
+        // SAFETY: the lessee's chunk.
+        unsafe { chunk.as_ref() }.set_low(Addr::new(self.low));
+        // SAFETY: chunks do not lie at address 0.
+        Some(unsafe { NonNull::new_unchecked((header + Bytes::new(HEADER_BYTES)).as_ptr()) })
     }
 
     /// Room for `bytes` bytes without pointers, all zeros. A value without bytes gets one, lest it lie in
@@ -155,7 +152,8 @@ impl Lease {
         asan::permit(Addr::new(start), Bytes::new(bytes));
         // SAFETY: the lessee's chunk.
         unsafe { chunk.as_ref() }.set_high(Addr::new(start));
-        NonNull::new(Addr::new(start).as_ptr())
+        // SAFETY: as above.
+        Some(unsafe { NonNull::new_unchecked(Addr::new(start).as_ptr()) })
     }
 
     /// Marks the granules from `at` to the end of its word, as far as they are free.

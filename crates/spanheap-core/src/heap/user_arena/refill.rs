@@ -184,7 +184,8 @@ impl Central {
         // SAFETY: nobody else knows the chunk.
         let chunk = unsafe { at.as_ref() };
         let range = chunk.range();
-        (chunk.set_low(range.end()), chunk.set_high(range.end()));
+        chunk.set_low(range.end());
+        chunk.set_high(range.end());
         asan::permit(range.base(), requested);
         if let Wanted::Scanned { ty, count, .. } = wanted {
             if count != 1 && ty.slice_counting() == Counting::Trailer {

@@ -491,8 +491,10 @@ unsafe fn take_span(chunk: &Chunk) -> OwnedSpan {
 fn bury(at: NonNull<Chunk>) -> AddrRange {
     let chunk = record(at);
     chunk.clear_bits();
+    // SAFETY: the span of a chunk with pages is described.
+    let span = unsafe { &*chunk.span() };
     // SAFETY: the collector's thread does this, while no cycle marks.
-    unsafe { (*chunk.span()).set_quarantined() };
+    unsafe { span.set_quarantined() };
     chunk.range()
 }
 
