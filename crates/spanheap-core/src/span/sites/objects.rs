@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_block_has_the_size_of_a_page() {
-        assert_eq!(core::mem::size_of::<Block>(), 4096 - 16);
+        assert_eq!(size_of::<Block>(), 4096 - 16);
     }
 
     #[test]
