@@ -49,7 +49,7 @@ fn family(
 }
 
 fn modules() -> Vec<Module> {
-    [locks(), collector(), upgrading(), rings(), crew(), registry(), spans(), sites()]
+    [locks(), collector(), grey(), upgrading(), rings(), crew(), registry(), spans(), sites()]
         .into_iter()
         .flatten()
         .collect()
@@ -147,9 +147,9 @@ fn collector() -> Vec<Module> {
     [phase, control, buffer, roots].into_iter().flatten().collect()
 }
 
-/// The grey queue, and who asks it what is dead.
-fn upgrading() -> Vec<Module> {
-    let grey = family(
+/// The grey queue.
+fn grey() -> Vec<Module> {
+    family(
         "grey",
         "collect/grey.rs",
         &[],
@@ -157,8 +157,8 @@ fn upgrading() -> Vec<Module> {
             (
                 "grey_settled_unlocked",
                 (
-                    "let mut inner = self.inner.lock();\n        if self.rescan.load(Ordering::Acquire) || inner.upgraded {",
-                    "let is_rescan_due = self.rescan.load(Ordering::Acquire);\n        let mut inner = self.inner.lock();\n        if is_rescan_due || inner.upgraded {",
+                    "let mut inner = self.inner.lock();\n        if inner.rescan ||",
+                    "let is_rescan_due = self.inner.lock().rescan;\n        let mut inner = self.inner.lock();\n        if is_rescan_due ||",
                 ),
             ),
             (
@@ -168,19 +168,44 @@ fn upgrading() -> Vec<Module> {
                     "let Some(block) = inner.take() else {\n                drop(inner);",
                 ),
             ),
-            ("grey_upgraded_ignored", (" || inner.upgraded {", " {")),
+            (
+                "grey_appended_late",
+                (
+                    "self.mark_and_append(&mut inner, os, memory, target, &mut mark);\n                }\n            }\n            Stage::Undecided | Stage::Decided",
+                    "drop(inner);\n                    let is_new = mark(target);\n                    inner = self.inner.lock();\n                    if is_new {\n                        self.append(&mut inner, os, memory, target);\n                    }\n                }\n            }\n            Stage::Undecided | Stage::Decided",
+                ),
+            ),
+            (
+                "grey_appended_twice",
+                ("if mark(target) && !self.append(", "mark(target);\n        if !self.append("),
+            ),
+            (
+                "grey_taken_in_late",
+                (
+                    "Stage::Marking => {\n                for",
+                    "Stage::Marking | Stage::Decided => {\n                for",
+                ),
+            ),
+            ("grey_entries_ignored", (" || inner.filled.is_some() {", " {")),
             (
                 "grey_decided_late",
                 (
-                    "        inner.decided = trusted",
-                    "        drop(inner);\n        let mut inner = self.inner.lock();\n        inner.decided = trusted",
+                    "        inner.stage = if decides",
+                    "        drop(inner);\n        let mut inner = self.inner.lock();\n        inner.stage = if decides",
                 ),
             ),
-            ("grey_decided_ignored", ("if inner.decided {", "if false {")),
+            (
+                "grey_decided_ignored",
+                ("Stage::Decided => return Retained::Decided,", "Stage::Decided => {}"),
+            ),
         ],
-    );
+    )
+}
+
+/// Who asks the grey queue what is dead.
+fn upgrading() -> Vec<Module> {
     // What a closure of the marking phase does; the collector's part wants a whole heap.
-    let weak = family(
+    family(
         "weak",
         "collect/weak.rs",
         &[
@@ -198,8 +223,7 @@ fn upgrading() -> Vec<Module> {
                 ("Retained::Decided if !is_marked() =>", "Retained::Decided if true =>"),
             ),
         ],
-    );
-    [grey, weak].into_iter().flatten().collect()
+    )
 }
 
 /// Pages in a worker's hands, where others can take some.

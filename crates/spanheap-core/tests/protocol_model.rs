@@ -61,6 +61,7 @@ use explore::{Counterexample, Model, Reduction, explore};
 use marking::Marking;
 use marking::assists::Assist;
 use marking::exhausted::Direct;
+use marking::handover::Handover;
 use sweeping::Sweeping;
 use vocabulary::{MOST, Phase, Pointer, Set};
 use weak::Weak;
@@ -190,6 +191,30 @@ fn load_shade_store_instead_of_swap_loses_an_object() {
 fn stealing_buffers_loses_no_object() {
     let model = Marking { stealing: true, ..Marking::decided(2, 2, 2) };
     assert_eq!(exhaust("stealing (2, 2, 2)", &model), 9_120_938);
+}
+
+/// The mistake shows with two objects held by each of two mutators, and that instance is a long one here.
+#[test]
+fn handing_a_buffer_over_by_steps_loses_no_object() {
+    let handover = Handover::Locked;
+    for (instance, states) in [((2, 1, 2), 67_860), ((2, 2, 1), 1_842_500)] {
+        let (objects, mutators, held) = instance;
+        let model = Marking { handover, ..Marking::decided(objects, mutators, held) };
+        assert_eq!(exhaust(&format!("by steps {instance:?}"), &model), states);
+    }
+    if long() {
+        let model = Marking { handover, ..Marking::decided(2, 2, 2) };
+        assert_eq!(exhaust("by steps (2, 2, 2)", &model), 11_098_335);
+    }
+}
+
+/// A closure stops between its mark and its entry; another one finds the object marked, drops its own entry, and
+/// lets the round end clean.
+#[test]
+fn marking_in_one_step_and_appending_in_another_loses_an_object() {
+    let handover = Handover::Unlocked;
+    let model = Marking { handover, ..Marking::decided(2, 2, 2) };
+    assert_marking_loses("mark, then append", &model);
 }
 
 /// The mistakes show with three objects, or with two and two objects held, and those instances are long ones here.
@@ -518,6 +543,7 @@ fn mutators_are_interchangeable_in_every_model() {
     let (exhausted, assists) = (Some(Direct::InOneStep), Some(Assist::Counted));
     assert_symmetric(&Marking { exhausted, ..Marking::decided(1, 2, 1) });
     assert_symmetric(&Marking { assists, stealing: true, ..Marking::decided(1, 2, 1) });
+    assert_symmetric(&Marking { handover: Handover::Locked, ..Marking::decided(1, 2, 1) });
     assert_symmetric(&Containers::decided(1, 2, 1));
     assert_symmetric(&Sweeping::decided(1, 1, 2, 1));
     assert_symmetric(&with_finalizer(1, 2, 1));

@@ -62,7 +62,9 @@
 //! # What may live in a heap
 //! A type that is [`Trace`], `Send` and `Sync`: the collector has to find its pointers, other threads may
 //! reach it, and it is dropped on another thread. Write `#[derive(Trace)]`. Fields may be numbers and
-//! strings, `Gc`s, cells, `Option`s, tuples, arrays, `Box`es and collections of such; and enums of them.
+//! strings, `Gc`s, cells, `Option`s, tuples, arrays, `Box`es and collections of such; and enums of them. A type may
+//! have lifetime parameters, if each stands for the closure (`'gc`) or for `'static`: an object outlives every
+//! other borrow.
 //!
 //! ```compile_fail
 //! # use spanheap::Heap;

@@ -12,6 +12,10 @@
 //! three quarters of the buckets are not empty, so every search ends. When more would be, the entries move to a
 //! new buffer: one of twice the size, or of the same, if it was removed buckets that filled it.
 //!
+//! A removed bucket is there to lead searches on. In front of an empty one it leads nowhere, so a removal that
+//! leaves an empty bucket empties the removed ones before it, too: each of them once, and so in the time that it
+//! took to remove them. A map without entries has no removed buckets, then, and all of its room.
+//!
 //! What the collector sees of the buffer and why that is right is in [`crate::buffer`]. Empty and removed
 //! buckets hold null where a key and a value would have their pointers.
 //!
@@ -25,6 +29,9 @@
 //! - B1. In a bucket whose tag has the highest bit, key and value are initialised.
 //! - B2. `slots` is a power of two and at most the buffer's capacity, or 0; all tags of these are initialised.
 //! - B3. At least one of them is 0, if there are any.
+//!
+//! No memory depends on it, but the room of a map does: no bucket that is removed comes before an empty one (the
+//! first comes behind the last).
 #![allow(unsafe_code)]
 
 mod entry;
@@ -173,7 +180,8 @@ impl<'gc, K, V, S> GcHashMap<'gc, K, V, S> {
         self.len == 0
     }
 
-    /// How many entries there is room for before more storage is needed.
+    /// How many entries there is room for before more storage is needed. Places of removed entries may be missing
+    /// in it as long as others are left. 0 means that there is no storage.
     pub fn capacity(&self) -> usize {
         self.len + (most(self.slots) - self.used)
     }
@@ -408,13 +416,27 @@ where
         let slots = self.slots();
         let bucket = slots[at];
         let (&key, &value) = bucket.entry().expect("an entry was found here");
-        // Where no search goes on behind this bucket, none has to be led over it.
         let next = slots[(at + 1) & (slots.len() - 1)].tag;
-        let tag = if next == EMPTY { EMPTY } else { REMOVED };
-        self.used -= usize::from(tag == EMPTY);
         self.len -= 1;
-        self.set_tag(mc, at, tag);
+        if next == EMPTY {
+            self.empty_back_from(mc, at);
+        } else {
+            self.set_tag(mc, at, REMOVED);
+        }
         (key, value)
+    }
+
+    /// Makes a bucket empty behind which no search goes on, so that none has to be led over it, nor over removed
+    /// buckets before it.
+    fn empty_back_from(&mut self, mc: &Mutator<'gc>, mut at: usize) {
+        loop {
+            self.set_tag(mc, at, EMPTY);
+            self.used -= 1;
+            at = at.wrapping_sub(1) & (self.slots - 1);
+            if self.slots()[at].tag != REMOVED {
+                return;
+            }
+        }
     }
 
     /// Makes a bucket empty or removed.

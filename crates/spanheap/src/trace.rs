@@ -52,8 +52,11 @@ pub unsafe trait Trace {
 
     /// Reports every `Gc` in the value.
     ///
-    /// It is called in the midst of a collection. It may lock what only other `trace` functions and short
-    /// sections lock, but it may not enter a heap, allocate in one or collect: that panics. A panic in it is
-    /// contained; the cycle then retains everything.
+    /// It is called in the midst of a collection: on threads of the collector's, and inside of any allocation in any
+    /// closure, since a thread that allocates may have to mark for a while. So it may lock what only other `trace`
+    /// functions and short sections lock, and *must not wait for a lock that somebody holds while he allocates*, or
+    /// while he waits for another closure: he may be the one who traces. Such a wait would never end, and
+    /// nobody would tell. It may not enter a heap, allocate in one or collect: that
+    /// panics. A panic in it is contained; the cycle then retains everything.
     fn trace(&self, tracer: &mut Tracer<'_>);
 }

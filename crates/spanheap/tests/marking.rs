@@ -40,12 +40,11 @@ fn number(state: &mut u64) -> usize {
 }
 
 /// Fault row 67: a large array of pointers changes while its pieces are being scanned. Threads exchange what is
-/// in its slots, so that every token is on the move between pieces that are scanned and pieces that are not.
+/// in its slots, so that every token is on the move between pieces that are scanned and pieces that are not. They go
+/// on until some cycles have ended: however slow the collector is, they cannot keep it from that.
 #[test]
 fn fault_67_nothing_is_lost_in_a_large_array_that_changes_while_it_is_scanned() {
     const LEN: usize = 150_000;
-    // A collector that is much slower than two threads that exchange would not come to an end before they do.
-    const MOST: u32 = 1500;
     for workers in [1, 3] {
         let heap = together(workers).collect_continuously(true).checkmark(true).always_assist(true);
         let heap = heap.build().unwrap();
@@ -61,7 +60,7 @@ fn fault_67_nothing_is_lost_in_a_large_array_that_changes_while_it_is_scanned() 
                     let mut random = seed;
                     let mut closures = 0;
                     let verified = || heap.stats().verified_objects >= 6 * LEN as u64;
-                    while closures < 200 || (closures < MOST && !verified()) {
+                    while closures < 200 || !verified() {
                         closures += 1;
                         heap.enter(|mc| {
                             let slots = array.get(mc);

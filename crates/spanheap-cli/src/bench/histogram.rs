@@ -21,6 +21,12 @@ pub(super) struct Histogram {
     max: u64,
 }
 
+impl Default for Histogram {
+    fn default() -> Histogram {
+        Histogram::new()
+    }
+}
+
 impl Histogram {
     pub(super) fn new() -> Histogram {
         Histogram { counts: Box::new([0; BUCKETS]), total: 0, max: 0 }

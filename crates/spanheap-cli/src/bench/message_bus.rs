@@ -19,6 +19,10 @@
 //! mixed sizes, are made before the first push and checked after the last; they are in all figures but the
 //! push times.
 //!
+//! `push_own_.._us` are the times less what the thread waited for a processor ([`super::run_queue`]): the part that the
+//! heap can be blamed for. Where collector and program have two processors and a third thread wants one, the collector
+//! is why there is none free.
+//!
 //! With several threads, each has a bus of its own in the common heap, with its share of the window and
 //! of the messages. The checksum is the sum of `n + (last byte)` over messages that were pushed out,
 //! and of `n` and all bytes over those that are left.
@@ -29,6 +33,8 @@ use spanheap::{Gc, GcCell, Heap, Mutator, Root, Rootable, Trace};
 
 use super::histogram::Histogram;
 use super::params::{Key, Params};
+use super::report::{Figure, PERCENTILES};
+use super::run_queue::RunQueue;
 use super::{Outcome, Workload, in_threads, share};
 use crate::failure::{Failure, Result};
 use crate::live_data::LiveData;
@@ -95,9 +101,13 @@ fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
         size: params.get("size") as usize,
         threads: params.threads,
     };
-    let (checksum, latency) = load.measure(heap)?;
+    let sent = load.measure(heap)?;
     live.verify()?;
-    Ok(Outcome { checksum, latency: Some(("push", latency)), figures: Vec::new() })
+    let own = |(name, part)| {
+        Figure::real(&format!("push_own_{name}_us"), sent.own.quantile(part) as f64 / 1e3)
+    };
+    let figures = PERCENTILES.map(own).into();
+    Ok(Outcome { checksum: sent.checksum, latency: Some(("push", sent.times)), figures })
 }
 
 /// How much is sent, and by whom.
@@ -109,44 +119,55 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Sends everything. Returns the checksum and the time of each push.
-    pub(super) fn measure(&self, heap: &Heap) -> Result<(u64, Histogram)> {
+    /// Sends everything.
+    pub(super) fn measure(&self, heap: &Heap) -> Result<Sent> {
         let results = in_threads(self.threads, |index| {
             let window = share(self.window, self.threads, index);
             let messages = share(self.messages, self.threads, index);
             drive(heap, window as usize, messages, self.size)
         })?;
-        Ok(merge(&results))
+        let mut all = Sent::default();
+        results.iter().for_each(|sent| all.add(sent));
+        Ok(all)
     }
 }
 
-/// The checksum of all buses, and the pushes of all.
-fn merge(results: &[(u64, Histogram)]) -> (u64, Histogram) {
-    let mut latency = Histogram::new();
-    let mut checksum = 0_u64;
-    for (sum, times) in results {
-        checksum = checksum.wrapping_add(*sum);
-        latency.merge(times);
+/// What came of it, on one bus or on several.
+#[derive(Default)]
+pub(super) struct Sent {
+    pub(super) checksum: u64,
+    /// The time of each push.
+    pub(super) times: Histogram,
+    /// The same without what was waiting for a processor.
+    pub(super) own: Histogram,
+}
+
+impl Sent {
+    fn add(&mut self, other: &Sent) {
+        self.checksum = self.checksum.wrapping_add(other.checksum);
+        self.times.merge(&other.times);
+        self.own.merge(&other.own);
     }
-    (checksum, latency)
 }
 
 type BusRoot = Root<Rootable![Bus<'_>]>;
 
 /// One bus: all its pushes, and its part of the checksum.
-fn drive(heap: &Heap, window: usize, messages: u64, size: usize) -> Result<(u64, Histogram)> {
+fn drive(heap: &Heap, window: usize, messages: u64, size: usize) -> Result<Sent> {
     let bus = heap.enter(|mc| -> Result<BusRoot> {
         let slots = (0..window).map(|_| GcCell::new(None));
         let ring = mc.try_alloc_slice(slots)?;
         Ok(mc.root(mc.try_alloc(Bus { ring })?))
     })?;
-    let mut times = Histogram::new();
-    let mut sum = 0_u64;
+    let mut sent = Sent::default();
+    let mut run_queue = RunQueue::new();
     for number in 0..messages {
         let started = Instant::now();
         let gone = heap.enter(|mc| push(mc, bus.get(mc), number, size))?;
-        times.record(started.elapsed().as_nanos() as u64);
-        sum = sum.wrapping_add(gone);
+        let time = started.elapsed();
+        sent.times.record(time.as_nanos() as u64);
+        sent.own.record(run_queue.own_part(time).as_nanos() as u64);
+        sent.checksum = sent.checksum.wrapping_add(gone);
     }
     let left = heap.enter(|mc| {
         let ring = bus.get(mc).ring;
@@ -155,7 +176,8 @@ fn drive(heap: &Heap, window: usize, messages: u64, size: usize) -> Result<(u64,
             sum.wrapping_add(message.number).wrapping_add(bytes)
         })
     });
-    Ok((sum.wrapping_add(left), times))
+    sent.checksum = sent.checksum.wrapping_add(left);
+    Ok(sent)
 }
 
 /// Puts a new message in the ring. Returns what the one that it replaces adds to the checksum.

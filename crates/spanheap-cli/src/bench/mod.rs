@@ -28,6 +28,7 @@ mod message_bus;
 mod params;
 mod phases;
 mod report;
+mod run_queue;
 mod stalls;
 mod write_storm;
 

@@ -2,7 +2,8 @@
 //!
 //! For each of the sizes, a new heap gets so many bytes of objects of mixed sizes, and then the messages pass, while
 //! one cycle follows the other. The first row is the same loop with a collector that never begins, beside the
-//! least data: what its slowest push takes is the machine's own doing, and the allocator's.
+//! least data: what its slowest push takes is the machine's own doing, and the allocator's. `max, own` is the slowest
+//! push when the waiting for a processor is left out ([`super::run_queue`]).
 //!
 //! A collector that stops its threads for work in proportion to the heap shows it here: its column grows. What
 //! the heap itself calls its longest stall is in the last column; the making of the live data is in that one.
@@ -15,7 +16,7 @@ use spanheap::{Heap, HeapBuilder};
 
 use super::check_fits;
 use super::histogram::Histogram;
-use super::message_bus::Load;
+use super::message_bus::{Load, Sent};
 use super::report::PERCENTILES;
 use crate::failure::{Failure, Result};
 use crate::live_data::LiveData;
@@ -58,8 +59,7 @@ const MOST: u64 = 1 << 40;
 struct Row {
     live: u64,
     collects: bool,
-    checksum: u64,
-    pushes: Histogram,
+    sent: Sent,
     wall: Duration,
     cpu: Duration,
     collector: Duration,
@@ -75,7 +75,7 @@ pub(super) fn run(options: &Options) -> Result<()> {
     for &live in &options.live {
         rows.push(row(&load, live, true)?);
     }
-    if rows.iter().any(|row| row.checksum != rows[0].checksum) {
+    if rows.iter().any(|row| row.sent.checksum != rows[0].sent.checksum) {
         return Err(Failure::new("the rows have different checksums"));
     }
     if options.json { output::line(&output::json(&report(options, &rows))?) } else { print(&rows) }
@@ -105,15 +105,14 @@ fn row(load: &Load, live: u64, collects: bool) -> Result<Row> {
     let mut data = LiveData::new(&heap, 1);
     data.grow_to(live)?;
     let (before, cpu, started) = (heap.stats(), process::cpu_time(), Instant::now());
-    let (checksum, pushes) = load.measure(&heap)?;
+    let sent = load.measure(&heap)?;
     let (wall, cpu) = (started.elapsed(), process::cpu_time().since(cpu).total());
     let stats = heap.stats();
     data.verify()?;
     Ok(Row {
         live,
         collects,
-        checksum,
-        pushes,
+        sent,
         wall,
         cpu,
         collector: stats.gc_cpu.saturating_sub(before.gc_cpu),
@@ -124,7 +123,7 @@ fn row(load: &Load, live: u64, collects: bool) -> Result<Row> {
 
 fn print(rows: &[Row]) -> Result<()> {
     output::line(&format!(
-        "{:<10} {:<10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8} {:>7} {:>9}  longest stall",
+        "{:<10} {:<10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8} {:>7} {:>9}  longest stall",
         "live",
         "collection",
         "p50",
@@ -132,16 +131,18 @@ fn print(rows: &[Row]) -> Result<()> {
         "p99.9",
         "p99.99",
         "max",
+        "max, own",
         "wall",
         "CPU",
         "cycles",
         "collector"
     ))?;
     for row in rows {
-        let [p50, p99, p999, p9999, max] =
-            PERCENTILES.map(|(_, part)| duration(Duration::from_nanos(row.pushes.quantile(part))));
+        let at = |pushes: &Histogram, part| duration(Duration::from_nanos(pushes.quantile(part)));
+        let [p50, p99, p999, p9999, max] = PERCENTILES.map(|(_, part)| at(&row.sent.times, part));
+        let own = at(&row.sent.own, 10_000);
         output::line(&format!(
-            "{:<10} {:<10} {p50:>9} {p99:>9} {p999:>9} {p9999:>9} {max:>9} {:>8} {:>8} {:>7} \
+            "{:<10} {:<10} {p50:>9} {p99:>9} {p999:>9} {p9999:>9} {max:>9} {own:>9} {:>8} {:>8} {:>7} \
              {:>9}  {}, {}",
             bytes(row.live),
             if row.collects { "continuous" } else { "off" },
@@ -170,7 +171,8 @@ fn report(options: &Options, rows: &[Row]) -> Value {
             "longest_stall_cause": row.stall.1,
         });
         for (name, part) in PERCENTILES {
-            value[format!("push_{name}_ns")] = row.pushes.quantile(part).into();
+            value[format!("push_{name}_ns")] = row.sent.times.quantile(part).into();
+            value[format!("push_own_{name}_ns")] = row.sent.own.quantile(part).into();
         }
         value
     };
@@ -184,7 +186,7 @@ fn report(options: &Options, rows: &[Row]) -> Value {
             "size": options.size,
             "threads": options.threads,
         },
-        "checksum": rows[0].checksum,
+        "checksum": rows[0].sent.checksum,
         "peak_rss_bytes": process::peak_resident(),
         "rows": rows.iter().map(row).collect::<Vec<_>>(),
     })

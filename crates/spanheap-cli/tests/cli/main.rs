@@ -254,6 +254,13 @@ fn bench(workload: &str, settings: &[&str], threads: usize) -> Value {
         let latency =
             ["push_p50_ns", "push_p99_ns", "push_p999_ns", "push_p9999_ns", "push_max_ns"];
         expected.extend(latency);
+        expected.extend([
+            "push_own_p50_us",
+            "push_own_p99_us",
+            "push_own_p999_us",
+            "push_own_p9999_us",
+            "push_own_max_us",
+        ]);
     }
     expected.extend(pressure::keys(workload));
     assert_eq!(report.as_object().expect("an object").len(), expected.len(), "{text}");

@@ -101,6 +101,16 @@ impl Collector {
         self.central.arenas().note_abandoned();
     }
 
+    /// The first grace period of a cycle is over: guards what has died, and forgets the last cycle's marks of the rest.
+    ///
+    /// # Safety
+    /// As [`Collector::guard_arenas`], and no closure is open that has seen the last cycle mark.
+    pub(super) unsafe fn bury_arenas(&self) {
+        // SAFETY: the same contract.
+        unsafe { self.guard_arenas() };
+        self.central.arenas().clear_bits();
+    }
+
     /// Guards the pages of what has died.
     ///
     /// # Safety
@@ -115,8 +125,11 @@ impl Collector {
         }
     }
 
-    /// A cycle has marked completely: chunks that nobody points to any more are given back.
-    pub(super) fn release_arenas(&self, cycle: u32) {
+    /// A cycle has marked: chunks that nobody points to any more are given back, unless its marks are not complete.
+    pub(super) fn release_arenas(&self, cycle: u32, is_broken: bool) {
+        if is_broken {
+            return;
+        }
         let (central, table) = (&self.central, Generation::new(cycle).table());
         // SAFETY: this is the collector's thread, and the cycle's marks are complete.
         let freed =

@@ -2,7 +2,8 @@
 //!
 //! The barrier appends and never marks. Marking at once, and buffering only what was not marked yet,
 //! would let a termination round look clean while the winner's buffer is still full (see the protocol's
-//! model). Appending is a store and a store: the owner alone writes entries and the length.
+//! model). Marks are looked at and set when the buffer is handed over, in one step with the queue that takes it
+//! ([`super::grey`]). Appending is a store and a store: the owner alone writes entries and the length.
 //!
 //! The collector may **steal**: it reads the entries behind those that it has read before, and leaves
 //! them where they are. Only the owner empties the buffer, so owner and thief never write the same
@@ -55,7 +56,7 @@ impl BarrierBuffer {
     }
 
     /// Empties the buffer, and gives what has not been stolen to `take`, all at once. Owner only.
-    pub fn flush(&self, take: impl FnOnce(&[Addr])) {
+    pub fn flush(&self, take: impl FnOnce(&mut [Addr])) {
         let mut entries = [Addr::NULL; CAPACITY];
         let mut taken = self.taken.lock();
         let len = self.len.load(Ordering::Relaxed);
@@ -63,7 +64,7 @@ impl BarrierBuffer {
         self.len.store(0, Ordering::Relaxed);
         *taken = 0;
         drop(taken);
-        take(&entries[..count]);
+        take(&mut entries[..count]);
     }
 
     /// Empties the buffer, and nobody gets what was in it. Owner only, where there is no collector any more: the

@@ -38,6 +38,7 @@ use crate::heap::hooks::Hooks;
 use crate::heap::{Central, OutOfMemory, Reason};
 use crate::os::barrier::ProcessBarrier;
 use crate::os::{Os, OsError};
+use crate::span::Generation;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Lock, Rank};
 use std::num::NonZeroUsize;
@@ -357,16 +358,18 @@ impl Collector {
         record.buffer.flush(|targets| self.take_grey(targets, word.cycle()));
     }
 
-    fn take_grey(&self, targets: &[Addr], cycle: u32) {
-        let (os, memory) = (self.central.os(), self.central.memory());
-        self.grey.push(os, memory, cycle, targets, |target| {
-            let now = self.word();
-            let clean = now.phase() == Phase::Marking && now.cycle() == cycle;
-            if clean {
-                mark::mark_directly(self.central.number(), cycle, target);
-            }
-            clean
-        });
+    /// The other end of a flush. What is marked already is dropped before anybody waits for the queue's lock.
+    fn take_grey(&self, targets: &mut [Addr], cycle: u32) {
+        let (heap, now) = (self.central.number(), self.word());
+        let unmarked = match now.phase() == Phase::Marking && now.cycle() == cycle {
+            true => mark::keep_unmarked(heap, Generation::new(cycle).table(), targets),
+            false => targets.len(),
+        };
+        if unmarked > 0 {
+            let (os, memory) = (self.central.os(), self.central.memory());
+            let mark = |target| mark::mark_directly(heap, cycle, target);
+            self.grey.push(os, memory, cycle, &targets[..unmarked], mark);
+        }
     }
 
     /// The life of the collector thread.

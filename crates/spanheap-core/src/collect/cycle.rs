@@ -27,6 +27,7 @@ use super::assist::Running;
 use super::checkmark;
 use super::collector::{Collector, CycleReport};
 use super::control::Wish;
+use super::grey;
 use super::mark::Marker;
 use super::pacer::speed::Times;
 use super::phase::{Phase, PhaseWord};
@@ -58,7 +59,7 @@ impl Collector {
         self.roots.trim();
         self.pace_start();
         self.central.revivals().trim(self.central.drops().specials());
-        self.grey.begin(cycle);
+        self.grey.begin(cycle, grey::bound(self.central.pages().in_use()));
         if self.options.return_memory {
             self.central.pages().retire_records();
         }
@@ -70,9 +71,7 @@ impl Collector {
 
         self.publish(PhaseWord::new(Phase::ArmingB, cycle));
         // SAFETY: the same grace period; this cycle does not mark yet.
-        unsafe { self.guard_arenas() };
-        // Nobody is left who has seen the last cycle mark.
-        self.central.arenas().clear_bits();
+        unsafe { self.bury_arenas() };
         self.registry.release_stale(&self.central, self.word());
         self.sweep_all();
         // Others may be in the midst of a span. Mutators are waited for below, in their closures; but who offers
@@ -99,10 +98,7 @@ impl Collector {
         self.central.pages().next_scavenge_generation();
         self.publish(PhaseWord::new(Phase::Idle, cycle));
         self.control.set_gate(false);
-        if !all {
-            self.release_arenas(cycle);
-        }
-
+        self.release_arenas(cycle, all);
         let times = Times {
             elapsed: began.elapsed(),
             processors: self.processors,
@@ -134,6 +130,7 @@ impl Collector {
         self.begin_debt(running);
         let look = || self.revise_debt(running);
         let mut marker = Marker::new(&self.central, &self.crew, 0, cycle).with_overseer(&look);
+        self.grey.begin_marking();
         self.publish(PhaseWord::new(Phase::Marking, cycle));
         self.roots.begin_scan();
         self.crew.set_has_roots(true);
@@ -165,7 +162,7 @@ impl Collector {
     pub(super) fn drain(&self, marker: &mut Marker<'_>) {
         loop {
             self.registry.steal_buffers(|target| marker.mark(target));
-            self.grey.drain(|target| marker.mark(target));
+            self.grey.drain(|targets| marker.take_grey(targets));
             if self.grey.take_rescan() {
                 marker.want_rescan();
             }
@@ -190,10 +187,10 @@ impl Collector {
         let mut dirty = false;
         self.grace_period(|| {
             // Whoever leaves hands his buffer over first, so there may be work before the period is over.
-            dirty |= self.grey.drain(|target| marker.mark(target)) && marker.take_found();
+            dirty |= self.grey.drain(|targets| marker.take_grey(targets)) && marker.take_found();
             marker.drain();
         });
-        self.grey.drain(|target| marker.mark(target));
+        self.grey.drain(|targets| marker.take_grey(targets));
         if self.grey.take_rescan() {
             marker.want_rescan();
             dirty = true;

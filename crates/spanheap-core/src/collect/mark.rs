@@ -39,7 +39,8 @@
 //! # Invariants
 //! - T1. Objects with their mark bit set and their scanned bit clear lie in queued pages, in pages put
 //!   aside, or a rescan is due, now or when what was put aside is tried again; or a worker has their page and
-//!   is busy, or is the collector thread.
+//!   is busy, or is the collector thread; or the object is in the grey queue, or whoever has marked it is about to
+//!   put it there and holds the queue's lock.
 //! - T2. The words of an object that the collector reads are written atomically after the object was
 //!   published (GcCell), or not at all.
 //! - T3. Pages in `out` are no pieces of large objects: what they have to say can be found by a rescan.
@@ -120,12 +121,25 @@ pub fn is_marked(heap: u64, table: Table, target: Addr) -> bool {
     word.load(Ordering::SeqCst) & bit != 0
 }
 
-/// Marks an object without queueing its page, for a mutator that finds the grey queue without memory. A
-/// rescan has to follow.
-pub fn mark_directly(heap: u64, cycle: u32, target: Addr) {
-    if let Some(arena) = arena_of(heap, target) {
-        set_mark(arena, Generation::new(cycle).table(), target);
+/// Marks an object without queueing its page, for a mutator; true if it was not marked. Then the object has to go to
+/// the grey queue in the same step, or a rescan has to follow. An address outside of the heap counts as marked.
+pub fn mark_directly(heap: u64, cycle: u32, target: Addr) -> bool {
+    let table = Generation::new(cycle).table();
+    arena_of(heap, target).is_some_and(|arena| set_mark(arena, table, target))
+}
+
+/// Moves those of `targets` that are not marked to the front, in their order; how many these are. Their marks are
+/// fetched all at once.
+pub fn keep_unmarked(heap: u64, table: Table, targets: &mut [Addr]) -> usize {
+    targets.iter().for_each(|&target| prefetch_mark(heap, table, target));
+    let mut kept = 0;
+    for index in 0..targets.len() {
+        let target = targets[index];
+        // Stored in any case: which of them are marked is what no processor guesses.
+        targets[kept] = target;
+        kept += usize::from(!is_marked(heap, table, target));
     }
+    kept
 }
 
 /// Asks the processor to fetch what is at `word`, if it can be asked.
@@ -141,6 +155,15 @@ fn prefetch(word: &AtomicU64) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = word;
+}
+
+/// The same for the mark of the object at `target`.
+#[inline]
+fn prefetch_mark(heap: u64, table: Table, target: Addr) {
+    if let Some(arena) = arena_of(heap, target) {
+        // SAFETY: a pointer to an object lies in a page that has been grown (A1).
+        prefetch(unsafe { arena.bit(table, target) }.0);
+    }
 }
 
 impl<'a> Marker<'a> {
@@ -237,10 +260,30 @@ impl<'a> Marker<'a> {
     #[inline]
     fn mark_now(&mut self, arena: &HeapArena, target: Addr) {
         if set_mark(arena, self.table, target) {
-            self.tally.found = true;
-            let page = target.page_in_arena();
-            if arena.queue(page) {
-                self.gather(arena.page_base(page));
+            self.found_on(arena, target);
+        }
+    }
+
+    /// Notes that the object at `target` is news, and queues its page.
+    #[inline]
+    fn found_on(&mut self, arena: &HeapArena, target: Addr) {
+        self.tally.found = true;
+        let page = target.page_in_arena();
+        if arena.queue(page) {
+            self.gather(arena.page_base(page));
+        }
+    }
+
+    /// Takes objects over from the grey queue: whoever has put one there while marking ran has marked it, and
+    /// nobody but the queue knew of it. Those of an arming phase are marked here.
+    pub fn take_grey(&mut self, targets: &[Addr]) {
+        for (index, &target) in targets.iter().enumerate() {
+            if let Some(&later) = targets.get(index + AHEAD) {
+                prefetch_mark(self.heap, self.table, later);
+            }
+            if let Some(arena) = arena_of(self.heap, target) {
+                set_mark(arena, self.table, target);
+                self.found_on(arena, target);
             }
         }
     }

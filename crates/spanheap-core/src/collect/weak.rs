@@ -9,7 +9,7 @@
 //!     idle        load the handle
 //!     arming      load it, and buffer the target like any pointer that is loaded and may be overwritten
 //!     marking     load it; the target is marked?   -> load the handle again: the same, or None
-//!                 else, under the grey lock:  not decided -> queue the target; it will be marked
+//!                 else, under the grey lock:  not decided -> mark the target, and queue it
 //!                                             decided     -> None
 //!
 //!   the collector, after a clean round:
@@ -23,7 +23,8 @@
 //!
 //! # Why upgrading is right
 //! - *A target is never freed under a closure that has upgraded to it.* Before the decision the target is
-//!   marked or in the queue, and the decision waits for the queue. A target that is marked stays for this cycle.
+//!   marked, and what it reaches is, too, because the decision waits for the queue. A target that is marked stays
+//!   for this cycle.
 //!   A closure of an arming phase is treated as if it had loaded an edge that is then deleted: it buffers. In
 //!   the idle phase the target was live at the last decision, and the next one waits for the closure.
 //! - *None is for ever.* After the decision no unmarked object becomes marked, but by revival; and by then
@@ -86,7 +87,7 @@ impl Collector {
         let is_marked = || mark::is_marked(heap, table, target);
         if !is_marked() {
             let (os, memory) = (self.central.os(), self.central.memory());
-            let mark = || mark::mark_directly(heap, cycle, target);
+            let mark = |target| mark::mark_directly(heap, cycle, target);
             match self.grey.retain(os, memory, cycle, target, mark) {
                 Retained::Yes => return target,
                 // It may have been marked between the first look and the decision.

@@ -34,8 +34,9 @@
 //!
 //! # Invariants
 //! - P1. The description ([`Span::info`]) is written only by the owner and before the span is published in
-//!   the page map, and is constant until the span's pages are freed.
-//! - P2. Bits of the span in the side tables stand at slot starts only.
+//!   the page map, and is constant until the span's pages are freed; but that of a chunk of a user arena is written once
+//!   more when its memory goes, between two cycles, when nobody else looks at more than the plate.
+//! - P2. Bits of the span in the side tables stand at slot starts only. (For chunks of user arenas: C3 in [`chunk`].)
 //! - P3. Records are recycled, and their memory is returned only after a grace period in which nobody could
 //!   get a pointer to them, and at the end of which nobody has one (R1 to R3 in the page heap's `records`).
 //!   So a stale pointer that was read from the page map in a closure, or under the page heap's lock, or by

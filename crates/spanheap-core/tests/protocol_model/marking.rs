@@ -25,8 +25,8 @@
 //!
 //! # What the implementation does beyond the design
 //! Each can be switched on: the collector may *steal* a buffer at any moment, so that a closure that stays
-//! inside does not keep grey work to itself; a mutator whose buffer gets no memory marks *directly*
-//! ([`exhausted`]); a second worker marks, and closures of phase 3 help
+//! inside does not keep grey work to itself; a buffer is handed over by steps ([`handover`]); a mutator whose
+//! buffer gets no memory marks *directly* ([`exhausted`]); a second worker marks, and closures of phase 3 help
 //! with it ([`assists`]).
 //!
 //! # What is not modelled
@@ -43,11 +43,14 @@
 pub(crate) mod assists;
 #[path = "marking/exhausted.rs"]
 pub(crate) mod exhausted;
+#[path = "marking/handover.rs"]
+pub(crate) mod handover;
 
 use crate::explore::Model;
 use crate::vocabulary::{MOST, Operand, Packer, Phase, Pointer, Set, Step, Unpacker, reachable};
 use assists::{Assist, Job, Worker};
 use exhausted::Direct;
+use handover::Handover;
 use std::fmt;
 
 /// The protocol as decided, or with one load-bearing detail left out.
@@ -73,6 +76,8 @@ pub(crate) struct Marking {
     pub(crate) variant: Variant,
     /// The collector may take the contents of a buffer at any moment.
     pub(crate) stealing: bool,
+    /// How a buffer is handed over in phase 3.
+    pub(crate) handover: Handover,
     /// A buffer may run out of memory in phase 3, and this is what its mutator does then.
     pub(crate) exhausted: Option<Direct>,
     /// A second worker and closures of phase 3 scan grey objects, and this is how the worker is counted.
@@ -100,6 +105,8 @@ pub(crate) struct Mutator {
     store: Option<(Option<u8>, Pointer)>,
     /// Between direct marking and raising the flag, or the reverse.
     direct: bool,
+    /// Marked while the buffer is handed over, and not appended to the queue yet.
+    marking: Pointer,
     /// What the closure helps with.
     job: Option<Job>,
 }
@@ -171,6 +178,9 @@ impl fmt::Display for State {
                 write!(f, " pending #{x}")?;
             }
             write!(f, " buffer {:?}", m.buffer)?;
+            if let Some(x) = m.marking {
+                write!(f, " marking #{x}")?;
+            }
             if let Some(job) = m.job {
                 write!(f, " assists {job:?}")?;
             }
@@ -186,7 +196,16 @@ impl Marking {
     /// The decided protocol, with buffers that are neither stolen nor exhausted.
     pub(crate) fn decided(objects: u8, mutators: u8, held: u32) -> Self {
         let variant = Variant::Decided;
-        Self { objects, mutators, held, variant, stealing: false, exhausted: None, assists: None }
+        Self {
+            objects,
+            mutators,
+            held,
+            variant,
+            stealing: false,
+            handover: Handover::Whole,
+            exhausted: None,
+            assists: None,
+        }
     }
 
     fn active(&self, s: &State) -> Set {
@@ -230,11 +249,13 @@ impl Marking {
     /// Entering, leaving, forgetting, loading, allocating.
     fn moves(&self, s: &State, i: u8, visit: &mut impl FnMut(Step, State)) {
         let m = s.mutators[i as usize];
-        let mut next = *s;
-        self.flush(&mut next, i);
-        next.waiting = next.waiting.without(i);
-        next.mutators[i as usize] = Mutator::default();
-        visit(Step::mutator(i, "leaves"), next);
+        if m.buffer.is_empty() || !self.by_steps(s) {
+            let mut next = *s;
+            self.flush(&mut next, i);
+            next.waiting = next.waiting.without(i);
+            next.mutators[i as usize] = Mutator::default();
+            visit(Step::mutator(i, "leaves"), next);
+        }
 
         for x in m.held.iter() {
             let mut next = *s;
@@ -348,7 +369,7 @@ impl Marking {
             return;
         }
         let mut next = *s;
-        if s.phase == Phase::Round && s.waiting.is_empty() {
+        if s.phase == Phase::Round && s.waiting.is_empty() && !self.is_locked(s) {
             let clean = !s.dirty && !s.rescan;
             next.phase = if clean { Phase::Done } else { Phase::Marking };
             next.dirty = false;
@@ -413,6 +434,9 @@ impl Model for Marking {
             p.set(m.held, objects);
             p.set(m.buffer, objects);
             p.pointer(m.pending);
+            if self.handover != Handover::Whole {
+                p.pointer(m.marking);
+            }
             if exhausted {
                 p.flag(m.direct);
             }
@@ -458,6 +482,9 @@ impl Model for Marking {
             m.held = u.set(objects);
             m.buffer = u.set(objects);
             m.pending = u.pointer();
+            if self.handover != Handover::Whole {
+                m.marking = u.pointer();
+            }
             if exhausted {
                 m.direct = u.flag();
             }
@@ -494,9 +521,12 @@ impl Model for Marking {
             }
             if m.pending.is_some() || m.store.is_some() {
                 self.half_done(s, i, visit);
+            } else if m.marking.is_some() {
+                self.hands_over(s, i, visit);
             } else if !m.direct {
                 self.moves(s, i, visit);
                 self.overwrites(s, i, visit);
+                self.hands_over(s, i, visit);
             }
             if let Some(how) = self.exhausted.filter(|_| m.epoch == 3) {
                 self.marks_directly(s, i, how, visit);

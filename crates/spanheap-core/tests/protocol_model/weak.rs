@@ -16,9 +16,7 @@
 //! 4. if the marking is final: look at the mark again; if it is set, go on as in 2, else there is nothing to
 //!    upgrade. (A test shows that this look finds nothing new.)
 //!
-//! The library only queues the object in step 3, and the collector marks it when it empties the queue; until then
-//! the marking is not declared final. In between another upgrade may find the object unmarked, and queue it
-//! again. So here both are one step. (The queue itself runs under a model checker, in `spanheap-interleavings`.)
+//! (The queue itself runs under a model checker, in `spanheap-interleavings`, where step 3 is seen from outside.)
 //!
 //! **The collector** declares a clean round final under the same lock. Then it clears the handle if its
 //! target is unmarked; then it marks the object with the finalizer, if it is unmarked, and what that

@@ -66,8 +66,8 @@ fn some_nodes(mutator: &Mutator, arena: &UserArena, count: usize) -> NonNull<u8>
 }
 
 #[test]
-fn every_byte_of_a_freed_chunk_faults() {
-    let test = "every_byte_of_a_freed_chunk_faults";
+fn fault_48_every_byte_of_a_freed_chunk_faults() {
+    let test = "fault_48_every_byte_of_a_freed_chunk_faults";
     faults(test, "a value", |_, m, a| some_nodes(m, a, 20), false);
     faults(test, "a value, written", |_, m, a| some_nodes(m, a, 20), true);
     for (case, from_base, from_end) in [
@@ -85,8 +85,8 @@ fn every_byte_of_a_freed_chunk_faults() {
 }
 
 #[test]
-fn full_chunks_and_the_last_one_fault_alike() {
-    let test = "full_chunks_and_the_last_one_fault_alike";
+fn fault_48_full_chunks_and_the_last_one_fault_alike() {
+    let test = "fault_48_full_chunks_and_the_last_one_fault_alike";
     for (case, which) in [("the first", 0usize), ("one in the middle", 1), ("the last", usize::MAX)]
     {
         let fill = |_: &Heap, m: &Mutator, a: &UserArena| {
@@ -104,8 +104,8 @@ fn full_chunks_and_the_last_one_fault_alike() {
 }
 
 #[test]
-fn leaves_and_large_values_fault() {
-    let test = "leaves_and_large_values_fault";
+fn fault_48_55_leaves_and_large_values_fault() {
+    let test = "fault_48_55_leaves_and_large_values_fault";
     for (case, size) in [("a small leaf", 10usize), ("a leaf beside", 3 << 20)] {
         let fill = |_: &Heap, m: &Mutator, a: &UserArena| {
             inside(m, |m| {
@@ -130,7 +130,7 @@ fn leaves_and_large_values_fault() {
 
 /// The arena is freed while one cycle follows the other.
 #[test]
-fn it_faults_when_the_arena_is_freed_while_cycles_run() {
+fn fault_48_49_it_faults_when_the_arena_is_freed_while_cycles_run() {
     let body = || {
         let heap = quiet_heap(Os::native(), true);
         let mutator = heap.attach();
@@ -150,7 +150,7 @@ fn it_faults_when_the_arena_is_freed_while_cycles_run() {
         // SAFETY: none: this is the access that is not allowed.
         println!("and it did not: {}", unsafe { at.read_volatile() });
     };
-    let test = "faults::it_faults_when_the_arena_is_freed_while_cycles_run";
+    let test = "faults::fault_48_49_it_faults_when_the_arena_is_freed_while_cycles_run";
     let Some(outcome) = outcome(test, "only", body) else { return };
     assert!(outcome.output.contains("now it faults") && outcome.signal.is_some());
     assert!(!outcome.output.contains("and it did not"));

@@ -44,13 +44,13 @@ fn an_object_lives_through(ty: &'static TypeInfo) {
 }
 
 #[test]
-fn an_object_dies_when_nothing_reaches_the_value_that_points_to_it() {
+fn fault_51_an_object_dies_when_nothing_reaches_the_value_that_points_to_it() {
     an_object_lives_through(&NODE);
     an_object_lives_through(&TRACED);
 }
 
 #[test]
-fn an_object_dies_when_the_arena_is_freed_although_the_value_is_pointed_to() {
+fn fault_50_51_an_address_is_kept_as_long_as_somebody_points_there() {
     let heap = heap();
     let mutator = heap.attach();
     let arena = new_arena(&heap);
@@ -110,6 +110,31 @@ fn an_object_dies_when_the_arena_is_freed_although_the_value_is_pointed_to() {
     assert_eq!(again.chunks(), [chunk]);
 }
 
+#[test]
+fn fault_47_an_arena_is_freed_once() {
+    let heap = heap();
+    let mutator = heap.attach();
+    let arena = new_arena(&heap);
+    let other = arena.clone();
+    inside(&mutator, |mutator| value(&mut writer(mutator, &arena), &NODE, 1, None))
+        .expect("memory");
+    let freed = std::thread::scope(|scope| {
+        let both = [&arena, &other].map(|arena| scope.spawn(move || arena.free()));
+        both.map(|thread| thread.join().expect("no panic").is_ok())
+    });
+    assert!(freed[0] != freed[1], "{freed:?}: one of two has freed it");
+    let again = arena.free().expect_err("it is free");
+    assert_eq!(again.to_string(), "arena double free: it has been freed before");
+    // That an arena has no memory, or was abandoned, makes no difference.
+    let empty = new_arena(&heap);
+    empty.abandon();
+    assert!(empty.free().is_ok() && empty.free().is_err() && empty.is_freed());
+    drop((arena, other, empty));
+    heap.collect();
+    assert_eq!(Stats::of(&heap).arenas.freed, 2);
+    verify(&heap);
+}
+
 /// Words that look like pointers and are none keep nothing alive, in memory that once held pointers.
 #[test]
 fn memory_that_is_used_again_has_no_pointers_of_its_former_values() {
@@ -150,7 +175,7 @@ fn memory_that_is_used_again_has_no_pointers_of_its_former_values() {
 }
 
 #[test]
-fn an_abandoned_arena_goes_when_nothing_reaches_it() {
+fn fault_52_an_abandoned_arena_goes_when_nothing_reaches_it() {
     for simulated in [false, true] {
         let os = if simulated {
             Os::simulated(spanheap_core::os::SimOs::builder().build())

@@ -7,6 +7,7 @@
 //! | `faults` | accesses to freed arenas, in processes of their own |
 //! | `refusals` | a system that refuses, and heaps that end |
 //! | `threads` | several threads, thousands of arenas, a forked child |
+//! | `kernel`, `random` | shared with other tests: child processes, random numbers |
 //! | `lives` | what is reached through arenas lives, and nothing else |
 //!
 //! # Safety

@@ -92,7 +92,7 @@ fn every_call_of_the_system_is_refused_once_and_then_all_of_them() {
         for n in 1..=calls {
             refused += usize::from(!run(&build().fail_call(n).build()));
         }
-        for n in 1..=calls {
+        for n in (1..=calls).step_by(3) {
             refused += usize::from(!run(&build().fail_from(n).build()));
         }
         assert!(refused > 0, "no refusal was noticed in {calls} calls");

@@ -26,7 +26,7 @@ fn is_long() -> bool {
 /// A list of values hangs on an object; one thread replaces arena and list, and frees the old one, while others walk
 /// over it. Whoever found the first value live reads all of them.
 #[test]
-fn readers_finish_what_they_have_begun_when_the_arena_is_freed() {
+fn fault_50_readers_finish_what_they_have_begun_when_the_arena_is_freed() {
     const LENGTH: usize = 300;
     let options = Options { continuously: true, checkmark: true, ..Options::default() };
     let heap = Heap::new(Os::native(), options).expect("a heap");
@@ -83,7 +83,7 @@ fn readers_finish_what_they_have_begun_when_the_arena_is_freed() {
 }
 
 #[test]
-fn ten_thousand_arenas_at_once() {
+fn fault_54_ten_thousand_arenas_at_once() {
     let heap = heap();
     let mutator = heap.attach();
     let arenas: Vec<UserArena> = (0..10_000).map(|_| new_arena(&heap)).collect();
@@ -120,7 +120,7 @@ fn ten_thousand_arenas_at_once() {
 
 /// Quarantine alone makes cycles begin, so neither memory nor address space grows with the number of arenas.
 #[test]
-fn one_hundred_thousand_arenas_one_after_the_other() {
+fn fault_54_one_hundred_thousand_arenas_one_after_the_other() {
     let many = if is_long() { 1_000_000 } else { 100_000 };
     let heap = quiet_heap(Os::native(), false);
     let mutator = heap.attach();

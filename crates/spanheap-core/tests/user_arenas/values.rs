@@ -49,7 +49,7 @@ fn leaked(size: usize, shape: Shape) -> &'static TypeInfo {
 
 /// Every value is zeroed, aligned, inside its arena, and overlaps no other.
 #[test]
-fn values_of_every_size_lie_apart_and_are_zero() {
+fn fault_55_values_of_every_size_lie_apart_and_are_zero() {
     for page_size in [4 << 10, 16 << 10, 64 << 10] {
         let sim = SimOs::builder().page_size(Bytes::new(page_size)).build();
         let heap = quiet_heap(Os::simulated(sim.clone()), true);
@@ -115,7 +115,7 @@ fn values_of_every_size_lie_apart_and_are_zero() {
 
 /// Slices with pointers, of few elements and of more than a header can count, aligned to a word and to more.
 #[test]
-fn slices_are_scanned_to_their_last_element() {
+fn fault_55_slices_are_scanned_to_their_last_element() {
     static WIDE: TypeInfo =
         TypeInfo::new(|| "wide", size_of::<Node>(), 64, Shape::Words(0b11), trace_nodes, None);
     let heap = heap();

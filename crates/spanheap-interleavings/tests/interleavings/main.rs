@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `locks` | the lock of one word, its condition, and the alarm on top of them |
 //! | `buffers` | the barrier buffer: push, steal, flush |
-//! | `queue` | the grey queue: nothing lost, and marking on the spot against the last look of a round |
+//! | `queue` | the grey queue: nothing lost, each object once, and marking against the last look of a round |
 //! | `upgrades` | weak pointers that are upgraded while it is decided what is dead |
 //! | `roots` | roots that are cloned and dropped while the table is trimmed and scanned |
 //! | `ring` | a marking worker's ring: its owner and thieves |
@@ -95,7 +95,8 @@ mod sync {
 mod collect {
     crate::code! { phase control }
     crate::code! { buffer buffer_push_relaxed buffer_steal_relaxed buffer_still_taken }
-    crate::code! { grey grey_settled_unlocked grey_emptied_unlocked }
+    crate::code! { grey grey_settled_unlocked grey_emptied_unlocked grey_appended_late }
+    crate::code! { grey_appended_twice grey_entries_ignored grey_taken_in_late }
     crate::code! { roots roots_trimmed_early }
     crate::code! { page_ring ring_push_relaxed ring_steal_relaxed ring_tail_first }
     crate::code! { ring_advance_unchecked ring_overfull ring_read_late }

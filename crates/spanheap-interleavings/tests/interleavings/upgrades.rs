@@ -7,7 +7,7 @@
 //! The object and its handle live until the threads of a program have been joined.
 #![allow(unsafe_code)]
 
-use crate::addr::Addr;
+use crate::addr::{Addr, Bytes};
 use crate::checker::{Os, Persistent, Watched, explore};
 use crate::mutant;
 use loom::sync::Arc;
@@ -17,10 +17,12 @@ use loom::thread;
 /// The cycle that marks.
 const CYCLE: u32 = 1;
 
-/// A slot: the mark bit of the object in it, and what that holds.
+/// A slot: the mark bit of the object in it, what that holds, and what another object holds to which only this one
+/// leads.
 struct Slot {
     mark: AtomicBool,
     content: Watched,
+    inner: Watched,
 }
 
 /// What the core's marking does to one bit.
@@ -36,8 +38,8 @@ mod mark {
         slot(target).mark.load(Ordering::SeqCst)
     }
 
-    pub(super) fn mark_directly(_: u64, _: u32, target: Addr) {
-        slot(target).mark.swap(true, Ordering::SeqCst);
+    pub(super) fn mark_directly(_: u64, _: u32, target: Addr) -> bool {
+        !slot(target).mark.swap(true, Ordering::SeqCst)
     }
 }
 
@@ -87,7 +89,7 @@ macro_rules! world {
 }
 
 world!(real, grey, weak);
-world!(upgraded_ignored, grey_upgraded_ignored, weak);
+world!(entries_ignored, grey_entries_ignored, weak);
 world!(decided_late, grey_decided_late, weak);
 world!(decided_ignored, grey_decided_ignored, weak);
 world!(one_look, grey, weak_one_look);
@@ -95,16 +97,18 @@ world!(decided_blindly, grey, weak_decided_blindly);
 
 /// Two closures upgrade a weak pointer to an object that nothing else leads to, and use it, while the collector
 /// ends its marking. If it finds the object dead, it clears the handle and sweeps; then somebody allocates
-/// in the slot, which is marked again. Both closures have to see what the collector has decided.
+/// in the slot, which is marked again. Both closures have to see what the collector has decided. What the object leads
+/// to dies, unless the collector has followed its pointer.
 macro_rules! agrees_on_the_dead {
     ($world:ident, $refuses:expr) => {
         explore(3, || {
             let collector = $world::Collector::new($refuses);
-            let slot = Slot { mark: AtomicBool::new(false), content: Watched::new() };
-            let slot = Box::new(slot);
+            let (content, inner) = (Watched::new(), Watched::new());
+            let slot = Box::new(Slot { mark: AtomicBool::new(false), content, inner });
             let target = Addr::of(&*slot);
             let shared = Arc::new((collector, AtomicUsize::new(target.get()), slot));
-            shared.0.grey.begin(CYCLE);
+            shared.0.grey.begin(CYCLE, Bytes::new(1 << 20));
+            shared.0.grey.begin_marking();
             let closures = [(); 2].map(|()| {
                 let shared = shared.clone();
                 thread::spawn(move || {
@@ -112,23 +116,29 @@ macro_rules! agrees_on_the_dead {
                     let is_alive = !target.is_null();
                     if is_alive {
                         shared.2.content.look();
+                        shared.2.inner.look();
                     }
                     is_alive
                 })
             });
+            let mut is_scanned = false;
             loop {
-                shared.0.grey.drain(|target| mark::mark_directly(1, CYCLE, target));
-                // The rescan finds nothing to scan: the object has no pointers.
-                shared.0.grey.take_rescan();
+                shared.0.grey.drain(|_| is_scanned = true);
+                if shared.0.grey.take_rescan() {
+                    is_scanned |= shared.2.mark.load(Ordering::SeqCst);
+                }
                 if shared.0.grey.settle(true) {
                     break;
                 }
             }
             let is_alive = shared.2.mark.load(Ordering::SeqCst);
+            if !is_scanned {
+                shared.2.inner.touch();
+            }
             if !is_alive {
                 shared.1.store(0, Ordering::Release);
                 shared.2.content.touch();
-                mark::mark_directly(1, CYCLE, target);
+                assert!(mark::mark_directly(1, CYCLE, target));
             }
             for closure in closures {
                 assert_eq!(closure.join().expect("it ends"), is_alive, "all agree");
@@ -148,9 +158,9 @@ fn upgrades_without_memory_agree_with_the_decision() {
 }
 
 mutant!(
-    a_decision_that_does_not_ask_for_upgrades_is_found,
+    a_decision_that_does_not_ask_for_entries_is_found,
     "Causality violation",
-    agrees_on_the_dead!(upgraded_ignored, false)
+    agrees_on_the_dead!(entries_ignored, false)
 );
 
 mutant!(

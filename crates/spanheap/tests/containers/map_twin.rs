@@ -132,6 +132,8 @@ fn apply<'gc, S: std::hash::BuildHasher>(
 fn compare<S: std::hash::BuildHasher>(map: &Map<'_, S>, twin: &Twin) {
     assert_eq!(map.len(), twin.len());
     assert_eq!(map.iter().len(), twin.len());
+    // A map that is empty has all of its room, or no storage.
+    assert!(!twin.is_empty() || map.capacity() == 0 || map.capacity() >= 6, "{}", map.capacity());
     let found: Twin = map.iter().map(|(key, &value)| (key.to_string(), number(value))).collect();
     assert_eq!(&found, twin);
     for key in 0..60 {
@@ -221,4 +223,53 @@ fn a_map_of_few_entries_stays_small_however_many_pass_through() {
         assert_eq!(map.len(), 10);
         assert!(map.capacity() <= 48, "{}", map.capacity());
     });
+}
+
+type Numbers<'gc> = GcRwLock<'gc, GcHashMap<'gc, u64, u64, Fixed>>;
+
+/// What was removed takes no room in a map without entries, whatever the order was in which entries came and
+/// went. So a map whose room is 0 has no storage, and who counts objects may rely on it.
+#[test]
+fn an_empty_map_has_all_of_its_room() {
+    let heap = Mode::Quiet.heap();
+    let held: Root<Rootable![Numbers<'_>]> =
+        heap.enter(|mc| mc.root(mc.alloc(GcRwLock::new(GcHashMap::default()))));
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = |bound: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 33) as usize % bound
+    };
+    let (mut emptied, mut next) = (0, 0);
+    for _ in 0..20 {
+        heap.enter(|mc| {
+            let mut map = held.get(mc).as_ref().write(mc);
+            let mut keys = Vec::new();
+            for _ in 0..2000 {
+                // Six keys are all that the smallest storage has room for.
+                if keys.len() < 6 && below(2) == 0 {
+                    next += 1;
+                    keys.push(next);
+                    map.insert(mc, next, !next);
+                } else if !keys.is_empty() {
+                    let key = keys.swap_remove(below(keys.len()));
+                    assert_eq!(map.remove(mc, &key), Some(!key));
+                    emptied += usize::from(keys.is_empty());
+                }
+                assert!(map.len() == keys.len() && map.capacity() >= keys.len());
+                assert!(next == 0 || !keys.is_empty() || map.capacity() >= 6, "after {next}");
+            }
+            keys.iter().for_each(|key| _ = map.remove(mc, key));
+        });
+        assert_eq!(heap.collect(), spanheap::Collected::Complete);
+        assert_eq!(heap.stats().live_objects, 2, "the map and its storage");
+        heap.enter(|mc| assert!(held.get(mc).as_ref().read(mc).capacity() >= 6));
+    }
+    assert!(emptied > 1000, "{emptied}");
+    heap.enter(|mc| held.get(mc).as_ref().write(mc).shrink_to_fit(mc));
+    let _ = heap.collect();
+    assert_eq!(heap.collect(), spanheap::Collected::Complete);
+    assert_eq!(heap.stats().live_objects, 1, "the map");
+    heap.enter(|mc| assert_eq!(held.get(mc).as_ref().read(mc).capacity(), 0));
 }

@@ -168,7 +168,7 @@ impl Stage {
 }
 
 #[test]
-fn an_arena_that_is_freed_before_a_cycle_dies_with_it() {
+fn fault_49_an_arena_that_is_freed_before_a_cycle_dies_with_it() {
     let sim = SimOs::builder().build();
     let stage = Stage::new(&sim);
     stage.cycle();
@@ -179,7 +179,7 @@ fn an_arena_that_is_freed_before_a_cycle_dies_with_it() {
 }
 
 #[test]
-fn an_arena_that_is_freed_in_arming_a_is_scanned_by_this_cycle() {
+fn fault_49_an_arena_that_is_freed_in_arming_a_is_scanned_by_this_cycle() {
     let sim = SimOs::builder().build();
     let stage = Stage::new(&sim);
     let pin = Stage::attach(&stage.collector);
@@ -199,7 +199,7 @@ fn an_arena_that_is_freed_in_arming_a_is_scanned_by_this_cycle() {
 }
 
 #[test]
-fn an_arena_that_is_freed_in_arming_b_is_scanned_by_this_cycle() {
+fn fault_49_an_arena_that_is_freed_in_arming_b_is_scanned_by_this_cycle() {
     let sim = SimOs::builder().build();
     let stage = Stage::new(&sim);
     let (collector, central) = (&stage.collector, stage.collector.central());
@@ -223,7 +223,7 @@ fn an_arena_that_is_freed_in_arming_b_is_scanned_by_this_cycle() {
 
 /// Also, a closure that had the value before takes a pointer out of it and stores it where marking has been.
 #[test]
-fn an_arena_that_is_freed_while_a_cycle_marks_is_scanned_by_it() {
+fn fault_49_an_arena_that_is_freed_while_a_cycle_marks_is_scanned_by_it() {
     let sim = SimOs::builder().build();
     let stage = Stage::new(&sim);
     let reader = Stage::attach(&stage.collector);
@@ -262,7 +262,7 @@ fn an_arena_that_is_freed_while_a_cycle_marks_is_scanned_by_it() {
 /// The closure had the value before the arena was freed, and is open when a cycle begins with which the arena dies. What it
 /// reads out of the value and stores is found by marking; and the memory stays until it has ended.
 #[test]
-fn what_a_closure_takes_out_of_a_freed_arena_in_arming_a_is_retained() {
+fn fault_49_50_what_a_closure_takes_out_of_a_freed_arena_is_retained() {
     let sim = SimOs::builder().build();
     let stage = Stage::new(&sim);
     let reader = Stage::attach(&stage.collector);

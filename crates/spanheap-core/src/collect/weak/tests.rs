@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::*;
-use crate::collect::{Options, Phase, PhaseWord};
+use crate::collect::{Options, Phase, PhaseWord, grey};
 use crate::heap::hooks::Hooks;
 use crate::mutator::Mutator;
 use crate::os::Os;
@@ -74,9 +74,15 @@ impl World {
         unsafe { self.mutator.upgrade(handle) }
     }
 
+    /// What the grey queue does at the beginning of a cycle.
+    fn begin(&self, cycle: u32) {
+        self.collector.grey.begin(cycle, grey::bound(Bytes::ZERO));
+    }
+
     /// Begins to mark for cycle 1, without arming: no closure was open.
     fn begin_marking(&self) {
-        self.collector.grey.begin(1);
+        self.begin(1);
+        self.collector.grey.begin_marking();
         self.collector.publish(PhaseWord::new(Phase::Marking, 1));
         self.mutator.enter();
     }
@@ -174,7 +180,7 @@ fn fault_44_an_upgrade_in_a_cycle_that_is_over_or_undecided() {
     collector.decide_weak(1, &mut marker);
     assert_eq!(handles.map(|handle| world.upgrade(handle)), [lives, dies]);
     // The next cycle begins while the closure goes on. What the handles say holds.
-    collector.grey.begin(2);
+    world.begin(2);
     assert_eq!(handles.map(|handle| world.upgrade(handle)), [lives, dies]);
     assert!(!collector.grey.has_entries());
     world.mutator.leave();

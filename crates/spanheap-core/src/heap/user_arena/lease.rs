@@ -83,6 +83,10 @@ impl Lease {
         // SAFETY: the lessee's chunk.
         let record = unsafe { chunk.as_ref() };
         let (low, limit) = self.colour.bounds(record);
+        if record.low() < low {
+            // Walks look for headers in what is passed over.
+            asan::permit(record.low(), low.bytes_since(record.low()));
+        }
         (self.low, self.limit) = (low.get(), limit.get().max(low.get()));
         self.high = record.high().get();
         if limit < record.high().align_down(GRANULE_BYTES) {

@@ -103,7 +103,7 @@ pub struct AlreadyFreed;
 
 impl fmt::Display for AlreadyFreed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an arena is freed twice")
+        write!(f, "arena double free: it has been freed before")
     }
 }
 

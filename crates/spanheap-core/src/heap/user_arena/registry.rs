@@ -30,11 +30,12 @@
 
 use super::{AlreadyFreed, ArenaCore, Taken};
 use crate::addr::{AddrRange, Bytes};
+use crate::fatal::fatal;
 use crate::heap::page_heap::PageHeap;
 use crate::offheap::{FixedPool, Persistent};
 use crate::os::{Category, Guarding, Os, OsError};
 use crate::span::sites::{Freed, Sites};
-use crate::span::{Chunk, Layout, OwnedSpan, Table};
+use crate::span::{Chunk, Layout, OwnedSpan, Span, Table};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Lock, Rank};
 use core::ptr::NonNull;
@@ -317,8 +318,7 @@ impl Arenas {
         let (mut values, mut bytes) = (0, Bytes::ZERO);
         self.for_each(|at| {
             let chunk = record(at);
-            // SAFETY: the span of a chunk with pages is described.
-            let layout = unsafe { &*chunk.span() }.info().layout;
+            let layout = span_of(chunk).info().layout;
             let is_scanned = chunk.is_beside() && layout != Layout::NoScan;
             // What was made black has never been counted.
             if is_scanned && !chunk.is_blackened(cycle) && chunk.count_bits(table) > 0 {
@@ -348,8 +348,7 @@ impl Arenas {
         let mut escapes = 0;
         self.for_each(|at| {
             let chunk = record(at);
-            // SAFETY: the span of a chunk with pages is described.
-            if !unsafe { &*chunk.span() }.is_quarantined() {
+            if !span_of(chunk).is_quarantined() {
                 return;
             }
             escapes += chunk.take_escapes();
@@ -477,12 +476,30 @@ fn end_of(first: NonNull<Chunk>) -> (NonNull<Chunk>, Bytes) {
     (last, bytes)
 }
 
+/// The span of a chunk that has pages. That it is another one's is no matter that could be survived.
+pub(super) fn span_of(chunk: &Chunk) -> &Span {
+    // SAFETY: the span of a chunk with pages is described, and is the chunk's until its record is recycled.
+    let span = unsafe { &*chunk.span() };
+    let range = chunk.range();
+    if !is_own(chunk, span) {
+        let (number, info) = (chunk.number(), span.info());
+        fatal(format_args!("a chunk of user arena {number} at {range:?} has the span of {info:?}"));
+    }
+    span
+}
+
+/// Whether a span is that of a chunk.
+pub(super) fn is_own(chunk: &Chunk, span: &Span) -> bool {
+    let named = span.chunk().is_some_and(|named| core::ptr::eq(named, chunk));
+    named && span.info().range() == chunk.range()
+}
+
 /// Takes the right to a chunk's span out of its record.
 ///
 /// # Safety
 /// It is there.
 unsafe fn take_span(chunk: &Chunk) -> OwnedSpan {
-    let span = NonNull::new(chunk.span()).expect("a chunk with pages has a span");
+    let span = NonNull::from(span_of(chunk));
     // SAFETY: the caller's promise: nobody else makes one of it.
     unsafe { OwnedSpan::from_raw(span) }
 }
@@ -491,8 +508,7 @@ unsafe fn take_span(chunk: &Chunk) -> OwnedSpan {
 fn bury(at: NonNull<Chunk>) -> AddrRange {
     let chunk = record(at);
     chunk.clear_bits();
-    // SAFETY: the span of a chunk with pages is described.
-    let span = unsafe { &*chunk.span() };
+    let span = span_of(chunk);
     // SAFETY: the collector's thread does this, while no cycle marks.
     unsafe { span.set_quarantined() };
     chunk.range()

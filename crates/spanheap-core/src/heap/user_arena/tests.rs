@@ -12,6 +12,7 @@ use crate::heap::hooks::Hooks;
 use crate::heap::page_heap::LocalPages;
 use crate::os::{Os, SimOs};
 use crate::span::chunk::{Header, MAX_COUNT, stride};
+use crate::span::sites::Freed;
 use crate::span::{Generation, Shape, Tracer, TypeInfo, bits};
 use crate::tests::{Random, steps};
 use std::collections::BTreeMap;
@@ -142,7 +143,7 @@ fn colours_against_a_list(seed: u64, page_size: usize) {
             }
         }
         // The pages come back, dirty, and are clean when the next arena gets them.
-        central.free_arena(&core).expect("once");
+        central.free_arena(&core, Freed::Dropped).expect("once");
         central.arenas().take_freed();
         // SAFETY: no closure is open, and nothing marks.
         unsafe { central.arenas().quarantine_pending(central.os(), central.pages()) };
@@ -210,7 +211,7 @@ fn neighbours_are_guarded_together() {
         core.end_lease(&mut lease);
     }
     for core in &cores {
-        central.free_arena(core).expect("once");
+        central.free_arena(core, Freed::Dropped).expect("once");
     }
     central.arenas().take_freed();
     // SAFETY: no closure is open, and nothing marks.
@@ -221,4 +222,61 @@ fn neighbours_are_guarded_together() {
     // SAFETY: nobody uses the heap any more.
     unsafe { central.release() };
     sim.assert_all_released();
+}
+
+#[test]
+fn broken_chunks_are_named() {
+    let central = Central::with_hooks(Os::native(), Config::default(), Hooks::none());
+    let central = central.expect("memory");
+    let local = LocalPages::default();
+    let core = central.arenas().make(central.number(), "".into(), None);
+    let mut lease = Lease::none(Colour::White);
+    let wanted = Wanted::of(&TYPES[2], 1).expect("it is small");
+    let first = central.arena_room(&core, &mut lease, wanted, &local).expect("memory");
+    wanted.take(&mut lease).expect("there is room");
+    core.end_lease(&mut lease);
+    let look = || {
+        let mut found = crate::heap::verify::Verified::default();
+        central.arenas().verify(central.number(), &mut found);
+        found.findings.iter().map(|found| found.what.clone()).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(look(), "");
+    let chunk = core.inside.lock().chunks.expect("there is one");
+    // SAFETY: the test's chunk.
+    let chunk: &'static Chunk = unsafe { chunk.as_ref() };
+    let (low, high, range) = (chunk.low(), chunk.high(), chunk.range());
+
+    chunk.set_low(low + Bytes::new(8));
+    assert!(look().contains("values up to"), "{}", look());
+    chunk.set_low(low - Bytes::new(GRANULE_BYTES));
+    assert!(look().contains("reaches beyond the last one"), "{}", look());
+    chunk.set_low(low);
+    chunk.set_high(range.end() + Bytes::new(1));
+    assert!(look().contains("values up to"), "{}", look());
+    chunk.set_high(high);
+    // A header that counts more than there are.
+    let header = Addr::of(first.as_ptr()) - Bytes::new(8);
+    // SAFETY: the header of the first value, which is the test's.
+    let header = unsafe { &*header.as_ptr::<crate::sync::atomic::AtomicU64>() };
+    let right = header.swap(Header::new(&TYPES[2], 1000).bits(), Ordering::Relaxed);
+    assert!(look().contains("reaches beyond the last one"), "{}", look());
+    header.store(right, Ordering::Relaxed);
+    // A page that is another span's, and the description of another chunk.
+    // SAFETY: the arena of a page of a heap that lives.
+    let arena = unsafe { &*crate::span::map::find(range.base()) };
+    let page = range.base().page_in_arena();
+    let span = arena.span(page);
+    arena.set_span(page, core::ptr::null_mut());
+    assert!(look().contains("does not name the chunk"), "{}", look());
+    arena.set_span(page, span);
+    let (number, owner) = (chunk.number(), chunk.owner());
+    let wrong = AddrRange::at(range.base(), Bytes::new(2 * PAGE_BYTES));
+    chunk.describe(wrong, number, owner, false);
+    assert!(look().contains("another one"), "{}", look());
+    chunk.describe(range, number, owner, false);
+    chunk.set_low(low);
+    assert_eq!(look(), "");
+    central.take_back(&local);
+    // SAFETY: nobody uses the heap any more.
+    unsafe { central.release() };
 }

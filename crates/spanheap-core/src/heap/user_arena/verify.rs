@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::Arenas;
-use super::registry::record;
+use super::registry::{is_own, record};
 use crate::addr::{Addr, Bytes, GRANULE_BYTES, PageCount};
 use crate::heap::verify::Verified;
 use crate::span::chunk::Header;
@@ -22,11 +22,9 @@ impl Arenas {
             found.chunks += 1;
             // SAFETY: the span of a chunk with pages is described.
             let span = unsafe { &*chunk.span() };
-            let range = chunk.range();
-            let is_own = span.chunk().is_some_and(|own| core::ptr::eq(own, chunk))
-                && span.info().range() == range;
-            if !is_own || !span.is_arena() {
-                found.find(STRUCTURE, range.base(), format_args!("the span is another one"));
+            if !is_own(chunk, span) || !span.is_arena() {
+                let what = format_args!("a chunk's span is another one: {:?}", span.info());
+                found.find(STRUCTURE, chunk.range().base(), what);
                 return;
             }
             pages(heap, at, span, found);
