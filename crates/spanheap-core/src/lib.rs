@@ -20,7 +20,8 @@
 //! # What is public
 //! The runtime API: [`mutator`], the descriptions of types in [`span`], [`collect::Options`] and
 //! [`roots`](collect::roots), [`observe`]; limits ([`collect::MemoryLimit`], [`collect::pressure`]), functions of the user's
-//! that are told of mistakes ([`heap::hooks`]), and what a look at the whole heap has found ([`heap::verify`]); the
+//! that are told of mistakes ([`heap::hooks`]), reports of uses of freed arenas ([`span::sites`]), and what a look at the
+//! whole heap has found ([`heap::verify`]); the
 //! system layer [`os`], with the quantities of [`addr`]; and [`sync::RawLock`] and [`sync::RawRwLock`], for locks that
 //! lie in objects.
 //!

@@ -11,7 +11,7 @@
 
 use spanheap_core::addr::{Addr, AddrRange, Bytes};
 use spanheap_core::collect::Options;
-use spanheap_core::mutator::{Heap, Mutator};
+use spanheap_core::mutator::{ArenaOptions, Heap, Mutator};
 use spanheap_core::os::{Category, Os};
 use spanheap_core::span::{Shape, Tracer, TypeInfo};
 use std::process::{Command, Output};
@@ -177,6 +177,23 @@ fn commit(case: &str) {
             // SAFETY: the root retains the holder.
             read(unsafe { holder.as_ptr::<Addr>().read() });
         }
+        "use of a freed arena" => {
+            let heap = heap();
+            let mutator = heap.attach();
+            let arena = heap.new_arena(ArenaOptions::default());
+            mutator.enter();
+            // SAFETY: a closure is open; all zeros is a value of the type.
+            let value = unsafe { mutator.arena_alloc(&arena, &PAIR) }.expect("memory");
+            // SAFETY: the closure holds the value. The root keeps its memory from being used again.
+            let _root = unsafe { mutator.root(value) };
+            arena.free().expect("it was not freed before");
+            // The closure may go on to use it.
+            // SAFETY: as above.
+            assert_eq!(unsafe { value.read() }, 0);
+            mutator.leave();
+            heap.collect();
+            read(Addr::of(value.as_ptr()));
+        }
         "read of pages that were given back" => {
             let (os, range) = pages();
             // SAFETY: allocated above; that somebody uses them after this is the mistake.
@@ -291,6 +308,7 @@ fn uses_after_an_object_has_died_are_reported() {
         "read of a freed span",
         "use of a pointer that its type does not name",
         "read of pages that were given back",
+        "use of a freed arena",
     ] {
         is_reported(case, "use-after-poison");
     }

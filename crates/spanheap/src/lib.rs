@@ -366,6 +366,7 @@
 //! | [`HeapBuilder::poison`] | fills what is freed |
 //! | [`HeapBuilder::collect_every`], [`HeapBuilder::collect_continuously`] | cycles at every n-th allocation, or one after the other |
 //! | [`Heap::verify`] | looks at the whole heap: do its structures agree? |
+//! | [`HeapBuilder::report_faults`], [`HeapBuilder::record_sites`] | a use of a freed arena by unsafe code ends the process with one line that names the arena, and where it was freed; with the second one also the value's type, and where it was allocated |
 //!
 //! A closure that never ends keeps the collector from its next step, and memory grows: [`HeapBuilder::watchdog`]
 //! names its thread. [`HeapBuilder::on_trace_panic`] and [`HeapBuilder::on_drop_panic`] tell of panics that were
@@ -456,6 +457,8 @@ pub use spanheap_core::observe::{ArenaPicture, ClassPicture, PageState, PageTota
 pub use spanheap_core::observe::{Live, LiveType};
 pub use spanheap_core::os;
 pub use spanheap_core::span::layout::Shape;
+pub use spanheap_core::span::sites::EXIT_CODE as FAULT_EXIT_CODE;
+pub use spanheap_core::span::sites::{AfterReport, InstallError, report_faults};
 pub use spanheap_derive::{Promote, Trace};
 pub use stats::{ArenaStats, LargeStats, SizeStats, Stats};
 pub use trace::{Trace, Tracer};

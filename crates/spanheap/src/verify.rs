@@ -98,6 +98,7 @@ impl HeapBuilder {
     /// | `poison=0` or `1` | [`HeapBuilder::poison`] |
     /// | `continuously=0` or `1` | [`HeapBuilder::collect_continuously`] |
     /// | `every=` a number | [`HeapBuilder::collect_every`] |
+    /// | `record_sites=0` or `1` | [`HeapBuilder::record_sites`] |
     ///
     /// Anything else in it makes [`HeapBuilder::build`] return an error.
     pub fn from_env(mut self) -> HeapBuilder {
@@ -171,6 +172,7 @@ fn apply<'a>(options: &mut Options, settings: &'a str) -> Result<(), &'a str> {
             "verify_trace" => options.verify_trace = switch.ok_or(setting)?,
             "poison" => options.poison = switch.ok_or(setting)?,
             "continuously" => options.continuously = switch.ok_or(setting)?,
+            "record_sites" => options.record_sites = switch.ok_or(setting)?,
             "every" => options.collect_every = value.parse().map_err(|_| setting)?,
             _ => return Err(setting),
         }
@@ -244,7 +246,10 @@ mod tests {
         assert_eq!(apply(&mut options, " checkmark=1, poison=1,every=100 ,"), Ok(()));
         assert!(options.checkmark && options.poison && !options.continuously);
         assert_eq!(options.collect_every, 100);
-        assert_eq!(apply(&mut options, "checkmark=0,verify_trace=1,continuously=1"), Ok(()));
+        assert_eq!(
+            apply(&mut options, "checkmark=0,verify_trace=1,continuously=1,record_sites=1"),
+            Ok(())
+        );
         assert!(!options.checkmark && options.verify_trace && options.continuously);
         for wrong in ["checkmark", "checkmark=yes", "every=-1", "every=", "colour=red", "=1"] {
             assert_eq!(apply(&mut options, wrong), Err(wrong));

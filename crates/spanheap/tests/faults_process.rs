@@ -7,7 +7,7 @@
 mod kernel;
 
 use kernel::child;
-use spanheap::{Collected, Gc, GcCell, Heap, Root, Rootable, Trace};
+use spanheap::{ArenaGc, Collected, Gc, GcCell, Heap, Root, Rootable, Trace};
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
@@ -352,6 +352,106 @@ fn fault_74_handlers_of_faults_stay_what_they_are() {
         assert_eq!(handlers(), before);
     });
 }
+
+static FOREIGN: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn count_fault(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    FOREIGN.fetch_add(1, SeqCst);
+    // SAFETY: what the kernel has passed.
+    let info = unsafe { &*info };
+    // SAFETY: it is about a fault.
+    let page = unsafe { info.si_addr() };
+    // SAFETY: the page is the one that the test has made.
+    unsafe { libc::mprotect(page, 1, libc::PROT_READ) };
+}
+
+/// A heap that reports faults takes the two signals and no other. Whoever had them gets what is not ours.
+#[test]
+fn fault_74_a_handler_that_was_asked_for_passes_on() {
+    child::run("fault_74_a_handler_that_was_asked_for_passes_on", || {
+        // SAFETY: any bytes are valid; the fields that count are set below.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = count_fault as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO;
+        // SAFETY: the handler counts, and makes the page readable.
+        assert_eq!(unsafe { libc::sigaction(libc::SIGSEGV, &action, std::ptr::null_mut()) }, 0);
+        let heap = Heap::builder().report_faults(spanheap::AfterReport::Exit).record_sites(true);
+        let heap = heap.checkmark(true).poison(true).build().unwrap();
+        let kept = list(&heap);
+        for n in 1..=10 {
+            let (none, flags) = (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            // SAFETY: a new mapping at a place of the kernel's choice.
+            let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, none, flags, -1, 0) };
+            assert_ne!(page, libc::MAP_FAILED);
+            // SAFETY: it can be read once the handler has run.
+            assert_eq!(unsafe { page.cast::<u8>().read_volatile() }, 0);
+            assert_eq!(FOREIGN.load(SeqCst), n);
+            assert_eq!((heap.collect(), sum(&heap, &kept)), (Collected::Complete, SUM));
+        }
+    });
+}
+
+/// The result of an expression, and its line as a report names it.
+macro_rules! with_line {
+    ($expression:expr) => {
+        ($expression, concat!(file!(), ":", line!(), ":"))
+    };
+}
+
+/// A pointer that unsafe code has kept beyond its closure. The places that are named are those of the program and not
+/// of the library, whichever way a value got into the arena.
+#[test]
+fn fault_48_a_use_by_unsafe_code_is_told_with_both_places() {
+    let name = "fault_48_a_use_by_unsafe_code_is_told_with_both_places";
+    for way in ["arena", "writer", "with", "text"] {
+        let outcome = child::outcome(name, way, || {
+            let heap = Heap::builder().report_faults(spanheap::AfterReport::Exit);
+            let heap = heap.record_sites(true).build().unwrap();
+            let arena = heap.shared_arena_builder().name("request").build();
+            let (at, _kept) = heap.enter(|mc| {
+                let (value, what) = if way == "text" {
+                    let (text, line) = with_line!(arena.alloc_str(mc, "twelve bytes"));
+                    let root = Kept::Text(mc.root(mc.alloc(text)));
+                    ((text.as_ptr().cast::<u8>(), root), format!("slice of u8 (12 bytes) {line}"))
+                } else {
+                    let (values, line) = match way {
+                        "arena" => with_line!(arena.alloc(mc, [1u64; 4])),
+                        "writer" => with_line!(arena.writer(mc).alloc([1u64; 4])),
+                        _ => with_line!(arena.alloc_with(mc, || [1u64; 4])),
+                    };
+                    let root = Kept::Values(mc.root(mc.alloc(values)));
+                    ((values.as_ptr().cast::<u8>(), root), format!("[u64; 4] (32 bytes) {line}"))
+                };
+                println!("expected: {}", what.replace(") ", ") allocated at "));
+                value
+            });
+            let ((), line) = with_line!(arena.free());
+            println!("expected: arena #1 \"request\" freed at {line}");
+            assert_eq!(heap.collect(), Collected::Complete);
+            // SAFETY: none: the arena is freed.
+            println!("read {}", unsafe { at.read_volatile() });
+        });
+        let Some(outcome) = outcome else { continue };
+        let text = outcome.output;
+        assert_eq!(outcome.code, Some(spanheap::FAULT_EXIT_CODE), "{text}");
+        let report = text.lines().find(|line| line.starts_with("spanheap: use after arena free"));
+        let report = report.expect("a report");
+        let expected: Vec<_> =
+            text.lines().filter_map(|line| line.split_once("expected: ")).collect();
+        assert_eq!(expected.len(), 2, "{text}");
+        expected.iter().for_each(|(_, part)| assert!(report.contains(part), "{part}: {report}"));
+    }
+}
+
+/// What keeps the address of a value from being used again.
+#[expect(dead_code, reason = "is held and never looked at")]
+enum Kept {
+    Text(Text),
+    Values(Values),
+}
+
+type Text = Root<Rootable![ArenaGc<'_, str>]>;
+type Values = Root<Rootable![ArenaGc<'_, [u64; 4]>]>;
 
 static HEAP: OnceLock<(Heap, List)> = OnceLock::new();
 

@@ -84,6 +84,9 @@ pub struct Options {
     pub mark_threads: Option<NonZeroUsize>,
     /// Let every allocation pay for itself while a cycle marks, whatever the size of the heap: for tests.
     pub always_assist: bool,
+    /// Note the type of each value that is allocated in a user arena, and where in the program that was, for a
+    /// report of a use after the arena was freed ([`crate::span::sites`]).
+    pub record_sites: bool,
 }
 
 impl Default for Options {
@@ -101,6 +104,7 @@ impl Default for Options {
             symmetric_fences: false,
             mark_threads: None,
             always_assist: false,
+            record_sites: false,
         }
     }
 }
@@ -196,6 +200,7 @@ impl Collector {
         central.switches().set_checkmark(options.checkmark);
         central.switches().set_verify_trace(options.verify_trace);
         central.switches().set_collect_every(options.collect_every);
+        central.arenas().sites().set_notes_values(options.record_sites);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let limit = central.pages().limits().target();
         let background = workers(processors, options.mark_threads);

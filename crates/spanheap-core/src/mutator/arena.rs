@@ -34,8 +34,10 @@ use crate::heap::stall::Cause;
 use crate::heap::user_arena::{self, ArenaCore, Colour, Lease, Wanted};
 use crate::heap::{AlreadyFreed, ArenaError};
 use crate::span::TypeInfo;
+use crate::span::sites::Freed;
 use core::alloc::Layout;
 use core::fmt;
+use core::panic::Location;
 use core::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Instant;
@@ -66,7 +68,7 @@ impl Drop for Handle {
         // Elsewhere, the arena's lock may be held for ever. What was abandoned belongs to the collector.
         if self.collector.central().is_here() && !self.core.is_abandoned() {
             // That it was freed before is as well.
-            let _ = self.collector.central().free_arena(&self.core);
+            let _ = self.collector.central().free_arena(&self.core, Freed::Dropped);
         }
     }
 }
@@ -115,10 +117,11 @@ impl UserArena {
     ///
     /// # Panics
     /// In a process that was forked from the heap's.
+    #[track_caller]
     pub fn free(&self) -> Result<(), AlreadyFreed> {
         let central = self.handle.collector.central();
         central.assert_here();
-        central.free_arena(&self.handle.core)
+        central.free_arena(&self.handle.core, Freed::At(Location::caller()))
     }
 
     /// Leaves the arena to the collector: it takes no more values, and is freed after a cycle that has reached
@@ -226,6 +229,7 @@ impl Mutator {
     ///
     /// # Safety
     /// As [`Mutator::arena_writer`] and [`ArenaWriter::alloc`].
+    #[track_caller]
     pub unsafe fn arena_alloc(
         &self,
         arena: &UserArena,
@@ -249,6 +253,7 @@ impl ArenaWriter<'_> {
     /// # Safety
     /// A3; U2 and U4 for values (A1).
     #[inline(always)]
+    #[track_caller]
     pub unsafe fn alloc(&mut self, ty: &'static TypeInfo) -> Result<NonNull<u8>, ArenaError> {
         // SAFETY: the same contract.
         unsafe { self.alloc_slice(ty, 1) }
@@ -262,6 +267,7 @@ impl ArenaWriter<'_> {
     /// # Safety
     /// As [`ArenaWriter::alloc`].
     #[inline(always)]
+    #[track_caller]
     pub unsafe fn alloc_slice(
         &mut self,
         ty: &'static TypeInfo,
@@ -277,9 +283,10 @@ impl ArenaWriter<'_> {
     /// What is wanted is put together again here, so that the usual way never has it in memory.
     #[cold]
     #[inline(never)]
+    #[track_caller]
     fn refill_for(&mut self, ty: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, ArenaError> {
         match Wanted::of(ty, len) {
-            Some(wanted) => self.refill(wanted),
+            Some(wanted) => self.refill(wanted, Some(ty)),
             None => Err(self.overflow()),
         }
     }
@@ -292,28 +299,39 @@ impl ArenaWriter<'_> {
     /// # Safety
     /// As [`ArenaWriter::alloc`].
     #[inline(always)]
+    #[track_caller]
     pub unsafe fn alloc_leaf(&mut self, layout: Layout) -> Result<NonNull<u8>, ArenaError> {
-        self.take(Wanted::Leaf { bytes: layout.size(), align: layout.align() })
-    }
-
-    #[inline(always)]
-    fn take(&mut self, wanted: Wanted) -> Result<NonNull<u8>, ArenaError> {
         debug_assert!(self.mutator.is_inside());
+        let wanted = Wanted::Leaf { bytes: layout.size(), align: layout.align() };
         match wanted.take(&mut self.lease) {
             Some(room) => Ok(room),
-            None => self.refill(wanted),
+            None => self.refill(wanted, None),
         }
     }
 
+    /// Room that is not in what is leased. In a heap that notes its values nothing is leased between two of them, so
+    /// each of them comes here.
     #[cold]
     #[inline(never)]
-    fn refill(&mut self, wanted: Wanted) -> Result<NonNull<u8>, ArenaError> {
+    #[track_caller]
+    fn refill(
+        &mut self,
+        wanted: Wanted,
+        ty: Option<&'static TypeInfo>,
+    ) -> Result<NonNull<u8>, ArenaError> {
         let begun = Instant::now();
         let central = self.mutator.collector.central();
         let local = self.mutator.record.caches().local_pages();
         let room = central.arena_room(&self.core, &mut self.lease, wanted, local);
         central.stalls().record(Cause::Allocation, begun);
-        room
+        let (room, sites) = (room?, central.arenas().sites());
+        if sites.notes_values() {
+            let (bytes, site) = (wanted.requested(), Location::caller());
+            // SAFETY: the room has just been made, in the open closure.
+            unsafe { user_arena::note_value(sites, room, bytes, ty, site) };
+            self.core.end_lease(&mut self.lease);
+        }
+        Ok(room)
     }
 
     #[cold]

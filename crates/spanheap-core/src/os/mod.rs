@@ -39,6 +39,7 @@
 //! | `cgroup` | how much memory the machine has, and the control groups of the process allow |
 //! | [`barrier`], [`clock`] | a fence in all threads; the CPU time of a thread, and time itself |
 //! | [`fork`], [`thread`] | whether this is still the process that it was; the names of threads |
+//! | [`fault`] | a handler for faults of memory, if a program asks for one |
 //! | `asan` | what AddressSanitizer is told |
 //!
 //! # One value, two systems
@@ -100,6 +101,7 @@ pub mod barrier;
 mod cgroup;
 pub(crate) mod clock;
 mod error;
+pub mod fault;
 mod feature;
 pub(crate) mod fork;
 pub mod guarding;

@@ -41,6 +41,7 @@
 //! stays until no closure and no marking can know of it.
 #![allow(unsafe_code)]
 
+use super::sites::ChunkSites;
 use super::{HeapArena, Layout, Line, Span, Table, TypeInfo, map};
 use crate::addr::{Addr, AddrRange, Bytes, GRANULE_BYTES, PAGE_BYTES, PageCount};
 use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -156,6 +157,8 @@ pub(crate) struct Chunk {
     number: AtomicU64,
     /// The arena's record: the layer above knows its type.
     owner: AtomicPtr<()>,
+    /// What is noted about its values and its end.
+    sites: ChunkSites,
     /// The record of its span.
     span: AtomicPtr<Span>,
     /// The next one of the list that has it: its arena's, or of what was freed.
@@ -283,6 +286,11 @@ impl Chunk {
     /// The record of its arena.
     pub fn owner(&self) -> *mut () {
         self.owner.load(Ordering::Relaxed)
+    }
+
+    /// What is noted about its values and its end.
+    pub fn sites(&self) -> &ChunkSites {
+        &self.sites
     }
 
     /// The record of its span.

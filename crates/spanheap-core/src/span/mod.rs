@@ -29,6 +29,7 @@
 //! | [`bits`] | a span's bits in the side tables: marks, free runs |
 //! | [`list`], [`set`] | lists that own spans; the spans of a class, swept or not |
 //! | [`lookup`] | from any number to the object around it |
+//! | [`sites`] | where user arenas were freed and their values allocated, told at a fault |
 //! | [`specials`] | records that hang on single objects of a span |
 //!
 //! # Invariants
@@ -60,6 +61,7 @@ mod list;
 pub mod lookup;
 pub(crate) mod map;
 pub(crate) mod set;
+pub mod sites;
 pub mod size_class;
 pub mod specials;
 pub mod tracer;

@@ -41,6 +41,8 @@ pub enum Rank {
     UserArena,
     /// The user arenas of a heap: all chunks, those that were freed, and their records.
     UserArenas,
+    /// What a heap has in reserve for noting where arenas were freed and their values allocated.
+    Sites,
     /// The page allocator and the list of arenas.
     PageHeap,
     /// The manager's own records.

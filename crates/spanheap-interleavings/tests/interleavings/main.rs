@@ -18,6 +18,7 @@
 //! | `crew` | when nothing is left to mark: who is busy, against the queue and the rings |
 //! | `handshake` | grace periods: state counter, phase word and process barrier; who is rung when somebody leaves |
 //! | `caches` | who may use a mutator's span caches (K1 and K2) |
+//! | `records` | what a signal handler reads about freed arenas, while it is written and recycled |
 //! | `spans` | which of several sweepers gets a span, and what is visible when the backlog is clear |
 //! | `arenas` | user arenas: what a new value looks like to a marker, and freeing against everybody else |
 //! | `checker` | stand-ins for what those files use |
@@ -46,6 +47,7 @@ mod crew;
 mod handshake;
 mod locks;
 mod queue;
+mod records;
 mod ring;
 mod roots;
 mod spans;
@@ -84,9 +86,9 @@ mod sync {
     pub(crate) use alarm::Alarm;
     pub(crate) use rank::Rank;
     pub(crate) mod atomic {
-        pub(crate) use loom::sync::atomic::AtomicPtr;
         pub(crate) use loom::sync::atomic::Ordering;
-        pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize};
+        pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8};
+        pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, fence};
     }
     crate::code! { alarm rank }
 }

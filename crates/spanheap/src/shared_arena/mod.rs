@@ -169,6 +169,7 @@ unsafe impl<'gc> Place<'gc> for Locked<'gc, '_> {
     }
 
     #[inline]
+    #[track_caller]
     fn room(&self, info: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, SharedArenaError> {
         // SAFETY: a closure is open, or there would be no mutator; the writer is gone when this returns.
         let mut writer = unsafe { self.mc.core().arena_writer(self.arena) }?;
@@ -440,6 +441,7 @@ impl SharedArena {
     ///
     /// # Panics
     /// In a process that was forked from the heap's.
+    #[track_caller]
     pub fn try_free(&self) -> Result<(), AlreadyFreed> {
         self.core.free()
     }

@@ -33,6 +33,7 @@ pub(super) unsafe trait Place<'gc> {
     fn mc(&self) -> &Mutator<'gc>;
 
     /// Room for values.
+    #[track_caller]
     fn room(&self, info: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, SharedArenaError>;
 }
 
@@ -64,6 +65,7 @@ unsafe fn publish<'gc, T: ?Sized>(
 }
 
 #[inline(always)]
+#[track_caller]
 pub(super) fn alloc<'gc, T: Trace + Send + Sync + 'gc>(
     place: &impl Place<'gc>,
     value: T,
@@ -77,6 +79,7 @@ pub(super) fn alloc<'gc, T: Trace + Send + Sync + 'gc>(
 }
 
 #[inline]
+#[track_caller]
 pub(super) fn alloc_with<'gc, T: Trace + Send + Sync + 'gc>(
     place: &impl Place<'gc>,
     make: impl FnOnce() -> T,
@@ -90,6 +93,7 @@ pub(super) fn alloc_with<'gc, T: Trace + Send + Sync + 'gc>(
 }
 
 #[inline]
+#[track_caller]
 pub(super) fn alloc_copy<'gc, T: Trace + Copy + Send + Sync + 'gc>(
     place: &impl Place<'gc>,
     values: &[T],
@@ -105,6 +109,7 @@ pub(super) fn alloc_copy<'gc, T: Trace + Copy + Send + Sync + 'gc>(
 }
 
 #[inline]
+#[track_caller]
 pub(super) fn alloc_str<'gc>(
     place: &impl Place<'gc>,
     text: &str,
@@ -143,6 +148,7 @@ pub(super) fn alloc_slice<'gc, T: Trace + Send + Sync + 'gc>(
 }
 
 #[inline]
+#[track_caller]
 pub(super) fn alloc_zeroed<'gc, T: Trace + Zeroable + Send + Sync + 'gc>(
     place: &impl Place<'gc>,
     len: usize,

@@ -86,6 +86,7 @@ unsafe impl<'gc> Place<'gc> for ArenaWriter<'gc, '_> {
     }
 
     #[inline(always)]
+    #[track_caller]
     fn room(&self, info: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, SharedArenaError> {
         // SAFETY: I2.
         let core = unsafe { &mut *self.core.get() };
@@ -125,6 +126,7 @@ impl<'gc, 'a> ArenaWriter<'gc, 'a> {
     /// # Errors
     /// As [`SharedArena::try_alloc`].
     #[inline]
+    #[track_caller]
     pub fn try_alloc<T: Trace + Send + Sync + 'gc>(
         &self,
         value: T,
@@ -156,6 +158,7 @@ impl<'gc, 'a> ArenaWriter<'gc, 'a> {
     /// # Errors
     /// As [`SharedArena::try_alloc`]; `make` has not been called then.
     #[inline]
+    #[track_caller]
     pub fn try_alloc_with<T: Trace + Send + Sync + 'gc>(
         &self,
         make: impl FnOnce() -> T,
@@ -181,6 +184,7 @@ impl<'gc, 'a> ArenaWriter<'gc, 'a> {
     /// # Errors
     /// As [`SharedArena::try_alloc`].
     #[inline]
+    #[track_caller]
     pub fn try_alloc_str(&self, text: &str) -> Result<ArenaGc<'gc, str>, SharedArenaError> {
         place::alloc_str(self, text)
     }
@@ -206,6 +210,7 @@ impl<'gc, 'a> ArenaWriter<'gc, 'a> {
     /// # Errors
     /// As [`SharedArena::try_alloc`].
     #[inline]
+    #[track_caller]
     pub fn try_alloc_copy<T: Trace + Copy + Send + Sync + 'gc>(
         &self,
         values: &[T],
@@ -268,6 +273,7 @@ impl<'gc, 'a> ArenaWriter<'gc, 'a> {
     /// # Errors
     /// As [`SharedArena::try_alloc`].
     #[inline]
+    #[track_caller]
     pub fn try_alloc_zeroed<T: Trace + Zeroable + Send + Sync + 'gc>(
         &self,
         len: usize,

@@ -8,6 +8,7 @@ use super::Central;
 use crate::addr::{Addr, Bytes, PageCount};
 use crate::heap::page_heap::{LocalPages, Refused, chunk_unit};
 use crate::heap::user_arena::{AlreadyFreed, ArenaCore, Arenas};
+use crate::span::sites::Freed;
 use crate::span::{Chunk, Info, OwnedSpan};
 
 /// So much is worth a notice of its own.
@@ -45,8 +46,8 @@ impl Central {
     }
 
     /// Frees an arena of this heap, in the process that the heap belongs to.
-    pub fn free_arena(&self, core: &ArenaCore) -> Result<(), AlreadyFreed> {
-        let (bytes, are_first) = self.arenas.free(core)?;
+    pub fn free_arena(&self, core: &ArenaCore, freed: Freed) -> Result<(), AlreadyFreed> {
+        let (bytes, are_first) = self.arenas.free(core, freed)?;
         self.chunks_freed(bytes, are_first);
         Ok(())
     }

@@ -69,6 +69,8 @@ impl PageHeap {
     pub unsafe fn guard(&self, os: &Os, range: AddrRange) -> Guarding {
         // SAFETY: O1: the pages of a chunk are its owner's, and whole physical ones. O2: the caller's promise.
         let guarding = unsafe { os.guard(range, Category::Heap, range.bytes()) };
+        // Closures that had asked before the arena was freed could read it until now.
+        asan::forbid_range(range);
         count_guarded(range, true);
         let pages = range.bytes().whole_pages();
         self.totals.shift(MemoryState::Arena, MemoryState::Quarantined, pages);
@@ -86,8 +88,11 @@ impl PageHeap {
                 .all(|word| word.load(crate::sync::atomic::Ordering::Relaxed) == 0)),
             "bits are left in a chunk that goes back"
         );
+        // The system layer may have to clear them.
+        asan::permit_range(range);
         // SAFETY: O1: the pages are the chunk's. O2: nobody points to them.
         if unsafe { os.unguard(range, Category::Heap) }.is_err() {
+            asan::forbid_range(range);
             return Err(span);
         }
         asan::forbid_range(range);

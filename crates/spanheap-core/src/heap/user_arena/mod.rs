@@ -46,10 +46,12 @@ pub use registry::{Arenas, Totals as ArenaTotals};
 
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::heap::error::OutOfMemory;
-use crate::span::{Chunk, Table};
+use crate::span::sites::{Allocated, End, Freed, Sites};
+use crate::span::{Chunk, Table, TypeInfo};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Lock, Rank};
 use core::fmt;
+use core::panic::Location;
 use core::ptr::NonNull;
 
 /// The largest chunk that several values share.
@@ -253,10 +255,14 @@ impl ArenaCore {
     }
 
     /// Frees the arena: from here on nobody gets a value of it who has not had it before. Returns its chunks.
-    pub(super) fn free(&self) -> Result<Taken, AlreadyFreed> {
+    pub(super) fn free(&self, sites: &Sites, freed: Freed) -> Result<Taken, AlreadyFreed> {
         let mut inside = self.inside.lock();
         if inside.stage == Stage::Freed {
             return Err(AlreadyFreed);
+        }
+        if sites.is_asked() {
+            let end = End::now(self.number, &self.name, freed);
+            inside.for_each_chunk(|chunk| sites.free(chunk.sites(), chunk.range(), &end));
         }
         inside.for_each_chunk(|chunk| {
             // SAFETY: the span of a chunk that an arena has is described by its record.
@@ -363,6 +369,30 @@ pub fn is_live(addr: Addr) -> bool {
     let arena = unsafe { &*crate::span::map::find(addr) };
     // SAFETY: as above.
     unsafe { &*arena.span(addr.page_in_arena()) }.is_open_arena()
+}
+
+/// Notes a value of `bytes` bytes that was just allocated, and where in the program.
+///
+/// # Safety
+/// `at` is the first byte of a value of an arena of the heap that `sites` belong to, which was allocated in the open
+/// closure of this thread.
+pub unsafe fn note_value(
+    sites: &Sites,
+    at: NonNull<u8>,
+    bytes: Bytes,
+    ty: Option<&'static TypeInfo>,
+    site: &'static Location<'static>,
+) {
+    let start = Addr::of(at.as_ptr());
+    // SAFETY: as in `is_live`: the closure is open in which the value was allocated.
+    let arena = unsafe { &*crate::span::map::find(start) };
+    // SAFETY: as above.
+    let span = unsafe { &*arena.span(start.page_in_arena()) };
+    if let Some(chunk) = span.chunk() {
+        let is_slice = ty.is_some_and(|ty| ty.size != bytes.get());
+        let value = Allocated { start, bytes, ty, is_slice, site };
+        sites.note(chunk.sites(), chunk.range(), &value);
+    }
 }
 
 #[cfg(test)]

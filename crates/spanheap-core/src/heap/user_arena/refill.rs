@@ -97,7 +97,7 @@ impl Wanted {
     }
 
     /// Bytes that the program asked for.
-    fn requested(self) -> Bytes {
+    pub fn requested(self) -> Bytes {
         match self {
             Wanted::Leaf { bytes, .. } | Wanted::Scanned { bytes, .. } => Bytes::new(bytes),
         }

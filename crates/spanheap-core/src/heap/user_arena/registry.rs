@@ -37,6 +37,7 @@ use crate::fatal::fatal;
 use crate::heap::page_heap::PageHeap;
 use crate::offheap::{FixedPool, Persistent};
 use crate::os::{Category, Guarding, Os, OsError};
+use crate::span::sites::{Freed, Sites};
 use crate::span::{Chunk, Layout, OwnedSpan, Span, Table};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Lock, Rank};
@@ -86,6 +87,8 @@ pub struct Totals {
     pub released: u64,
     /// Pointers into quarantined chunks that cycles have found, summed over all cycles.
     pub escapes: u64,
+    /// Chunks and values of which a report would say nothing, for want of room to note them.
+    pub unnoted: u64,
 }
 
 #[derive(Default)]
@@ -109,6 +112,8 @@ pub struct Arenas {
     /// Bytes in quarantine at which a cycle is due.
     patience: AtomicUsize,
     counts: Counts,
+    /// What is told of the arenas at a fault.
+    sites: Sites,
 }
 
 // SAFETY: chunk records are reached through the lists, whose lock is around them, or by their owners.
@@ -145,7 +150,13 @@ impl Arenas {
             waiting: AtomicUsize::new(0),
             patience: AtomicUsize::new(QUARANTINE_FLOOR),
             counts,
+            sites: Sites::new(),
         }
+    }
+
+    /// What is told of the arenas at a fault.
+    pub fn sites(&self) -> &Sites {
+        &self.sites
     }
 
     /// A new arena of the heap numbered `heap`.
@@ -166,6 +177,7 @@ impl Arenas {
             unguardable: read(unguardable),
             released: read(released),
             escapes: read(escapes),
+            unnoted: self.sites.missed(),
         }
     }
 
@@ -198,9 +210,9 @@ impl Arenas {
         self.counts.live.fetch_add(chunk.range().bytes().get(), Ordering::Relaxed);
     }
 
-    /// Frees an arena: how many bytes of it wait from now on, and whether these are the first.
-    pub fn free(&self, core: &ArenaCore) -> Result<(Bytes, bool), AlreadyFreed> {
-        let taken = core.free()?;
+    /// Frees an arena, as `freed` says: how many bytes of it wait from now on, and whether these are the first.
+    pub fn free(&self, core: &ArenaCore, freed: Freed) -> Result<(Bytes, bool), AlreadyFreed> {
+        let taken = core.free(&self.sites, freed)?;
         self.counts.freed.fetch_add(1, Ordering::Relaxed);
         Ok(self.take_in(taken))
     }
@@ -369,7 +381,7 @@ impl Arenas {
             if !arena.at_rest || !arena.core.is_unmarked(table) {
                 return true;
             }
-            if let Ok(Taken { mut chunks }) = arena.core.free() {
+            if let Ok(Taken { mut chunks }) = arena.core.free(&self.sites, Freed::Unreachable) {
                 self.counts.freed.fetch_add(1, Ordering::Relaxed);
                 while let Some(at) = chunks {
                     let chunk = record(at);
@@ -395,6 +407,8 @@ impl Arenas {
     /// Takes a chunk that has no pages any more off the list of all, and recycles its record.
     fn remove(&self, at: NonNull<Chunk>) {
         let chunk = record(at);
+        // SAFETY: whoever had leased the chunk was in a closure that has ended, and it is leased to nobody again.
+        unsafe { self.sites.end(chunk.sites()) };
         let mut lists = self.lists.lock();
         match chunk.newer() {
             Some(newer) => record(newer).set_older(chunk.older()),
@@ -440,6 +454,8 @@ impl Arenas {
         drop(abandoned);
         while let Some(at) = next {
             next = record(at).older();
+            // SAFETY: no mutator is attached, so nobody allocates.
+            unsafe { self.sites.end(record(at).sites()) };
             // SAFETY: as in `remove`.
             let owner =
                 unsafe { Arc::from_raw(record(at).owner().cast::<ArenaCore>().cast_const()) };

@@ -12,6 +12,7 @@ use crate::heap::hooks::Hooks;
 use crate::heap::page_heap::LocalPages;
 use crate::os::{Os, SimOs};
 use crate::span::chunk::{Header, MAX_COUNT, stride};
+use crate::span::sites::Freed;
 use crate::span::{Generation, Shape, Tracer, TypeInfo, bits};
 use crate::tests::{Random, steps};
 use std::collections::BTreeMap;
@@ -142,7 +143,7 @@ fn colours_against_a_list(seed: u64, page_size: usize) {
             }
         }
         // The pages come back, dirty, and are clean when the next arena gets them.
-        central.free_arena(&core).expect("once");
+        central.free_arena(&core, Freed::Dropped).expect("once");
         central.arenas().take_freed();
         // SAFETY: no closure is open, and nothing marks.
         unsafe { central.arenas().quarantine_pending(central.os(), central.pages()) };
@@ -210,7 +211,7 @@ fn neighbours_are_guarded_together() {
         core.end_lease(&mut lease);
     }
     for core in &cores {
-        central.free_arena(core).expect("once");
+        central.free_arena(core, Freed::Dropped).expect("once");
     }
     central.arenas().take_freed();
     // SAFETY: no closure is open, and nothing marks.
