@@ -49,7 +49,19 @@ fn family(
 }
 
 fn modules() -> Vec<Module> {
-    [locks(), collector(), grey(), upgrading(), rings(), crew(), registry(), spans()]
+    let all = [
+        locks(),
+        collector(),
+        grey(),
+        upgrading(),
+        rings(),
+        crew(),
+        registry(),
+        spans(),
+        chunks(),
+        arenas(),
+    ];
+    all
         .into_iter()
         .flatten()
         .collect()
@@ -388,6 +400,151 @@ fn spans() -> Vec<Module> {
         ],
     );
     [list, set].into_iter().flatten().collect()
+}
+
+/// The chunks of user arenas, and the state of their spans.
+fn chunks() -> Vec<Module> {
+    let chunk = family(
+        "chunk",
+        "span/chunk.rs",
+        &[
+            ("&*at.as_ptr::<AtomicU64>()", "crate::arenas::word(at)"),
+            (
+                "impl Chunk {\n    link!(",
+                "impl Chunk {\n    pub fn new() -> Chunk {\n        let zero = || AtomicUsize::new(0);\n        \
+                 let none = || AtomicPtr::new(ptr::null_mut());\n        let flag = || AtomicBool::new(false);\n        \
+                 let count = || AtomicU64::new(0);\n        \
+                 Chunk { base: zero(), end: zero(), low: zero(), high: zero(), beside: flag(), \
+                 blackened: count(), escapes: count(), number: count(), \
+                 owner: AtomicPtr::new(ptr::null_mut()), span: AtomicPtr::new(ptr::null_mut()), next: none(), \
+                 next_partial: none(), newer: none(), older: none() }\n    }\n    link!(",
+            ),
+            (
+                "    /// Calls `visit` with the pages on which bits\0ADDRESS_BITS <= 48);",
+                "    pub fn count_bits(&self, _: Table) -> u64 {\n        0\n    }\n}\n",
+            ),
+        ],
+        &[
+            (
+                "chunk_low_relaxed",
+                ("store(low.get(), Ordering::Release)", "store(low.get(), Ordering::Relaxed)"),
+            ),
+            (
+                "chunk_low_seen_relaxed",
+                ("self.low.load(Ordering::Acquire)", "self.low.load(Ordering::Relaxed)"),
+            ),
+        ],
+    );
+    // Out of a file that is about all spans.
+    let state = family(
+        "span_state",
+        "span/mod.rs",
+        &[
+            (
+                "pub mod alone;\0    /// Whether the record describes a chunk of a user arena that has not been freed.",
+                "use crate::arenas::{Span, State};\nuse crate::sync::atomic::Ordering;\nimpl Span {\n    \
+                 /// Whether it is not freed.",
+            ),
+            (
+                "    /// Whether the record describes a chunk of a user arena, in whatever state.\0    /// The arena of the chunk has been freed.",
+                "    /// It is freed now.",
+            ),
+            (
+                "    /// The memory of the chunk is about to go.\0        OwnedSpan { span }\n    }\n}\n",
+                "}\n",
+            ),
+        ],
+        &[],
+    );
+    [chunk, state, leases()].into_iter().flatten().collect()
+}
+
+/// Allocating in a chunk.
+fn leases() -> Vec<Module> {
+    family(
+        "lease",
+        "heap/user_arena/lease.rs",
+        &[
+            ("use crate::os::asan;", "use crate::arenas::asan;"),
+            ("pub(super) fn begin", "pub fn begin"),
+            ("pub(super) fn end", "pub fn end"),
+            ("use crate::span::", "use super::super::span::"),
+            ("crate::span::Generation::new(cycle).table()", "Table::Marks"),
+            ("&*header.as_ptr::<AtomicU64>()", "crate::arenas::word(header)"),
+        ],
+        &[
+            (
+                "lease_low_first",
+                (
+                    "        word.store(Header::new(ty, count).bits(), Ordering::Relaxed);\n        self.low = at + need;",
+                    "        self.low = at + need;\n        // SAFETY: the lessee's chunk.\n        unsafe { self.chunk.expect(\"it has room\").as_ref() }.set_low(Addr::new(self.low));\n        word.store(Header::new(ty, count).bits(), Ordering::Relaxed);",
+                ),
+            ),
+            (
+                "lease_high_stays",
+                (
+                    "unsafe { chunk.as_ref() }.set_high(Addr::new(start));",
+                    "let _ = unsafe { chunk.as_ref() };",
+                ),
+            ),
+            ("lease_white", ("if at >= self.black_to {", "if false {")),
+            ("lease_marked_first", ("[Table::Scanned, marks]", "[marks, Table::Scanned]")),
+        ],
+    )
+}
+
+/// A user arena: who frees it, and who has leased its chunks.
+fn arenas() -> Vec<Module> {
+    let arena = family(
+        "user_arena",
+        "heap/user_arena/mod.rs",
+        &[
+            ("mod lease;\0ArenaTotals};", ""),
+            ("use crate::heap::error::OutOfMemory;", "use crate::arenas::OutOfMemory;"),
+            ("use crate::span::", "use super::span::"),
+            ("pub(super)", "pub"),
+            ("\nenum Step", "\npub enum Step"),
+            ("/// Whether `addr` lies in one of the pages", CUT),
+        ],
+        &[
+            (
+                "user_arena_freed_twice",
+                (
+                    "if inside.stage == Stage::Freed {\n            return Err(AlreadyFreed);",
+                    "if false {\n            return Err(AlreadyFreed);",
+                ),
+            ),
+            (
+                "user_arena_not_flagged",
+                ("unsafe { &*chunk.span() }.set_freed();", "let _ = unsafe { &*chunk.span() };"),
+            ),
+            ("user_arena_leased_twice", ("None => self.partial = next,", "None => {}")),
+            (
+                "user_arena_open_forever",
+                ("Stage::Freed => Err(ArenaError::Freed),", "Stage::Freed => Ok(()),"),
+            ),
+        ],
+    );
+    let refill = family(
+        "arena_refill",
+        "heap/user_arena/refill.rs",
+        &[
+            (
+                "use super::lease::\0\nimpl ArenaCore {",
+                "use super::lease::Lease;\nuse super::{ArenaCore, ArenaError, MAX_CHUNK, Step, chunk_for, whole};\n\
+                 use crate::addr::Bytes;\nuse super::super::span::Chunk;\nuse core::ptr::NonNull;\nimpl ArenaCore {",
+            ),
+            ("\n    fn ", "\n    pub fn "),
+        ],
+        &[(
+            "arena_refill_kept_unasked",
+            (
+                "inside.check_open()?;\n        // SAFETY: the record of a chunk",
+                "// SAFETY: the record of a chunk",
+            ),
+        )],
+    );
+    [arena, refill].into_iter().flatten().collect()
 }
 
 /// In place of a piece of text: the file ends before it.

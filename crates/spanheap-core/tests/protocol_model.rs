@@ -10,14 +10,15 @@
 //! * `containers` adds roots that die, containers under a lock, and a weak pointer;
 //! * `sweeping` is who sweeps a span, and what its bits say, over any number of cycles;
 //! * `weak` is the upgrade of weak pointers, by steps, to the end of the sweep, and revival;
+//! * `arenas` is user arenas, whose memory is taken away from under pointers, over any number of cycles;
 //! * `explore` visits every state, and prints a shortest trail to a faulty one;
 //! * `vocabulary` holds the words that the models share.
 //!
 //! # Instances
 //! An instance `(objects, mutators, held)` has that many objects and mutators, and its closures
-//! hold at most `held` objects at a time; `sweeping` has spans and their slots in place of objects. The correct protocol is explored at sizes where its known
-//! mistakes show (where that takes `SPANHEAP_LONG`, the test says so); each mistake is explored at a
-//! size just large enough to show it.
+//! hold at most `held` objects at a time; `sweeping` has spans and their slots in place of objects, and `arenas` has
+//! values beside them. The correct protocol is explored at sizes where its known mistakes show (where that
+//! takes `SPANHEAP_LONG`, the test says so); each mistake is explored at a size just large enough to show it.
 //!
 //! # Why one may trust it
 //! * The number of states of the first model agrees, instance by instance, with that of an
@@ -43,6 +44,8 @@
 //! Nothing here touches the library and nothing is unsafe, so there is nothing for Miri to find.
 #![cfg(not(miri))]
 
+#[path = "protocol_model/arenas.rs"]
+mod arenas;
 #[path = "protocol_model/containers.rs"]
 mod containers;
 #[path = "protocol_model/explore.rs"]

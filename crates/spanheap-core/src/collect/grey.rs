@@ -509,7 +509,7 @@ mod tests {
         world.queue.begin(1, bound(Bytes::ZERO));
         // As far apart as objects of two pages are, and as close as they can be.
         for step in [16 << 10, 16] {
-            (0..500_000).for_each(|n| world.push(1, 1 << 30 | step * (n % 200)));
+            (0..500_000).for_each(|n| world.push(1, (1 << 30) | (step * (n % 200))));
         }
         let mut entries = world.drained();
         assert!(entries.len() < 300_000, "{} entries", entries.len());

@@ -63,7 +63,8 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if self.collector.central().is_here() {
+        // Elsewhere, the arena's lock may be held for ever. What was abandoned belongs to the collector.
+        if self.collector.central().is_here() && !self.core.is_abandoned() {
             // That it was freed before is as well.
             let _ = self.collector.central().free_arena(&self.core);
         }
@@ -266,8 +267,19 @@ impl ArenaWriter<'_> {
         ty: &'static TypeInfo,
         len: usize,
     ) -> Result<NonNull<u8>, ArenaError> {
+        debug_assert!(self.mutator.is_inside());
+        match Wanted::of(ty, len).and_then(|wanted| wanted.take(&mut self.lease)) {
+            Some(room) => Ok(room),
+            None => self.refill_for(ty, len),
+        }
+    }
+
+    /// What is wanted is put together again here, so that the usual way never has it in memory.
+    #[cold]
+    #[inline(never)]
+    fn refill_for(&mut self, ty: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, ArenaError> {
         match Wanted::of(ty, len) {
-            Some(wanted) => self.take(wanted),
+            Some(wanted) => self.refill(wanted),
             None => Err(self.overflow()),
         }
     }

@@ -42,14 +42,14 @@ impl Random {
 }
 
 /// What `body` says in a child that is forked here, where only the calling thread is left. A child that hangs is
-/// killed; what it panics with is not printed, because that takes a lock.
+/// killed. So is perhaps one that panics: telling it takes locks, which another thread may have held. The hook that
+/// tells it is left alone, since changing it takes one, too.
 pub(crate) fn forked(body: impl FnOnce() -> bool) -> bool {
     // SAFETY: the child only runs `body` and ends.
     let child = unsafe { libc::fork() };
     if child == 0 {
         // SAFETY: ends a child that hangs.
         unsafe { libc::alarm(20) };
-        std::panic::set_hook(Box::new(|_| {}));
         let body = std::panic::AssertUnwindSafe(body);
         let code = std::panic::catch_unwind(body).map_or(2, i32::from);
         // SAFETY: ends the child at once.

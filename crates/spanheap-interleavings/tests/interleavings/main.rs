@@ -19,6 +19,7 @@
 //! | `handshake` | grace periods: state counter, phase word and process barrier; who is rung when somebody leaves |
 //! | `caches` | who may use a mutator's span caches (K1 and K2) |
 //! | `spans` | which of several sweepers gets a span, and what is visible when the backlog is clear |
+//! | `arenas` | user arenas: what a new value looks like to a marker, and freeing against everybody else |
 //! | `checker` | stand-ins for what those files use |
 //!
 //! # Why one may trust it
@@ -37,6 +38,7 @@
 #![allow(unsafe_code)]
 #![cfg(not(miri))]
 
+mod arenas;
 mod buffers;
 mod caches;
 mod checker;
@@ -82,6 +84,7 @@ mod sync {
     pub(crate) use alarm::Alarm;
     pub(crate) use rank::Rank;
     pub(crate) mod atomic {
+        pub(crate) use loom::sync::atomic::AtomicPtr;
         pub(crate) use loom::sync::atomic::Ordering;
         pub(crate) use loom::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize};
     }

@@ -86,8 +86,10 @@ unsafe fn trace_at_the_gate(value: *const u8, _: usize, tracer: &mut Tracer<'_>)
     while !IS_OPEN.load(Ordering::Acquire) {
         std::thread::yield_now();
     }
-    // SAFETY: the word is the address of a pair.
-    unsafe { tracer.edge(value.cast::<Addr>().read()) };
+    // SAFETY: the value is a word.
+    let pair = unsafe { value.cast::<Addr>().read() };
+    // SAFETY: E1, E2: it is the address of a pair.
+    unsafe { tracer.edge(pair) };
 }
 
 /// Pairs, of which one leads to the next.

@@ -18,7 +18,7 @@
 #![allow(unsafe_code)]
 
 use super::{LocalPages, PageHeap, Refused, set_page_map, tables};
-use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, PAGE_BYTES, PageCount};
+use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
 use crate::heap::counters::MemoryState;
 use crate::offheap::Persistent;
 use crate::os::{Category, Guarding, Os, asan};
@@ -100,7 +100,10 @@ impl PageHeap {
         self.totals.shift(MemoryState::Quarantined, MemoryState::Returned, pages);
         // SAFETY: the record came from this pool, and its last owner gave it up.
         unsafe { inner.spans.free(record) };
-        tables::put_away(&mut inner, os, range);
+        // A chunk of an arena may be larger than one of the page allocator, of which each has tables of its own.
+        for part in range.cut_at(CHUNK_BYTES) {
+            tables::put_away(&mut inner, os, part);
+        }
         Ok(())
     }
 

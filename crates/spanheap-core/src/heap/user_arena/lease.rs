@@ -134,7 +134,8 @@ impl Lease {
         let chunk = unsafe { self.chunk.unwrap_unchecked() };
         // SAFETY: the lessee's chunk.
         unsafe { chunk.as_ref() }.set_low(Addr::new(self.low));
-        NonNull::new((header + Bytes::new(HEADER_BYTES)).as_ptr())
+        // SAFETY: chunks do not lie at address 0.
+        Some(unsafe { NonNull::new_unchecked((header + Bytes::new(HEADER_BYTES)).as_ptr()) })
     }
 
     /// Room for `bytes` bytes without pointers, all zeros. A value without bytes gets one, lest it lie in
@@ -155,7 +156,8 @@ impl Lease {
         asan::permit(Addr::new(start), Bytes::new(bytes));
         // SAFETY: the lessee's chunk.
         unsafe { chunk.as_ref() }.set_high(Addr::new(start));
-        NonNull::new(Addr::new(start).as_ptr())
+        // SAFETY: as above.
+        Some(unsafe { NonNull::new_unchecked(Addr::new(start).as_ptr()) })
     }
 
     /// Marks the granules from `at` to the end of its word, as far as they are free.

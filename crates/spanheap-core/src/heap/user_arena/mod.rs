@@ -232,6 +232,11 @@ impl ArenaCore {
         was_open
     }
 
+    /// Whether it was abandoned, and not freed since.
+    pub fn is_abandoned(&self) -> bool {
+        self.inside.lock().stage == Stage::Abandoned
+    }
+
     /// Whether the abandoned arena has no open writer any more, so that nobody allocates in it. It will have none
     /// again.
     pub(super) fn is_at_rest(&self) -> bool {
