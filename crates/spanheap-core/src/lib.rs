@@ -12,13 +12,13 @@
 //! | [`offheap`] | the manager's own records, outside the Rust allocator |
 //! | [`pages`] | page allocator: bitmaps under a summary tree, address-ordered first fit |
 //! | [`span`] | spans, layouts, side bitmaps, records on objects, the arena map, from any address to its object |
-//! | [`heap`] | page heap, classes, sweeping, span caches, counters; what is owed to the dead; limits; which memory goes back to the system |
+//! | [`heap`] | page heap, classes, sweeping, span caches, user arenas, counters; what is owed to the dead; limits; which memory goes back to the system |
 //! | [`collect`] | phases and grace periods, marking by several workers, roots, weak pointers, the pacer, the background scavenger |
-//! | [`mutator`] | a thread's handle: entering, allocating, the write barrier; the heap as a value |
+//! | [`mutator`] | a thread's handle: entering, allocating, the write barrier; user arenas; the heap as a value |
 //! | [`observe`] | statistics, a picture of all pages, where resident memory is, and a walk over all spans |
 //!
 //! # What is public
-//! The runtime API: [`mutator`], the descriptions of types in [`span`], [`collect::Options`] and
+//! The runtime API: [`mutator`] with user arenas, the descriptions of types in [`span`], [`collect::Options`] and
 //! [`roots`](collect::roots), [`observe`]; limits ([`collect::MemoryLimit`], [`collect::pressure`]), functions of the user's
 //! that are told of mistakes ([`heap::hooks`]), reports of uses of freed arenas ([`span::sites`]), and what a look at the
 //! whole heap has found ([`heap::verify`]); the

@@ -212,3 +212,59 @@ fn fault_52_an_abandoned_arena_goes_when_nothing_reaches_it() {
         verify(&heap);
     }
 }
+
+/// An abandoned arena is the collector's, whatever becomes of its handles.
+#[test]
+fn fault_52_an_abandoned_arena_outlives_its_handles() {
+    let heap = heap();
+    let mutator = heap.attach();
+    let arena = new_arena(&heap);
+    let (held, kept) = inside(&mutator, |mutator| {
+        let kept = object(mutator, 1, None);
+        let value = value(&mut writer(mutator, &arena), &NODE, 2, Some(kept)).expect("memory");
+        (root(mutator, value), kept)
+    });
+    arena.abandon();
+    drop(arena);
+    for _ in 0..2 {
+        heap.collect();
+        inside(&mutator, |mutator| {
+            let value = crate::world::held(&held);
+            assert!(is_live(mutator, value) && node(value).number == 2);
+        });
+        assert!(is_object(&mutator, address(Some(kept))));
+    }
+    drop(held);
+    heap.collect();
+    assert!(!is_object(&mutator, address(Some(kept))));
+    assert_eq!(Stats::of(&heap).arenas.live.get(), 0);
+    verify(&heap);
+}
+
+/// A value whose chunk is as large as several of the page allocator's: its tables go and come back.
+#[test]
+fn chunks_beside_of_many_mebibytes_come_back_from_quarantine() {
+    let heap = heap();
+    let mutator = heap.attach();
+    for round in 0..3 {
+        let arena = new_arena(&heap);
+        let size = 21 * MIB + round;
+        let last = inside(&mutator, |mutator| {
+            let mut values = writer(mutator, &arena);
+            // SAFETY: a closure is open.
+            let leaf = unsafe { values.alloc_leaf(bytes_of(size, 1)) }.expect("memory");
+            // SAFETY: inside of it.
+            let last = unsafe { leaf.add(size - 1) };
+            // SAFETY: as above.
+            assert_eq!(unsafe { last.read() }, 0);
+            // SAFETY: as above.
+            unsafe { last.write(7) };
+            last
+        });
+        arena.free().expect("once");
+        heap.collect();
+        heap.release_free_memory();
+        assert_eq!(place(&mutator, address(Some(last))), Lookup::Free);
+        verify(&heap);
+    }
+}

@@ -387,10 +387,11 @@ fn stress(seed: u64, options: Options, steps: usize) {
 
 #[test]
 fn threads_that_do_everything_at_random_lose_nothing() {
-    let steps = if is_long() { 400_000 } else { 8_000 };
+    let steps = if is_long() { 400_000 } else { 30_000 };
     let options = Options { continuously: true, checkmark: true, ..Options::default() };
     stress(0x5eed_0001, options, steps);
     stress(0x5eed_0002, Options { mark_threads: std::num::NonZeroUsize::new(3), ..options }, steps);
     let policy = Policy { percent: Some(20), limit: None };
     stress(0x5eed_0003, Options { policy, continuously: false, poison: true, ..options }, steps);
+    stress(0x5eed_0004, Options { checkmark: false, poison: true, ..options }, steps);
 }

@@ -242,3 +242,21 @@ fn a_writer_that_was_forgotten_costs_the_rest_of_its_chunk() {
     arena.free();
     settle(&heap);
 }
+
+#[test]
+fn a_writer_that_was_forgotten_keeps_no_abandoned_arena() {
+    let heap = heap();
+    let arena = heap.shared_arena();
+    let root: NodeRoot = heap.enter(|mc| {
+        let writer = arena.writer(mc);
+        let value = writer.alloc(Node::new(1));
+        std::mem::forget(writer);
+        mc.root(mc.alloc(Node::leading(2, None, Some(value))))
+    });
+    arena.abandon();
+    collect(&heap);
+    assert_eq!(value(&heap, &root), Some(1));
+    drop(root);
+    collect(&heap);
+    assert_eq!((heap.stats().arenas.open, heap.stats().arenas.freed), (0, 1));
+}

@@ -131,8 +131,6 @@ struct Inside {
     reserved: Bytes,
     /// What the next chunk has.
     next_chunk: Bytes,
-    /// How many chunks are leased.
-    leases: usize,
 }
 
 /// An arena.
@@ -175,7 +173,6 @@ impl ArenaCore {
             partial: None,
             reserved: Bytes::ZERO,
             next_chunk: Bytes::ZERO,
-            leases: 0,
         };
         let freed = AtomicBool::new(false);
         ArenaCore { number, heap, name, limit, freed, inside: Lock::new(Rank::UserArena, inside) }
@@ -237,14 +234,6 @@ impl ArenaCore {
     /// Whether it was abandoned, and not freed since.
     pub fn is_abandoned(&self) -> bool {
         self.inside.lock().stage == Stage::Abandoned
-    }
-
-    /// Whether the abandoned arena has no open writer any more, so that nobody allocates in it. It will have none
-    /// again.
-    pub(super) fn is_at_rest(&self) -> bool {
-        let inside = self.inside.lock();
-        debug_assert!(inside.stage != Stage::Open);
-        inside.leases == 0
     }
 
     /// Whether no value has its bit set in `table`.
@@ -313,7 +302,6 @@ impl Inside {
         }
         // SAFETY: as in `for_each_chunk`.
         let chunk = unsafe { at.as_ref() };
-        self.leases -= 1;
         if self.stage == Stage::Open && room(chunk) > Bytes::ZERO {
             chunk.set_next_partial(self.partial);
             self.partial = Some(at);
@@ -338,7 +326,6 @@ impl Inside {
                 None => self.partial = next,
             }
             chunk.set_next_partial(None);
-            self.leases += 1;
             return Some(at);
         }
         None

@@ -325,9 +325,8 @@ impl ArenaCore {
 
     /// Leases a chunk that was just taken in.
     fn lease(&self, lease: &mut Lease, at: NonNull<Chunk>) -> Result<(), ArenaError> {
-        let mut inside = self.inside.lock();
+        let inside = self.inside.lock();
         inside.check_open()?;
-        inside.leases += 1;
         lease.begin(at);
         Ok(())
     }

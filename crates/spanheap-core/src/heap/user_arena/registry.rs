@@ -53,8 +53,10 @@ const QUARANTINE_SHARE: usize = 4;
 /// An arena that nobody will free.
 struct Abandoned {
     core: Arc<ArenaCore>,
-    /// Whether nobody could allocate in it when the running cycle began.
-    at_rest: bool,
+    /// Whether it had been abandoned when the running cycle began. No writer has been made since, and those that were
+    /// open then are gone before the snapshot: the closures that have them end in the first grace period. (One that
+    /// was forgotten is never given back, and is no reason to wait.)
+    is_settled: bool,
 }
 
 struct Lists {
@@ -234,7 +236,7 @@ impl Arenas {
     /// Gives an arena up that nobody will free.
     pub fn abandon(&self, core: Arc<ArenaCore>) {
         if core.abandon() {
-            self.lists.lock().abandoned.push(Abandoned { core, at_rest: false });
+            self.lists.lock().abandoned.push(Abandoned { core, is_settled: false });
         }
     }
 
@@ -336,7 +338,7 @@ impl Arenas {
         let mut abandoned = core::mem::take(&mut self.lists.lock().abandoned);
         // Those that somebody has freed after all are not asked about again.
         abandoned.retain(|arena| !arena.core.is_freed());
-        abandoned.iter_mut().for_each(|arena| arena.at_rest = arena.core.is_at_rest());
+        abandoned.iter_mut().for_each(|arena| arena.is_settled = true);
         let mut lists = self.lists.lock();
         abandoned.append(&mut lists.abandoned);
         lists.abandoned = abandoned;
@@ -378,7 +380,7 @@ impl Arenas {
         let mut abandoned = core::mem::take(&mut self.lists.lock().abandoned);
         let mut freed = Bytes::ZERO;
         abandoned.retain(|arena| {
-            if !arena.at_rest || !arena.core.is_unmarked(table) {
+            if !arena.is_settled || !arena.core.is_unmarked(table) {
                 return true;
             }
             if let Ok(Taken { mut chunks }) = arena.core.free(&self.sites, Freed::Unreachable) {
