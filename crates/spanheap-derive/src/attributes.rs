@@ -18,7 +18,8 @@ impl Errors {
         self.push(syn::Error::new(span, message));
     }
 
-    fn push(&mut self, error: syn::Error) {
+    /// Adds an error of the parser.
+    pub(crate) fn push(&mut self, error: syn::Error) {
         match &mut self.0 {
             Some(first) => first.combine(error),
             None => self.0 = Some(error),

@@ -22,12 +22,13 @@
 //!
 //! `attributes` reads `#[trace(..)]`; `item` turns the parsed item into fields with a treatment
 //! each; `parameters` decides on bounds; `expand` writes the implementation; `unelide` is the
-//! helper of the `Rootable!` macro.
+//! helper of the `Rootable!` macro. `promote` is the derive of `Promote`, which is safe code.
 
 mod attributes;
 mod expand;
 mod item;
 mod parameters;
+mod promote;
 mod unelide;
 
 use proc_macro::TokenStream;
@@ -58,6 +59,73 @@ pub fn derive_trace(input: TokenStream) -> TokenStream {
         Ok(item) => expand::implementation(&item).into(),
         Err(error) => error.into_compile_error().into(),
     }
+}
+
+/// Implements `spanheap::Promote`: how a value is copied out of an arena into the heap.
+///
+/// # Attributes
+/// - `#[promote(into = Type<'gc>)]` on the type: what it becomes. That is a type with the same fields, or the same variants,
+///   in which each has the type that the field becomes: `Gc<'gc, str>` for `&str`, `Gc<'gc, B>` for `&A` where `A` becomes
+///   `B`. The lifetime of the heap is called `'gc` here; if the type has a lifetime of that name, it is the same one.
+/// - `#[promote(clone)]` on the type: it is the same in the heap. It has to be `Clone`, and to hold no reference.
+/// - `#[promote(clone)]` on a field: it is cloned, and need not be `Promote`.
+/// - `#[promote(with = function)]` on a field: the function is called with a reference to the field and the
+///   `&Promotion<'_, 'gc>`, and returns what becomes of it, as a `Result<_, PromoteError>`.
+/// - `#[promote(crate = path)]` on the type: where the `spanheap` crate is.
+///
+/// A type parameter that a promoted field mentions has to be `Promote`, and what it becomes must be able to live in the
+/// heap.
+///
+/// ```
+/// use spanheap::{Gc, GcCell, Heap, Promote, PromoteError, Promotion, Trace};
+///
+/// #[derive(Promote)]
+/// #[promote(into = Value<'gc>)]
+/// enum Parsed<'a> {
+///     Nothing,
+///     Number(f64),
+///     Text(&'a str),
+///     List(&'a [Parsed<'a>]),
+///     Named { kind: Kind, #[promote(with = in_cell)] value: Option<&'a u64> },
+/// }
+///
+/// #[derive(Promote, Trace, Clone, Copy)]
+/// #[promote(clone)]
+/// enum Kind { Old, New }
+///
+/// #[derive(Trace)]
+/// enum Value<'gc> {
+///     Nothing,
+///     Number(f64),
+///     Text(Gc<'gc, str>),
+///     List(Gc<'gc, [Value<'gc>]>),
+///     Named { kind: Kind, value: GcCell<'gc, Option<Gc<'gc, u64>>> },
+/// }
+///
+/// fn in_cell<'gc>(
+///     value: &Option<&u64>,
+///     heap: &Promotion<'_, 'gc>,
+/// ) -> Result<GcCell<'gc, Option<Gc<'gc, u64>>>, PromoteError> {
+///     Ok(GcCell::new(value.promote_to(heap)?))
+/// }
+///
+/// Heap::new().enter(|mc| {
+///     let value = mc.arena(|arena| {
+///         let list = arena.alloc_slice_fill_iter([
+///             Parsed::Text(arena.alloc_str("one")),
+///             Parsed::Named { kind: Kind::New, value: Some(arena.alloc(2)) },
+///         ]);
+///         mc.promote(Parsed::List(list))
+///     });
+///     let Value::List(list) = value else { panic!("it was a list") };
+///     assert!(matches!(list[0], Value::Text(text) if &*text == "one"));
+///     assert!(matches!(&list[1], Value::Named { kind: Kind::New, value } if *value.get().unwrap() == 2));
+/// });
+/// ```
+#[proc_macro_derive(Promote, attributes(promote))]
+pub fn derive_promote(input: TokenStream) -> TokenStream {
+    let input = syn::parse_macro_input!(input as syn::DeriveInput);
+    promote::implementation(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
 /// `unelide_lifetimes!('a; Type)` is `Type` with `'_` and left-out lifetimes of references replaced

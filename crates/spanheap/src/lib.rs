@@ -325,6 +325,7 @@ pub mod __private;
 mod account;
 #[cfg(any(feature = "allocator-api2-02", feature = "allocator-api2-04"))]
 mod allocator;
+mod arena;
 mod attach;
 mod buffer;
 mod builder;
@@ -341,6 +342,7 @@ pub mod map;
 mod mutator;
 mod mutex;
 mod once;
+mod promote;
 mod root;
 mod rootable;
 mod rss;
@@ -356,6 +358,7 @@ mod zeroable;
 pub use account::Account;
 #[cfg(any(feature = "allocator-api2-02", feature = "allocator-api2-04"))]
 pub use allocator::HeapAlloc;
+pub use arena::{Arena, ArenaError, ArenaOptions};
 pub use builder::{BuildError, HeapBuilder};
 pub use cell::{GcCell, GcWord};
 pub use cleanup::Cleanup;
@@ -367,6 +370,7 @@ pub use map::GcHashMap;
 pub use mutator::Mutator;
 pub use mutex::{GcMutex, GcMutexGuard};
 pub use once::GcOnce;
+pub use promote::{Promote, PromoteError, Promotion};
 pub use root::Root;
 #[doc(hidden)]
 pub use rootable::__DynRootable;
@@ -382,7 +386,7 @@ pub use spanheap_core::observe::{ArenaPicture, ClassPicture, PageState, PageTota
 pub use spanheap_core::observe::{Live, LiveType};
 pub use spanheap_core::os;
 pub use spanheap_core::span::layout::Shape;
-pub use spanheap_derive::Trace;
+pub use spanheap_derive::{Promote, Trace};
 pub use stats::{LargeStats, SizeStats, Stats};
 pub use trace::{Trace, Tracer};
 pub use vec::GcVec;

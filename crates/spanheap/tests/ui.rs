@@ -6,7 +6,7 @@
 //! refused for another reason than the one it was written for, such as a misspelt name, tests
 //! nothing.
 //!
-//! `ui/derive` needs nothing but the derive, `ui/api` needs a heap. After a change of a message,
+//! `ui/derive` needs nothing but the derive, `ui/api` needs a heap, `ui/arena` is about scoped arenas. After a change of a message,
 //! look at the new one, and write it down with `TRYBUILD=overwrite cargo test -p spanheap --test
 //! ui`.
 
@@ -41,4 +41,14 @@ fn the_heap_refuses() {
         return;
     }
     trybuild::TestCases::new().compile_fail("tests/ui/api/*.rs");
+}
+
+#[test]
+fn the_arena_refuses() {
+    if !messages_are_known() {
+        return;
+    }
+    let cases = trybuild::TestCases::new();
+    cases.pass("tests/ui/arena/pass/*.rs");
+    cases.compile_fail("tests/ui/arena/*.rs");
 }

@@ -38,6 +38,7 @@
 //! The cells are `!Sync`; cursors stay inside runs that the mutator owns.
 #![allow(unsafe_code)]
 
+mod chunk_pool;
 mod modes;
 mod release;
 
@@ -54,6 +55,7 @@ use crate::span::bits::{self, Run};
 use crate::span::layout::FLAT_SHAPES;
 use crate::span::size_class::{CLASS_COUNT, SizeClass};
 use crate::span::{Counting, Generation, Info, OwnedSpan, Span, Table, TypeInfo};
+use chunk_pool::ChunkPool;
 use core::cell::Cell;
 use core::ptr::NonNull;
 use modes::Inside;
@@ -272,6 +274,8 @@ pub struct SpanCache {
     tiny_objects: Cell<u64>,
     /// Pages for new spans, records to describe them, and a place to count.
     pages: LocalPages,
+    /// Chunks for arenas.
+    chunks: ChunkPool,
     /// What the mutator owes to the cycle that marks.
     purse: Purse,
 }

@@ -6,6 +6,7 @@
 //! | [`class`] | classes of spans, and the set of spans of each |
 //! | [`central`] | what the threads of a heap share for allocating |
 //! | [`cache`] | what each thread has for itself: the allocation fast path |
+//! | [`manual_chunk`] | manual spans that carry their own description |
 //! | [`counters`] | what was counted, and consistent snapshots of it |
 //! | [`sweep`], [`swept`] | turning marks into free slots; what a span is good for then |
 //! | [`sweep_pace`] | how much mutators sweep for what they allocate |
@@ -40,6 +41,7 @@ mod error;
 pub mod hooks;
 pub(crate) mod limits;
 pub(crate) mod live;
+pub(crate) mod manual_chunk;
 pub(crate) mod outside;
 pub(crate) mod page_heap;
 pub mod pi_controller;
@@ -60,5 +62,6 @@ pub(crate) mod zero;
 pub(crate) use central::{Central, Reason};
 pub use error::OutOfMemory;
 pub use live::{Live, LiveType};
+pub use manual_chunk::ManualChunk;
 pub use page_heap::ManualSpan;
 pub(crate) use page_heap::{Force, Refused};

@@ -24,6 +24,7 @@
 #![allow(unsafe_code)]
 
 mod account;
+mod chunks;
 mod heap;
 mod weak;
 

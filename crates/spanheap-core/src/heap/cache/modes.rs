@@ -11,6 +11,7 @@
 //! Follows the chain of blocks, as the rest of the cache does.
 #![allow(unsafe_code)]
 
+use super::chunk_pool::ChunkPool;
 use super::{ClassCache, SpanCache, Tint};
 use crate::addr::{Addr, Bytes};
 use crate::fatal::fatal_in_signal;
@@ -55,6 +56,12 @@ impl SpanCache {
         Ok(())
     }
 
+    /// Chunks for arenas.
+    #[inline]
+    pub fn chunk_pool(&self) -> &ChunkPool {
+        &self.chunks
+    }
+
     /// What the mutator owes to the cycle that marks.
     pub fn purse(&self) -> &Purse {
         &self.purse
@@ -79,6 +86,7 @@ impl SpanCache {
     /// Forgets what the caches hold without giving it back, for a process in which nobody collects the heap. What
     /// is allocated next is not to be had.
     pub fn forget(&self) {
+        self.chunks.forget();
         self.tiny.set(Addr::NULL);
         self.tiny_end.set(Addr::NULL);
         let forget = |cache: &ClassCache| {

@@ -32,6 +32,7 @@ impl SpanCache {
             self.purse.clear();
             self.tiny.set(Addr::NULL);
             self.tiny_end.set(Addr::NULL);
+            self.chunks.give_back(central);
         }
         let writer = central.writer(&self.pages);
         let mut given_back = 0;

@@ -10,6 +10,7 @@
 use super::Central;
 use crate::addr::Bytes;
 use crate::heap::error::OutOfMemory;
+use crate::heap::manual_chunk::ManualChunk;
 use crate::heap::page_heap::{LocalPages, ManualSpan, Refused};
 
 impl Central {
@@ -41,6 +42,12 @@ impl Central {
         // SAFETY: the same contract.
         unsafe { self.pages.free_manual(span) };
         self.note_free_pages();
+    }
+
+    /// Frees a chunk, which leads to no other one and came from this heap.
+    pub fn free_chunk(&self, chunk: ManualChunk) {
+        // SAFETY: whoever had the chunk had its memory, and gives both up.
+        unsafe { self.free_manual(chunk.into_span()) };
     }
 
     /// Wakes the scavenger if it has nothing to do but wait for pages that have just become free.
