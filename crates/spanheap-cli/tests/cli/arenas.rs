@@ -31,7 +31,7 @@ fn row<'a>(report: &'a Value, variant: &str) -> &'a Value {
 }
 
 /// The variants that are there whatever the program was built with; peers come behind them.
-const VARIANTS: [&str; 3] = ["parse", "heap", "box"];
+const VARIANTS: [&str; 6] = ["parse", "heap", "scoped", "scoped-reset", "promoted", "box"];
 
 const REQUESTS: [&str; 5] = ["request-arena", "--requests", "50", "--rounds", "3"];
 
@@ -72,6 +72,17 @@ fn request_arena_collects_the_heap_alone() {
     // Some 20 MB of documents, more than a heap takes before its first cycle.
     let report = json(&["request-arena", "--requests", "1000", "--rounds", "2"]);
     assert!(row(&report, "heap")["gc_cycles"].as_u64() > Some(0), "{report}");
+    for variant in ["scoped", "scoped-reset"] {
+        assert_eq!(row(&report, variant)["gc_cycles"], 0, "an arena begins no cycle: {report}");
+    }
+}
+
+#[test]
+fn request_arena_keeps_what_is_promoted() {
+    // Every document, more than the table has room for: then the heap has something to collect.
+    let arguments = ["request-arena", "--requests", "1000", "--rounds", "2", "--promote", "1"];
+    let report = json(&[&arguments[..], &["--only", "promoted"]].concat());
+    assert!(row(&report, "promoted")["gc_cycles"].as_u64() > Some(0), "{report}");
 }
 
 #[test]
@@ -122,7 +133,8 @@ fn arena_objects_reports_every_variant() {
     for (key, value) in [("objects", 100), ("arenas", 6), ("rounds", 3), ("gc_percent", 100)] {
         assert_eq!(report["params"][key], value, "{key}");
     }
-    assert_eq!(variants(&report)[0], "heap");
+    assert_eq!(variants(&report)[..2], ["heap", "scoped"]);
+    assert_eq!(row(&report, "scoped")["gc_cycles"], 0);
     for row in report["rows"].as_array().expect("a list") {
         for shape in ["node", "small"] {
             for key in ["cpu_ns", "free_ns", "wall_ns"] {
@@ -147,7 +159,8 @@ fn arena_benchmarks_refuse_what_makes_no_sense() {
         assert_eq!(fail(&[&["bench", "request-arena"], arguments].concat()), expected);
     }
     let error = fail(&["bench", "request-arena", "--only", "heap,stack"]);
-    let expected = "there is no variant \"stack\"; there are parse, heap, box";
+    let expected =
+        "there is no variant \"stack\"; there are parse, heap, scoped, scoped-reset, promoted, box";
     assert!(error.starts_with(expected), "{error}");
     for (arguments, expected) in [
         (&["--objects", "0"][..], "--objects is 0, it must be 1 to 100000000"),

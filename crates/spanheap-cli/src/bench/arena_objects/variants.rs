@@ -1,9 +1,12 @@
 //! Making objects, in each kind of memory, and looking through them.
 
-use spanheap::{Gc, Heap, Mutator, Trace};
+use std::time::Duration;
+
+use spanheap::{Arena, Gc, Heap, Mutator, Trace};
 
 use super::{Options, Parts};
 use crate::failure::Result;
+use crate::process;
 
 /// A kind of memory.
 pub(super) trait Variant {
@@ -22,7 +25,10 @@ pub(super) trait Variant {
 /// All variants without the peers.
 pub(super) fn all(options: &Options) -> Result<Vec<(&'static str, Box<dyn Variant>)>> {
     let heap = || Heap::builder().gc_percent(options.gc_percent).build();
-    Ok(vec![("heap", Box::new(OnHeap { heap: heap()? }))])
+    Ok(vec![
+        ("heap", Box::new(OnHeap { heap: heap()? })),
+        ("scoped", Box::new(Scoped { heap: heap()? })),
+    ])
 }
 
 /// The nodes before a node, the last one first.
@@ -146,6 +152,69 @@ impl<'a> PlainNode<'a> {
 pub(super) struct PlainSmall<'a> {
     pub(super) before: Option<&'a PlainSmall<'a>>,
     pub(super) number: u64,
+}
+
+/// A scoped arena for each set.
+struct Scoped {
+    heap: Heap,
+}
+
+#[inline(always)]
+fn plain_node<'a>(
+    arena: &'a Arena<'_>,
+    children: Before<&'a PlainNode<'a>>,
+    number: u64,
+) -> &'a PlainNode<'a> {
+    arena.alloc(PlainNode { children: arena.alloc_slice_copy(&children), values: [number; 5] })
+}
+
+#[inline(always)]
+fn plain_small<'a>(
+    arena: &'a Arena<'_>,
+    before: Option<&'a PlainSmall<'a>>,
+    number: u64,
+) -> &'a PlainSmall<'a> {
+    arena.alloc(PlainSmall { before, number })
+}
+
+impl Scoped {
+    /// Calls `look` with an arena. From when it returns the arena ends.
+    fn arena(
+        &self,
+        parts: &mut Parts,
+        look: impl for<'a> FnOnce(&'a Arena<'_>, &mut Parts) -> u64,
+    ) -> u64 {
+        let mut end = Duration::ZERO;
+        let weight = self.heap.enter(|mc| {
+            mc.arena(|arena| {
+                let weight = look(arena, parts);
+                end = process::thread_cpu_time();
+                weight
+            })
+        });
+        parts.free_since(end);
+        weight
+    }
+}
+
+impl Variant for Scoped {
+    fn nodes(&mut self, objects: u64, parts: &mut Parts) -> u64 {
+        self.arena(parts, |arena, parts| {
+            let last = graph(objects, |before, number| plain_node(arena, before, number));
+            parts.look(|| weigh(last, PlainNode::look))
+        })
+    }
+
+    fn small(&mut self, objects: u64, parts: &mut Parts) -> u64 {
+        self.arena(parts, |arena, parts| {
+            let last = chain(objects, |before, number| plain_small(arena, before, number));
+            parts.look(|| weigh_chain(last, |small| (small.before, small.number)))
+        })
+    }
+
+    fn heap(&self) -> Option<&Heap> {
+        Some(&self.heap)
+    }
 }
 
 const _: () = assert!(size_of::<Node<'_>>() == 56 && size_of::<PlainNode<'_>>() == 56);

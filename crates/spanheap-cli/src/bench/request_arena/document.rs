@@ -1,4 +1,4 @@
-//! A decoded document, wherever it lies: the same values, walk and copy for every kind of memory.
+//! A decoded document, wherever it lies: the same values, and the same walk, for every kind of memory.
 //!
 //! A value is three words, in all kinds of memory. Strings and the contents of arrays and of objects are
 //! allocated; numbers, truth values and null lie in their container. So an *object*, in the sense of the figures, is
@@ -202,42 +202,10 @@ impl<K: Kind> Scratch<K> {
     }
 }
 
-/// Copies a document to another place.
-pub(super) fn copy<From: Look, To: Place>(
-    from: &From,
-    value: &Value<From::Kind>,
-    to: &mut To,
-    scratch: &mut Scratch<To::Kind>,
-) -> Value<To::Kind> {
-    match value {
-        Value::Null => Value::Null,
-        Value::Bool(value) => Value::Bool(*value),
-        Value::Number(number) => Value::Number(*number),
-        Value::Text(text) => Value::Text(to.text(from.read(text))),
-        Value::Array(array) => {
-            let start = scratch.values.len();
-            for value in from.values(array) {
-                let value = copy(from, value, to, scratch);
-                scratch.values.push(value);
-            }
-            Value::Array(to.array(&mut scratch.values, start))
-        }
-        Value::Object(object) => {
-            let start = scratch.members.len();
-            for Pair { key, value } in from.members(object) {
-                let key = to.text(from.read(key));
-                let value = copy(from, value, to, scratch);
-                scratch.members.push(Pair { key, value });
-            }
-            Value::Object(to.object(&mut scratch.members, start))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::places::{Boxes, InBoxes};
-    use super::{Census, Scratch, copy, sum};
+    use super::{Census, Scratch, sum};
     use crate::bench::request_arena::decode::decode;
 
     fn sum_of(text: &str) -> u64 {
@@ -279,14 +247,6 @@ mod tests {
             let value = decode(text, &mut Boxes, &mut Scratch::new()).expect("JSON");
             assert_eq!(Census::of(&Boxes, &value), Census { objects, depth }, "{text}");
         }
-    }
-
-    #[test]
-    fn a_copy_has_the_same_sum() {
-        let text = r#"[{"a": [1, [true, {"b": "c"}], "d"]}, null, [], {}]"#;
-        let value = decode(text, &mut Boxes, &mut Scratch::new()).expect("JSON");
-        let twin = copy(&Boxes, &value, &mut Boxes, &mut Scratch::new());
-        assert_eq!(sum(&Boxes, &twin), sum_of(text));
     }
 
     #[test]

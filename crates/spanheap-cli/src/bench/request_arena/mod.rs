@@ -7,6 +7,9 @@
 //! |---|---|
 //! | `parse` | nowhere: decoding alone, what is to be taken off all others |
 //! | `heap` | the collected heap; each request is an `enter` |
+//! | `scoped` | a scoped arena for each request |
+//! | `scoped-reset` | one scoped arena for a round, reset after each request |
+//! | `promoted` | as `scoped`, and one document in a hundred is promoted to the heap and kept for a while |
 //! | `box` | boxes on the program's allocator, the system's |
 //!
 //! and those of [`peers`], if they are built in: `bumpalo` (one for all requests, reset after each) and `bumpalo-new` (one
@@ -23,8 +26,9 @@
 //!
 //! # Modules
 //! `generate` makes the document, `decode` decodes it, `document` says what it is wherever it lies, `places` are the
-//! places that are always there, `variants` serves requests in them, `rounds` measures, `report` tells.
+//! places that are always there, `arenas` arenas, `variants` serves requests in them, `rounds` measures, `report` tells.
 
+mod arenas;
 mod decode;
 mod document;
 mod generate;

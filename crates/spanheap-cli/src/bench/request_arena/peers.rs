@@ -1,6 +1,6 @@
 //! The peers: documents in a bump allocator, and in boxes on another allocator than the program's.
 //!
-//! Boxes on mimalloc are those of `allocator-api2`, whose lists and boxes have an allocator of their own; a program
+//! Boxes on mimalloc are those of `allocator-api2`, which have an allocator of their own and are filled by one copy; a program
 //! with mimalloc as its only allocator would give it the decoder's lists besides, which are made once. A string is a
 //! box of bytes there.
 //!
@@ -14,7 +14,6 @@ use std::ptr::NonNull;
 
 use allocator_api2_02::alloc::{AllocError, Allocator};
 use allocator_api2_02::boxed::Box;
-use allocator_api2_02::vec::Vec as List;
 use bumpalo::Bump;
 use mimalloc::MiMalloc;
 
@@ -155,11 +154,17 @@ impl Kind for InMimalloc {
     type Object = Box<[Member<InMimalloc>], Mimalloc>;
 }
 
-/// What moves the end of a list to a box.
+/// Moves the end of a list to a box, as one copy of bytes.
 fn boxed<T>(list: &mut Vec<T>, from: usize) -> Box<[T], Mimalloc> {
-    let mut values = List::with_capacity_in(list.len() - from, Mimalloc);
-    values.extend(list.drain(from..));
-    values.into_boxed_slice()
+    let end = &list[from..];
+    let mut block = Box::<[T], Mimalloc>::new_uninit_slice_in(end.len(), Mimalloc);
+    let start = block.as_mut_ptr().cast::<T>();
+    // SAFETY: the block was made for so many values, and is not part of the list.
+    unsafe { start.copy_from_nonoverlapping(end.as_ptr(), end.len()) };
+    // SAFETY: shorter than it was; the list does not own those behind any more, which are the block's.
+    unsafe { list.set_len(from) };
+    // SAFETY: all values were written.
+    unsafe { block.assume_init() }
 }
 
 impl Place for Mimalloc {
@@ -167,9 +172,12 @@ impl Place for Mimalloc {
 
     #[inline]
     fn text(&mut self, text: &str) -> Box<[u8], Mimalloc> {
-        let mut bytes = List::with_capacity_in(text.len(), Mimalloc);
-        bytes.extend_from_slice(text.as_bytes());
-        bytes.into_boxed_slice()
+        let mut block = Box::<[u8], Mimalloc>::new_uninit_slice_in(text.len(), Mimalloc);
+        let start = block.as_mut_ptr().cast::<u8>();
+        // SAFETY: the block was made for so many bytes, and is new.
+        unsafe { start.copy_from_nonoverlapping(text.as_ptr(), text.len()) };
+        // SAFETY: all bytes were written.
+        unsafe { block.assume_init() }
     }
 
     #[inline]

@@ -5,7 +5,7 @@
 
 use std::marker::PhantomData;
 
-use spanheap::{Gc, Mutator, Trace};
+use spanheap::{Gc, Mutator, OutOfMemory, Trace};
 
 use super::document::{Kind, Look, Member, Place, Value};
 
@@ -36,7 +36,7 @@ impl<'gc> Place for InClosure<'_, 'gc> {
         values: &mut Vec<Value<InHeap<'gc>>>,
         from: usize,
     ) -> Gc<'gc, [Value<InHeap<'gc>>]> {
-        let array = self.0.alloc_slice(values[from..].iter().copied());
+        let array = granted(self.0.try_alloc_copy(&values[from..]));
         values.truncate(from);
         array
     }
@@ -47,7 +47,7 @@ impl<'gc> Place for InClosure<'_, 'gc> {
         members: &mut Vec<Member<InHeap<'gc>>>,
         from: usize,
     ) -> Gc<'gc, [Member<InHeap<'gc>>]> {
-        let object = self.0.alloc_slice(members[from..].iter().copied());
+        let object = granted(self.0.try_alloc_copy(&members[from..]));
         members.truncate(from);
         object
     }
@@ -68,6 +68,11 @@ impl<'gc> Look for InClosure<'_, 'gc> {
     fn members<'a>(&self, object: &'a Gc<'gc, [Member<InHeap<'gc>>]>) -> &'a [Member<InHeap<'gc>>] {
         object
     }
+}
+
+/// What other methods of the heap do when there is no memory.
+fn granted<T>(outcome: Result<T, OutOfMemory>) -> T {
+    outcome.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Documents of boxes.

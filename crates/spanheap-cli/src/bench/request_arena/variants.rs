@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use spanheap::Heap;
 
+use super::arenas::{Promoted, Scoped, ScopedReset};
 use super::document::{Look, Scratch, sum};
 use super::places::{Boxes, InBoxes, InClosure, InHeap, InNothing, Nothing};
 use super::{Document, Options, decode};
@@ -52,6 +53,9 @@ pub(super) fn all(options: &Options) -> Result<Vec<Named>> {
     Ok(vec![
         Named::new("parse", Parse { scratch: Scratch::new() }),
         Named::new("heap", OnHeap { heap: heap(options)?, scratch: Scratch::new() }),
+        Named::new("scoped", Scoped::new(heap(options)?)),
+        Named::new("scoped-reset", ScopedReset(Scoped::new(heap(options)?))),
+        Named::new("promoted", Promoted::new(heap(options)?, options.promote)),
         Named::new("box", Boxed { scratch: Scratch::new() }),
     ])
 }
