@@ -5,13 +5,14 @@
 //! overwritten goes to the collector, which must not lose what the snapshot could reach through it.
 //!
 //! # Safety
-//! - C1. The word is null or a `Gc` of the closure that looks, by the brand: whoever stored it had the
-//!   object that holds the cell, and so the same heap. It was stored as the type that it is loaded as,
+//! - C1. The word is null or a `Gc` (or a pointer that is its like: `Weak`, `ArenaGc`) of the closure that looks, by the
+//!   brand: whoever stored it had the object that holds the cell, and so the same heap. It was stored as the type that it is loaded as,
 //!   since the cell is invariant in `W`.
 #![allow(unsafe_code)]
 
 use crate::gc::{Gc, Invariant};
 use crate::mutator::Mutator;
+use crate::shared_arena::ArenaGc;
 use crate::trace::{Trace, Tracer};
 use crate::weak::Weak;
 use core::fmt;
@@ -25,11 +26,14 @@ mod sealed {
     pub trait Sealed {}
     impl<T> Sealed for super::Gc<'_, T> {}
     impl<T> Sealed for Option<super::Gc<'_, T>> {}
+    impl<T> Sealed for super::ArenaGc<'_, T> {}
+    impl<T> Sealed for Option<super::ArenaGc<'_, T>> {}
     impl<T> Sealed for super::Weak<'_, T> {}
     impl<T> Sealed for Option<super::Weak<'_, T>> {}
 }
 
-/// What fits in a [`GcCell`]: `Gc<'gc, T>` and [`Weak<'gc, T>`](Weak), and `Option`s of these, for sized `T`.
+/// What fits in a [`GcCell`]: `Gc<'gc, T>`, [`Weak<'gc, T>`](Weak) and [`ArenaGc<'gc, T>`](ArenaGc), and `Option`s of
+/// these, for sized `T`.
 pub trait GcWord<'gc>: Copy + sealed::Sealed {
     #[doc(hidden)]
     fn to_addr(self) -> Addr;
@@ -67,6 +71,34 @@ impl<'gc, T> GcWord<'gc> for Option<Gc<'gc, T>> {
     }
 }
 
+impl<'gc, T> GcWord<'gc> for ArenaGc<'gc, T> {
+    #[inline]
+    fn to_addr(self) -> Addr {
+        self.addr()
+    }
+
+    #[inline]
+    unsafe fn from_addr(addr: Addr) -> Self {
+        // SAFETY: the address of a value is not null.
+        let pointer = unsafe { NonNull::new_unchecked(addr.as_ptr()) };
+        // SAFETY: the caller says that the address is that of a value in an arena, and still taken.
+        unsafe { ArenaGc::from_pointer(pointer) }
+    }
+}
+
+impl<'gc, T> GcWord<'gc> for Option<ArenaGc<'gc, T>> {
+    #[inline]
+    fn to_addr(self) -> Addr {
+        self.map_or(Addr::NULL, ArenaGc::addr)
+    }
+
+    #[inline]
+    unsafe fn from_addr(addr: Addr) -> Self {
+        // SAFETY: as above, unless there is none.
+        NonNull::new(addr.as_ptr()).map(|pointer| unsafe { ArenaGc::from_pointer(pointer) })
+    }
+}
+
 impl<'gc, T> GcWord<'gc> for Weak<'gc, T> {
     #[inline]
     fn to_addr(self) -> Addr {
@@ -95,8 +127,8 @@ impl<'gc, T> GcWord<'gc> for Option<Weak<'gc, T>> {
     }
 }
 
-/// A field of an object that holds a `Gc<'gc, T>` or an `Option<Gc<'gc, T>>` and can be changed by any
-/// thread that has the object.
+/// A field of an object that holds a `Gc<'gc, T>` or an `Option<Gc<'gc, T>>`, or another [`GcWord`], and can be changed
+/// by any thread that has the object.
 #[repr(transparent)]
 pub struct GcCell<'gc, W> {
     word: AtomicUsize,

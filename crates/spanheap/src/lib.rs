@@ -89,7 +89,7 @@
 //! An object is shared from the moment that it exists, so there is no `&mut` to it. Pointers that change
 //! are fields of these kinds, all of which tell the collector what was overwritten:
 //!
-//! - [`GcCell`] is one atomic word and holds a `Gc<T>`, a [`Weak<T>`](Weak) or an `Option` of one. Outside of a
+//! - [`GcCell`] is one atomic word and holds a `Gc<T>`, a [`Weak<T>`](Weak), an [`ArenaGc<T>`](ArenaGc) or an `Option` of one. Outside of a
 //!   cycle setting it is a plain store. [`GcCell::compare_exchange`] and [`GcCell::fetch_update`] are for
 //!   algorithms without locks.
 //! - [`GcOnce`] is empty, and then set once, to anything that is `Trace`. Reading it takes no lock.
@@ -172,6 +172,45 @@
 //!     assert!(weak.upgrade(mc).is_none());
 //!     assert_eq!(notes.get(mc).len(mc), 0);
 //! });
+//! ```
+//!
+//! # Arenas
+//! A [`SharedArena`] is a part of the heap whose values are freed together, at a moment that the program chooses, also
+//! while others still point to them. An [`ArenaGc`] is stored wherever a `Gc` may be, and opened by [`ArenaGc::get`],
+//! which is `None` as soon as the arena has been freed. Values may lead to objects and objects to values; the collector
+//! follows both. An [`ArenaWriter`] fills an arena for the price of a few stores.
+//!
+//! ```
+//! use spanheap::{ArenaGc, Gc, Heap, Root, Rootable, Trace};
+//!
+//! #[derive(Trace)]
+//! struct Element<'gc> {
+//!     name: ArenaGc<'gc, str>,
+//!     children: ArenaGc<'gc, [ArenaGc<'gc, Element<'gc>>]>,
+//!     style: Option<Gc<'gc, String>>, // an object of the heap, shared by many documents
+//! }
+//!
+//! let heap = Heap::new();
+//! let document = heap.shared_arena();
+//! let kept: Root<Rootable![ArenaGc<'_, Element<'_>>]> = heap.enter(|mc| {
+//!     let to = document.writer(mc);
+//!     let style = Some(mc.alloc(String::from("bold")));
+//!     let leaf = |name| {
+//!         let children = to.alloc_slice([]);
+//!         to.alloc(Element { name: to.alloc_str(name), children, style })
+//!     };
+//!     let children = to.alloc_slice(["a", "b"].map(leaf));
+//!     let top = to.alloc(Element { name: to.alloc_str("top"), children, style: None });
+//!     mc.root(mc.alloc(top))
+//! });
+//! heap.enter(|mc| {
+//!     let top = kept.get(mc).get(mc).expect("the document is open");
+//!     let first = top.children.get(mc).and_then(|children| children.first()?.get(mc)).unwrap();
+//!     assert_eq!((top.name.get(mc), first.name.get(mc)), (Some("top"), Some("a")));
+//!     assert!(first.style.is_some_and(|style| *style == "bold"));
+//! });
+//! document.free(); // all at once; the style is garbage now
+//! assert!(heap.enter(|mc| kept.get(mc).get(mc).is_none()));
 //! ```
 //!
 //! # When an object dies
@@ -307,7 +346,7 @@
 //! signal handler may not use a heap.
 //!
 //! # What it does not do yet
-//! - Arenas that free a request's objects at once.
+//! - Arenas whose values need no asking, because they end with their closure.
 //! - `Gc<dyn Trait>`, and heaps of one thread whose values need not be `Send` and `Sync`.
 //! - Growable containers of values that are not `Copy`, or have their pointers in changing places.
 //! - Heap profiles and traces of events.
@@ -347,6 +386,7 @@ mod root;
 mod rootable;
 mod rss;
 mod rwlock;
+mod shared_arena;
 mod stats;
 mod trace;
 mod vec;
@@ -377,17 +417,19 @@ pub use rootable::__DynRootable;
 pub use rootable::Rootable;
 pub use rss::Rss;
 pub use rwlock::{GcRwLock, GcRwLockReadGuard, GcRwLockWriteGuard};
+pub use shared_arena::{ArenaGc, ArenaWriter, SharedArena, SharedArenaBuilder};
 pub use spanheap_core::collect::pressure::{LimitKind, Pressure, Response};
 pub use spanheap_core::collect::{LimitError, MemoryLimit};
 pub use spanheap_core::heap::OutOfMemory;
 pub use spanheap_core::heap::hooks::{Delay, UserPanic};
 pub use spanheap_core::heap::verify::Finding;
+pub use spanheap_core::heap::{AlreadyFreed, ArenaError as SharedArenaError};
 pub use spanheap_core::observe::{ArenaPicture, ClassPicture, PageState, PageTotals, Picture};
 pub use spanheap_core::observe::{Live, LiveType};
 pub use spanheap_core::os;
 pub use spanheap_core::span::layout::Shape;
 pub use spanheap_derive::{Promote, Trace};
-pub use stats::{LargeStats, SizeStats, Stats};
+pub use stats::{ArenaStats, LargeStats, SizeStats, Stats};
 pub use trace::{Trace, Tracer};
 pub use vec::GcVec;
 pub use verify::VerifyReport;

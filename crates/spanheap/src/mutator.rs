@@ -27,10 +27,10 @@ pub struct Mutator<'gc> {
 }
 
 /// The description of a type, as a constant.
-struct Describe<T>(PhantomData<T>);
+pub(crate) struct Describe<T>(PhantomData<T>);
 
 impl<T: Trace> Describe<T> {
-    const INFO: TypeInfo = TypeInfo::new(
+    pub(crate) const INFO: TypeInfo = TypeInfo::new(
         core::any::type_name::<T>,
         size_of::<T>(),
         align_of::<T>(),

@@ -121,6 +121,46 @@ pub struct Stats {
     pub threads_inside: usize,
     /// Roots, those included that were dropped since the last cycle began.
     pub roots: usize,
+    /// Shared arenas.
+    pub arenas: ArenaStats,
+}
+
+/// What a heap knows about its [shared arenas](crate::SharedArena).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ArenaStats {
+    /// Arenas made so far.
+    pub made: u64,
+    /// Of these, how many have not been freed; abandoned ones that are still reached are among them.
+    pub open: u64,
+    /// Arenas freed so far, by whomever.
+    pub freed: u64,
+    /// Bytes of pages of those that are open. They count for goals and limits.
+    pub live_bytes: usize,
+    /// Bytes of addresses without memory: of arenas that were freed, and that something may still point to.
+    pub quarantined_bytes: usize,
+    /// Bytes of addresses that have come back from there, so far.
+    pub released_bytes: u64,
+    /// Bytes of freed arenas, so far, whose memory has gone, but where the system could not make accesses fault.
+    pub unguarded_bytes: u64,
+    /// Pointers to values of freed arenas that cycles have found, so far; each cycle counts those it has found anew.
+    pub escapes: u64,
+}
+
+impl ArenaStats {
+    fn of(core: &CoreStats) -> ArenaStats {
+        let totals = &core.arenas;
+        ArenaStats {
+            made: totals.made,
+            open: totals.made.saturating_sub(totals.freed),
+            freed: totals.freed,
+            live_bytes: totals.live.get(),
+            quarantined_bytes: core.counted.pages(MemoryState::Quarantined).get(),
+            released_bytes: totals.released,
+            unguarded_bytes: totals.unguardable,
+            escapes: totals.escapes,
+        }
+    }
 }
 
 /// What was counted of the objects in slots of one size.
@@ -227,6 +267,7 @@ impl Stats {
             threads: core.mutators,
             threads_inside: core.mutators_inside,
             roots: core.roots,
+            arenas: ArenaStats::of(&core),
         }
     }
 }

@@ -9,13 +9,14 @@
 
 use crate::cell::GcCell;
 use crate::gc::Gc;
+use crate::shared_arena::ArenaGc;
 use core::sync::atomic::{
     AtomicBool, AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicIsize, AtomicPtr, AtomicU8,
     AtomicU16, AtomicU32, AtomicU64, AtomicUsize,
 };
 
 /// A type of which memory of zeros is a value that nobody minds to be handed: numbers, `bool`, `None` of an
-/// optional [`Gc`], empty [`GcCell`]s, arrays of them.
+/// optional [`Gc`] or [`ArenaGc`], empty [`GcCell`]s, arrays of them.
 ///
 /// # Safety
 /// Any number of values may be made by filling memory with zeros.
@@ -64,5 +65,9 @@ unsafe impl<T> Zeroable for AtomicPtr<T> {}
 unsafe impl<T: Zeroable, const N: usize> Zeroable for [T; N] {}
 // SAFETY: a `Gc` of a sized type is a pointer that is not null, so null stands for `None`.
 unsafe impl<T> Zeroable for Option<Gc<'_, T>> {}
+// SAFETY: an `ArenaGc` of a sized type is such a pointer, too.
+unsafe impl<T> Zeroable for Option<ArenaGc<'_, T>> {}
 // SAFETY: the word of an empty cell is zero: see `GcWord::to_addr`.
+unsafe impl<'gc, T> Zeroable for GcCell<'gc, Option<ArenaGc<'gc, T>>> {}
+// SAFETY: as above.
 unsafe impl<'gc, T> Zeroable for GcCell<'gc, Option<Gc<'gc, T>>> {}

@@ -6,7 +6,8 @@
 //! refused for another reason than the one it was written for, such as a misspelt name, tests
 //! nothing.
 //!
-//! `ui/derive` needs nothing but the derive, `ui/api` needs a heap, `ui/arena` is about scoped arenas. After a change of a message,
+//! `ui/derive` needs nothing but the derive, `ui/api` needs a heap, `ui/arena` is about scoped arenas and `ui/shared_arena`
+//! about shared ones. After a change of a message,
 //! look at the new one, and write it down with `TRYBUILD=overwrite cargo test -p spanheap --test
 //! ui`.
 
@@ -51,4 +52,15 @@ fn the_arena_refuses() {
     let cases = trybuild::TestCases::new();
     cases.pass("tests/ui/arena/pass/*.rs");
     cases.compile_fail("tests/ui/arena/*.rs");
+}
+
+#[test]
+fn shared_arenas_refuse() {
+    if !messages_are_known() {
+        return;
+    }
+    let cases = trybuild::TestCases::new();
+    // With a program that compiles among them all are compiled to the end, where assertions about types are found.
+    cases.pass("tests/ui/shared_arena/accepted/*.rs");
+    cases.compile_fail("tests/ui/shared_arena/*.rs");
 }

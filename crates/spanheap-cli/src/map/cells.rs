@@ -23,6 +23,8 @@ pub(super) enum Look {
     Returned,
     Free,
     Held,
+    Quarantined,
+    Arena,
     /// Spans of small objects, with so many quarters of the slots in use, rounded up: 0 to 4.
     Small(u8),
     Large,
@@ -81,19 +83,21 @@ impl Scale {
 fn cell(pages: &[PageState]) -> Cell {
     let (mut small, mut live) = (0, 0);
     // Counts of the kinds, in the order of `Look`.
-    let mut counts = [0; 6];
+    let mut counts = [0; 8];
     for page in pages {
         let kind = match page {
             PageState::Reserved => 0,
             PageState::Returned => 1,
             PageState::Free => 2,
             PageState::Held => 3,
+            PageState::Quarantined => 4,
+            PageState::Arena => 5,
             PageState::Small { live: percent, .. } => {
                 small += 1;
                 live += usize::from(*percent);
-                4
+                6
             }
-            PageState::Large { .. } => 5,
+            PageState::Large { .. } => 7,
         };
         counts[kind] += 1;
     }
@@ -104,7 +108,9 @@ fn cell(pages: &[PageState]) -> Cell {
         1 => Look::Returned,
         2 => Look::Free,
         3 => Look::Held,
-        4 => Look::Small((live / small).div_ceil(25).min(4) as u8),
+        4 => Look::Quarantined,
+        5 => Look::Arena,
+        6 => Look::Small((live / small).div_ceil(25).min(4) as u8),
         _ => Look::Large,
     };
     Cell { look, class: class(pages, look) }
@@ -124,7 +130,7 @@ fn class(pages: &[PageState], look: Look) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use spanheap::PageState::{Free, Held, Large, Reserved, Returned, Small};
+    use spanheap::PageState::{Arena, Free, Held, Large, Quarantined, Reserved, Returned, Small};
 
     use super::{COLUMNS, Cell, Look, Scale, cell};
 
@@ -135,6 +141,8 @@ mod tests {
             (&[Free, Free, Returned][..], Look::Free, None),
             (&[Reserved, Returned], Look::Returned, None),
             (&[Held, Free], Look::Held, None),
+            (&[Held, Quarantined], Look::Quarantined, None),
+            (&[Quarantined, Arena, Free], Look::Arena, None),
             (&[Free, small(1, 100)], Look::Small(4), Some(1)),
             (&[small(1, 0), small(2, 30), small(2, 15)], Look::Small(1), Some(2)),
             (&[small(3, 0)], Look::Small(0), Some(3)),

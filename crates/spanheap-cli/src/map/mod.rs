@@ -90,19 +90,27 @@ impl Shot {
     /// What pages are used for, in two lines.
     fn figures(&self) -> [String; 2] {
         let totals = &self.totals;
-        let [in_use, objects, free, returned, held, reserved] = [
+        let [in_use, objects, free, returned, held, reserved, arena, quarantined] = [
             totals.small + totals.large,
             self.picture.object_bytes(),
             totals.free,
             totals.returned,
             totals.held,
             totals.reserved,
+            totals.arena,
+            totals.quarantined,
         ]
         .map(|size| output::bytes(size.get() as u64));
-        [
-            format!("in use {in_use}, of which objects {objects}; free {free}"),
-            format!("returned {returned}; held {held}; reserved {reserved}"),
-        ]
+        let mut others = format!("returned {returned}; held {held}; reserved {reserved}");
+        if self.has_arenas() {
+            others.push_str(&format!("; user arenas {arena}; quarantined {quarantined}"));
+        }
+        [format!("in use {in_use}, of which objects {objects}; free {free}"), others]
+    }
+
+    /// Whether any page belongs to a user arena, or did.
+    pub(super) fn has_arenas(&self) -> bool {
+        self.totals.arena.get() + self.totals.quarantined.get() > 0
     }
 }
 

@@ -35,6 +35,8 @@ text { fill: var(--ink); }
 .returned { fill: #8c959f; fill-opacity: 0.25; }
 .free { fill: #e3a008; fill-opacity: 0.55; }
 .held { fill: #c026d3; }
+.arena { fill: #0891b2; }
+.quarantined { fill: #64748b; fill-opacity: 0.5; }
 .s0 { fill: #dc2626; }
 .s1 { fill: #99d8c9; }
 .s2 { fill: #5bb99f; }
@@ -113,6 +115,8 @@ impl Drawing {
             ],
             &[
                 ("large", "large object"),
+                ("arena", "user arena"),
+                ("quarantined", "freed user arena"),
                 ("held", "in use, no objects"),
                 ("free", "free"),
                 ("returned", "returned"),
@@ -190,6 +194,10 @@ impl Drawing {
             Look::Returned => "free, returned to the system".to_owned(),
             Look::Free => "free, with memory".to_owned(),
             Look::Held => "in use, but by no objects".to_owned(),
+            Look::Arena => "user arenas".to_owned(),
+            Look::Quarantined => {
+                "freed user arenas, of which only the addresses are kept".to_owned()
+            }
             Look::Small(0) => format!("small, no slot live: mostly {name}"),
             Look::Small(quarters) => {
                 format!("small, up to {} % of slots live: mostly {name}", 25 * u32::from(quarters))
@@ -222,6 +230,8 @@ fn style_of(look: Look) -> &'static str {
         Look::Returned => "returned",
         Look::Free => "free",
         Look::Held => "held",
+        Look::Arena => "arena",
+        Look::Quarantined => "quarantined",
         Look::Small(0) => "s0",
         Look::Small(1) => "s1",
         Look::Small(2) => "s2",

@@ -29,7 +29,7 @@ pub(super) fn draw(shot: &Shot, colour: bool) -> String {
             let _ = writeln!(out, "          {} reserved and never used", mebibytes(left));
         }
     }
-    legend(&mut out, colour);
+    legend(&mut out, shot.has_arenas(), colour);
     table(&mut out, shot);
     out.truncate(out.trim_end().len());
     out
@@ -60,7 +60,7 @@ fn draw_row(out: &mut String, row: &Row, colour: bool) {
     out.push('\n');
 }
 
-fn legend(out: &mut String, colour: bool) {
+fn legend(out: &mut String, arenas: bool, colour: bool) {
     let entries = [
         (Look::Small(1), "to 25 %"),
         (Look::Small(2), "50 %"),
@@ -68,11 +68,14 @@ fn legend(out: &mut String, colour: bool) {
         (Look::Small(4), "100 % of slots"),
         (Look::Small(0), "empty span"),
         (Look::Large, "large"),
+        (Look::Arena, "user arena"),
+        (Look::Quarantined, "quarantined"),
         (Look::Held, "held"),
         (Look::Free, "free"),
         (Look::Returned, "returned"),
     ];
-    for (look, name) in entries {
+    let shown = |look| arenas || !matches!(look, Look::Arena | Look::Quarantined);
+    for (look, name) in entries.into_iter().filter(|&(look, _)| shown(look)) {
         paint(out, look, &glyph(look).to_string(), colour);
         let _ = write!(out, " {name}  ");
     }
@@ -102,6 +105,8 @@ fn glyph(look: Look) -> char {
         Look::Returned => '_',
         Look::Free => '·',
         Look::Held => '+',
+        Look::Quarantined => 'x',
+        Look::Arena => 'A',
         Look::Small(0) => '0',
         Look::Small(1) => '░',
         Look::Small(2) => '▒',
@@ -117,6 +122,8 @@ fn paint(out: &mut String, look: Look, text: &str, colour: bool) {
         Look::Returned => Some(243),
         Look::Free => Some(172),
         Look::Held => Some(170),
+        Look::Quarantined => Some(245),
+        Look::Arena => Some(37),
         Look::Small(0) => Some(160),
         Look::Small(1) => Some(166),
         Look::Small(2) => Some(136),

@@ -31,7 +31,8 @@ fn row<'a>(report: &'a Value, variant: &str) -> &'a Value {
 }
 
 /// The variants that are there whatever the program was built with; peers come behind them.
-const VARIANTS: [&str; 6] = ["parse", "heap", "scoped", "scoped-reset", "promoted", "box"];
+const VARIANTS: [&str; 8] =
+    ["parse", "heap", "scoped", "scoped-reset", "shared", "shared-64", "promoted", "box"];
 
 const REQUESTS: [&str; 5] = ["request-arena", "--requests", "50", "--rounds", "3"];
 
@@ -133,7 +134,7 @@ fn arena_objects_reports_every_variant() {
     for (key, value) in [("objects", 100), ("arenas", 6), ("rounds", 3), ("gc_percent", 100)] {
         assert_eq!(report["params"][key], value, "{key}");
     }
-    assert_eq!(variants(&report)[..2], ["heap", "scoped"]);
+    assert_eq!(variants(&report)[..3], ["heap", "scoped", "shared"]);
     assert_eq!(row(&report, "scoped")["gc_cycles"], 0);
     for row in report["rows"].as_array().expect("a list") {
         for shape in ["node", "small"] {
@@ -159,8 +160,8 @@ fn arena_benchmarks_refuse_what_makes_no_sense() {
         assert_eq!(fail(&[&["bench", "request-arena"], arguments].concat()), expected);
     }
     let error = fail(&["bench", "request-arena", "--only", "heap,stack"]);
-    let expected =
-        "there is no variant \"stack\"; there are parse, heap, scoped, scoped-reset, promoted, box";
+    let expected = "there is no variant \"stack\"; there are parse, heap, scoped, scoped-reset, shared, \
+                    shared-64, promoted, box";
     assert!(error.starts_with(expected), "{error}");
     for (arguments, expected) in [
         (&["--objects", "0"][..], "--objects is 0, it must be 1 to 100000000"),

@@ -10,7 +10,8 @@
 //! An ephemeron's value is reached when both the ephemeron and its key are. And it is checked what marking has
 //! decided: a weak pointer leads to a marked object, its handle is marked, and no ephemeron has a dead key.
 //!
-//! It also finds what a wrong `Trace` does to other objects: edges to slots that hold no object.
+//! It also finds what a wrong `Trace` does to other objects: edges to slots that hold no object; and to places in user
+//! arenas where no value begins, which marking itself cannot tell.
 //!
 //! # Pointers that a trace function misses
 //! The second mark uses the same trace functions as the first, so it is blind to what they leave out. On request
@@ -43,11 +44,11 @@ use crate::os::{Category, OsError};
 use crate::span::arena::TABLE_BYTES;
 use crate::span::specials::Kind;
 use crate::span::{
-    EdgeSink, EphemeronCell, Generation, HeapArena, Info, Layout, Reader, TraceFn, Tracer, bits,
-    lookup, map,
+    Chunk, EdgeSink, EphemeronCell, Generation, HeapArena, Info, Layout, Reader, TraceFn, Tracer,
+    bits, lookup, map,
 };
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What a check has seen.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -69,6 +70,8 @@ struct Check<'a> {
     checked: Checked,
     /// Keys that were not reached yet, by their granules, with the values of their ephemerons.
     waiting: HashMap<usize, Vec<(Addr, Addr)>>,
+    /// Where values with headers begin, in the chunks of user arenas that were met, by the addresses of these.
+    starts: HashMap<Addr, HashSet<Addr>>,
 }
 
 /// Compares the marks of `cycle` with what can be reached from `roots`.
@@ -92,6 +95,7 @@ pub fn check(
         reported: Vec::new(),
         checked: Checked::default(),
         waiting: HashMap::new(),
+        starts: HashMap::new(),
     };
     roots(&mut |root| check.edge(root));
     while let Some(object) = check.todo.pop() {
@@ -148,6 +152,14 @@ fn description_of(object: Addr) -> Option<Info> {
     unsafe { arena.span(object.page_in_arena()).as_ref() }.map(|span| *span.info())
 }
 
+/// The chunk of a user arena in which a value was found.
+fn chunk_of(value: Addr) -> Option<&'static Chunk> {
+    // SAFETY: as in `description_of`.
+    let arena = unsafe { &*map::find(value) };
+    // SAFETY: as above.
+    unsafe { arena.span(value.page_in_arena()).as_ref() }?.chunk()
+}
+
 impl Check<'_> {
     fn is_marked(&self, object: Addr) -> bool {
         mark::is_marked(self.central.number(), self.generation.table(), object)
@@ -195,22 +207,59 @@ impl Check<'_> {
         let Some(info) = description_of(object) else { return };
         self.parent = object;
         self.reported.clear();
+        let (info, count) = match self.value_in(&info, object) {
+            Some(found) => found,
+            // SAFETY: the object is reachable, so it is initialised.
+            None => (info, unsafe { info.count(object) }),
+        };
         match info.layout {
             Layout::NoScan => {}
             Layout::Words { mask, period } => self.walk_words(&info, object, mask, period),
             Layout::Traced(trace) => {
-                if !self.walk_traced(&info, object, trace) {
+                if !self.walk_traced(&info, object, trace, count) {
                     return;
                 }
             }
         }
         if self.doubts {
-            self.look_for_missed(&info, object);
+            self.look_for_missed(&info, object, count);
         }
     }
 
+    /// What a value in a shared chunk of a user arena would be if it was an object with a span for itself, and how many values
+    /// of its type it is; `None` for an object. (A value in a chunk beside is described by its span.)
+    fn value_in(&self, info: &Info, at: Addr) -> Option<(Info, usize)> {
+        let chunk = chunk_of(at)?;
+        if chunk.is_beside() {
+            return None;
+        }
+        // SAFETY: the value is reachable, so it is complete.
+        let Some(value) = (unsafe { chunk.value_at(at.align_down(GRANULE_BYTES)) }) else {
+            return Some((*info, 1));
+        };
+        let (ty, count) = (value.ty, value.count);
+        let (slot, layout) = (value.bytes().get(), value.layout());
+        Some((Info { slot, layout, ty: Some(ty), type_name: ty.name, ..*info }, count))
+    }
+
+    /// Whether a value begins at `target`, which lies in the chunk of a user arena.
+    fn is_value(&mut self, chunk: &Chunk, target: Addr) -> bool {
+        // SAFETY: the chunk is not quarantined, and nobody is inside.
+        let may_be = unsafe { chunk.may_begin_at(target) };
+        if !may_be || chunk.is_beside() || target >= chunk.high() {
+            return may_be;
+        }
+        let starts = self.starts.entry(chunk.range().base()).or_insert_with(|| {
+            let mut starts = HashSet::new();
+            // SAFETY: as above.
+            unsafe { chunk.for_each_value(|value| starts.insert(value.start)) };
+            starts
+        });
+        starts.contains(&target)
+    }
+
     fn walk_words(&mut self, info: &Info, object: Addr, mask: u64, period: u32) {
-        let step = if period == 0 { info.slot } else { period as usize * WORD_BYTES };
+        let step = if period == 0 { info.slot.max(1) } else { period as usize * WORD_BYTES };
         for element in (0..info.slot / step).map(|n| object + Bytes::new(n * step)) {
             bits::for_each_bit(mask, |word| {
                 let field = element + Bytes::new(word as usize * WORD_BYTES);
@@ -222,11 +271,9 @@ impl Check<'_> {
     }
 
     /// False when the trace function has panicked.
-    fn walk_traced(&mut self, info: &Info, object: Addr, trace: TraceFn) -> bool {
+    fn walk_traced(&mut self, info: &Info, object: Addr, trace: TraceFn, count: usize) -> bool {
         let central = self.central;
         let run = || {
-            // SAFETY: the object is reachable, so it is initialised.
-            let count = unsafe { info.count(object) };
             // SAFETY: nobody is inside, so everything is ours.
             let mut tracer = unsafe { Tracer::new(self, Reader::Everything) };
             // SAFETY: the layout says that the function is for objects like this one.
@@ -237,11 +284,10 @@ impl Check<'_> {
     }
 
     /// Looks for pointers in `object` that it has not reported, and that nobody has followed.
-    fn look_for_missed(&mut self, info: &Info, object: Addr) {
+    fn look_for_missed(&mut self, info: &Info, object: Addr, count: usize) {
         let Some(ty) = info.ty.filter(|ty| !ty.exact) else { return };
         let bytes = match info.layout {
-            // SAFETY: the object is reachable, so it is initialised.
-            Layout::Traced(_) => ty.size * unsafe { info.count(object) },
+            Layout::Traced(_) => ty.size * count,
             // The words behind the last element of a slice are zero.
             Layout::Words { period, .. } if period != 0 => info.slot,
             // How many there are is not known; the first one is enough to find the type out.
@@ -316,7 +362,7 @@ impl EdgeSink for Check<'_> {
         }
         // SAFETY: as in `description_of`.
         let span = unsafe { arena.span(target.page_in_arena()).as_ref() };
-        let Some(span) = span.filter(|span| span.is_in_use()) else {
+        let Some(span) = span.filter(|span| span.is_in_use() || span.is_arena()) else {
             fatal(format_args!(
                 "checkmark: the object at {} (a {}) points to {target}, where there is no span",
                 self.parent,
@@ -334,6 +380,17 @@ impl EdgeSink for Check<'_> {
             ));
         }
         self.checked.objects += 1;
+        if span.is_quarantined() {
+            // There is nothing to walk; but its address has to be kept, which the mark says.
+            return;
+        }
+        if span.chunk().is_some_and(|chunk| !self.is_value(chunk, target)) {
+            fatal(format_args!(
+                "checkmark: the object at {} (a {}) points to {target} in a user arena, where no value begins",
+                self.parent,
+                self.parent_type(),
+            ));
+        }
         self.todo.push(target);
     }
 }

@@ -16,6 +16,7 @@
 //! The destructors of what is left at the end of a heap run when no mutator can enter any more.
 #![allow(unsafe_code)]
 
+use super::arenas::Undertaker;
 use super::checkmark;
 use super::control::{Control, Wish};
 use super::crew::{Crew, Marked};
@@ -369,6 +370,7 @@ impl Collector {
         let mut helpers = Helpers::default();
         let mut drop_thread = None;
         let mut scavenger = Scavenger::new();
+        let mut undertaker = Undertaker::default();
         let mut watch = Watch::default();
         let mut last_end = Instant::now();
         loop {
@@ -383,7 +385,7 @@ impl Collector {
                     }
                 },
                 Wish::Nothing if !self.options.continuously => {
-                    match self.wait_for_reason(&mut scavenger, last_end) {
+                    match self.wait_for_reason(&mut scavenger, &mut undertaker, last_end) {
                         Some(reason) => reason,
                         None => continue,
                     }
@@ -409,6 +411,7 @@ impl Collector {
     fn wait_for_reason(
         &self,
         scavenger: &mut Scavenger,
+        undertaker: &mut Undertaker,
         last_end: Instant,
     ) -> Option<Option<Reason>> {
         let pause = match self.due() {
@@ -422,7 +425,8 @@ impl Collector {
                 }
             },
         };
-        self.central.alarm().sleep(pause);
+        let grave = undertaker.work(self);
+        self.rest(pause.into_iter().chain(grave).min());
         None
     }
 
@@ -470,6 +474,7 @@ impl Collector {
         // SAFETY: the registry is closed, so no mutator can enter, and whoever drops a heap holds no
         // pointer into it.
         unsafe { self.central.drop_everything() };
+        self.central.arenas().close();
         checkmark::release(&self.central);
     }
 

@@ -1,15 +1,16 @@
 //! One collection cycle, from the first phase to the last span swept.
 //!
 //! ```text
-//!   trim roots; retire span records
+//!   trim roots; retire span records; what was freed of user arenas dies
 //!   publish ARMING A ------------------ grace period: everybody has the deletion barrier, and
-//!                                       nobody has a pointer to a retired record: they go back
+//!                                       nobody has a pointer to a retired record: they go back;
+//!                                       nobody reads a dead arena: its pages are guarded
 //!   publish ARMING B; sweep leftovers - grace period: whoever holds an object has loaded it with it
 //!   publish MARKING ------------------- mark roots; drain
 //!   repeat: steal buffers; drain; note who is inside; wait until each has left; drain
 //!           until nothing new was found from the note to the end: a clean round
 //!   decide: clear weak pointers to what is dead; revive what has a finalizer, and drain
-//!   begin the generation; publish IDLE; sweep
+//!   begin the generation; publish IDLE; chunks of dead arenas without a mark are free pages; sweep
 //! ```
 //!
 //! If marking could not be finished, the generation begins as one whose sweeps retain everything.
@@ -61,12 +62,17 @@ impl Collector {
         if self.options.return_memory {
             self.central.pages().retire_records();
         }
+        self.condemn_arenas();
         self.publish(PhaseWord::new(Phase::ArmingA, cycle));
         self.grace_period(|| {});
         // SAFETY: the grace period began after the retiring, which this thread alone does, and is over.
         unsafe { self.central.pages().return_records(self.central.os()) };
 
         self.publish(PhaseWord::new(Phase::ArmingB, cycle));
+        // SAFETY: the same grace period; this cycle does not mark yet.
+        unsafe { self.guard_arenas() };
+        // Nobody is left who has seen the last cycle mark.
+        self.central.arenas().clear_bits();
         self.registry.release_stale(&self.central, self.word());
         self.sweep_all();
         // Others may be in the midst of a span. Mutators are waited for below, in their closures; but who offers
@@ -93,6 +99,9 @@ impl Collector {
         self.central.pages().next_scavenge_generation();
         self.publish(PhaseWord::new(Phase::Idle, cycle));
         self.control.set_gate(false);
+        if !all {
+            self.release_arenas(cycle);
+        }
 
         let times = Times {
             elapsed: began.elapsed(),
@@ -142,6 +151,7 @@ impl Collector {
         self.central.debt().end();
         let mut tally = self.crew.end();
         tally.add(marker.tally());
+        self.without_arenas(cycle, &mut tally);
         let retained_everything = marker.is_broken() || self.grey.is_lossy();
         if self.central.switches().checkmark() && !retained_everything {
             self.verify(cycle);

@@ -461,7 +461,8 @@ impl EdgeSink for Marker<'_> {
     }
 
     fn claim(&mut self, target: Addr) {
-        if lookup::object_start(self.central.number(), target).is_some() {
+        let heap = self.central.number();
+        if lookup::object_start(heap, target).is_some() || lookup::value_start(heap, target) {
             self.mark(target);
         } else if cfg!(debug_assertions) || self.central.switches().checkmark() {
             let (name, what) = ((self.tracing)(), self.central.find_object(target));

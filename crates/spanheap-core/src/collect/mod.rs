@@ -61,13 +61,14 @@
 //! | [`registry`] | the mutators: inside or outside, grace periods |
 //! | [`buffer`], [`grey`] | pointers on their way from barriers to the collector |
 //! | [`roots`] | what the program holds |
-//! | [`mark`], [`scan`] | marking, a page at a time |
+//! | [`mark`], [`scan`], [`scan_chunk`] | marking, a page at a time, of objects and of values in user arenas |
 //! | [`crew`], [`page_queue`], [`page_ring`] | what the workers share: pages that wait, and who is at work |
 //! | [`workers`], [`assist`] | who marks besides the collector's thread |
 //! | [`scavenger`] | returning memory to the system between cycles |
 //! | `verify` | a look at the whole heap, when somebody asks for it |
 //! | `watch` | who keeps the collector waiting |
 //! | [`cycle`] | the phases in order |
+//! | [`arenas`] | what becomes of user arenas that were freed |
 //! | [`weak`] | weak pointers, and what becomes of the dead |
 //! | [`collector`], [`control`] | the thread, and requests to it |
 //! | [`pacer`] | when to begin, and what allocating costs: numbers in, numbers out |
@@ -80,6 +81,7 @@
 //! | `spent` | what the program's threads have spent on collecting |
 //! | [`checkmark`] | verification by a second mark |
 
+pub(crate) mod arenas;
 pub(crate) mod assist;
 pub(crate) mod buffer;
 pub(crate) mod checkmark;
@@ -101,6 +103,7 @@ pub(crate) mod ration;
 pub(crate) mod registry;
 pub mod roots;
 pub(crate) mod scan;
+pub(crate) mod scan_chunk;
 pub(crate) mod scavenger;
 pub(crate) mod settings;
 mod spent;

@@ -36,7 +36,7 @@ const VISIT: u64 = 64;
 const BATCH: usize = 32;
 
 /// Objects of one page, by granule.
-type Todo = [u64; PAGE_BITMAP_WORDS];
+pub(super) type Todo = [u64; PAGE_BITMAP_WORDS];
 
 impl Marker<'_> {
     /// Follows the pointers of the marked objects of a page that are not scanned, or of the piece that begins
@@ -69,7 +69,12 @@ impl Marker<'_> {
             return;
         }
         match info.layout {
-            Layout::NoScan => return,
+            Layout::NoScan => {
+                if let Some(chunk) = span.chunk() {
+                    self.scan_chunk(span, chunk, page, &todo);
+                }
+                return;
+            }
             Layout::Words { mask, period: 0 } => self.scan_words(info, page, &todo, mask),
             Layout::Words { mask, period } => self.scan_repeated(info, page, &todo, mask, period),
             Layout::Traced(trace) => self.scan_traced(info, page, &todo, trace),
@@ -113,7 +118,7 @@ impl Marker<'_> {
 
     /// Marks what the words of `mask` behind `start` point to.
     #[inline]
-    fn scan_masked(&mut self, start: Addr, mask: u64) {
+    pub(super) fn scan_masked(&mut self, start: Addr, mask: u64) {
         bits::for_each_bit(mask, |word| {
             let field = start + Bytes::new(word as usize * WORD_BYTES);
             // SAFETY: the word lies in a marked object, is aligned, and changes only atomically (T2).
@@ -151,7 +156,11 @@ impl Marker<'_> {
 
     /// Runs trace functions of the objects of `info`; `None` if one has panicked. These are the user's: they run in
     /// here, on any of our threads or in an allocation of his, and nowhere else.
-    fn contained<T>(&mut self, info: &Info, run: impl FnOnce(&mut Self) -> T) -> Option<T> {
+    pub(super) fn contained<T>(
+        &mut self,
+        info: &Info,
+        run: impl FnOnce(&mut Self) -> T,
+    ) -> Option<T> {
         self.tracing = info.type_name;
         let central = self.central;
         let _alone = Alone::begin(Busy::Trace);
@@ -162,7 +171,7 @@ impl Marker<'_> {
     ///
     /// # Safety
     /// The function is for such values, and so many of them, initialised, lie in an object that stays.
-    unsafe fn trace(&mut self, trace: TraceFn, start: Addr, count: usize) -> bool {
+    pub(super) unsafe fn trace(&mut self, trace: TraceFn, start: Addr, count: usize) -> bool {
         let reader = Reader::Collector(self.cycle);
         // SAFETY: this is a worker of the collector's, and `cycle` is the running one.
         let mut tracer = unsafe { Tracer::new(self, reader) };
@@ -175,10 +184,15 @@ impl Marker<'_> {
     fn unscan(&mut self, info: &Info, object: Addr) -> bool {
         let mine = bits::clear(Table::Scanned, object);
         if mine {
-            self.tally.objects = self.tally.objects.wrapping_sub(1);
-            self.tally.bytes = self.tally.bytes.wrapping_sub(info.slot);
+            self.uncount(1, Bytes::new(info.slot));
         }
         mine
+    }
+
+    /// Takes back that objects of so many bytes together have been counted.
+    pub(super) fn uncount(&mut self, objects: u64, bytes: Bytes) {
+        self.tally.objects = self.tally.objects.wrapping_sub(objects);
+        self.tally.bytes = self.tally.bytes.wrapping_sub(bytes.get());
     }
 
     /// Queues the pieces of the one object of a span, and scans the first one here.
@@ -280,7 +294,7 @@ fn claim(arena: &HeapArena, table: Table, index: usize) -> (Todo, u64) {
 
 /// Calls `visit` with each object of `todo`, which is about the page at `page`.
 #[inline]
-fn for_each_object(info: &Info, page: Addr, todo: &Todo, mut visit: impl FnMut(Addr)) {
+pub(super) fn for_each_object(info: &Info, page: Addr, todo: &Todo, mut visit: impl FnMut(Addr)) {
     for (index, &word) in todo.iter().enumerate() {
         bits::for_each_bit(word, |bit| {
             let granule = (index * 64 + bit as usize) * GRANULE_BYTES;

@@ -23,6 +23,7 @@
 //! Releasing everything at the end of a heap is the caller's promise passed on.
 #![allow(unsafe_code)]
 
+mod arenas;
 mod bounds;
 mod manual;
 mod owed;
@@ -48,6 +49,7 @@ use super::sweep::{How, sweep};
 use super::sweep_pace::SweepPace;
 use super::swept::Swept;
 use super::switches::Switches;
+use super::user_arena::Arenas;
 use super::waiting::Waiting;
 use crate::addr::{Addr, Bytes, PAGE_BYTES, PageCount};
 use crate::offheap::Persistent;
@@ -115,6 +117,7 @@ pub struct Central {
     alarm: Alarm,
     stalls: Stalls,
     debt: Debt,
+    arenas: Arenas,
 }
 
 impl Central {
@@ -153,6 +156,7 @@ impl Central {
             alarm: Alarm::new(),
             stalls: Stalls::new(),
             debt: Debt::new(),
+            arenas: Arenas::new(),
         })
     }
 
@@ -569,6 +573,7 @@ impl Central {
     /// # Safety
     /// No mutator is attached, no thread of the heap runs, and nobody uses a pointer into it.
     pub unsafe fn release(&self) {
+        self.arenas.close();
         // SAFETY: the caller's promise.
         unsafe { self.pages.release(&self.os) };
         // SAFETY: classes, spans and arena records lie here, and nobody is left who could use them.

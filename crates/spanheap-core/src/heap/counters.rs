@@ -71,10 +71,15 @@ pub enum MemoryState {
     Cached = 3,
     /// Prepared: never used yet, or given back to the system.
     Returned = 4,
+    /// Belongs to a chunk of a user arena.
+    Arena = 5,
+    /// Belonged to one that was freed: an address without memory that somebody may still point to. The one state
+    /// whose bytes are not mapped.
+    Quarantined = 6,
 }
 
 /// How many states there are.
-const PAGE_STATES: usize = 5;
+const PAGE_STATES: usize = 7;
 
 /// The counters that are not kept by size class, behind the page states.
 #[derive(Clone, Copy)]
@@ -396,9 +401,10 @@ impl Snapshot {
         Bytes::new(self.counts[state as usize] as usize)
     }
 
-    /// Bytes of the heap's pages in all states.
+    /// Bytes of the heap's pages in all states but quarantine, in which they are not mapped.
     pub fn mapped(&self) -> Bytes {
-        self.counts[..PAGE_STATES].iter().map(|&bytes| Bytes::new(bytes as usize)).sum()
+        let all: Bytes = self.counts[..PAGE_STATES].iter().map(|&b| Bytes::new(b as usize)).sum();
+        all - self.pages(MemoryState::Quarantined)
     }
 
     /// The objects of a size class. Objects that share a slot are one.

@@ -26,6 +26,7 @@
 //! | [`stall`] | how long mutators were held up, and why the longest time |
 //! | [`live`] | which types hold the memory |
 //! | [`limits`] | the soft and the hard limit, and how often they were met |
+//! | [`user_arena`] | memory of many values that is freed at once |
 //! | [`error`] | why an allocation was refused |
 //!
 //! This layer knows generations and colours, and nothing of phases, grace periods or roots: those belong
@@ -55,6 +56,7 @@ pub(crate) mod sweep_pace;
 pub(crate) mod swept;
 pub(crate) mod switches;
 pub mod task;
+pub(crate) mod user_arena;
 pub mod verify;
 pub(crate) mod waiting;
 pub(crate) mod zero;
@@ -65,3 +67,4 @@ pub use live::{Live, LiveType};
 pub use manual_chunk::ManualChunk;
 pub use page_heap::ManualSpan;
 pub(crate) use page_heap::{Force, Refused};
+pub use user_arena::{AlreadyFreed, ArenaError};

@@ -12,6 +12,7 @@
 //! | `page_heap` | allocating and freeing spans, the hard limit |
 //! | `local` | what a mutator keeps for itself, without a lock |
 //! | `manual` | spans that hold no objects |
+//! | `quarantine` | chunks of user arenas, and what becomes of their addresses |
 //! | `ready` | making pages ready for use |
 //! | `records` | the memory of span records |
 //! | `grow`, `tables` | new arenas and chunks; the memory of their side tables |
@@ -30,7 +31,8 @@
 //!
 //! # Invariants
 //! - H1. The bytes that the operating-system layer counts as ready for [`Category::Heap`] are the grown
-//!   pages that are not scavenged, neither as the page allocator sees it nor in a mutator's pages.
+//!   pages that are neither guarded nor scavenged, as the page allocator sees it or in a mutator's pages. What it
+//!   counts as mapped are the grown pages that are not guarded.
 //! - H2. The lines of free pages are zero in all side tables (A2), or away with what they describe.
 //! - H3. Pages of one physical page are all scavenged, or none is.
 //!
@@ -48,6 +50,7 @@ mod grow;
 mod inspect;
 mod local;
 mod manual;
+mod quarantine;
 mod ready;
 mod records;
 mod scavenge;
@@ -59,6 +62,7 @@ mod walk;
 pub use inspect::PageUse;
 pub use local::LocalPages;
 pub use manual::ManualSpan;
+pub use quarantine::chunk_unit;
 pub use scavenge::Force;
 pub(crate) use verify::PagesFound;
 
@@ -189,6 +193,11 @@ impl PageHeap {
     /// Bytes of pages that belong to spans with objects.
     pub fn in_use(&self) -> Bytes {
         self.totals.in_use()
+    }
+
+    /// Bytes of addresses that are kept although their memory is gone.
+    pub fn quarantined(&self) -> Bytes {
+        self.totals.quarantined()
     }
 
     /// What is counted, in this layer and the ones above.
@@ -461,6 +470,9 @@ impl Inner {
                 None => {}
             }
         }
+        // To the page allocator these are allocated, and not scavenged.
+        let guarded = arena.guarded().bytes();
+        (mapped, ready) = (mapped - guarded, ready - guarded);
         (mapped, ready)
     }
 }

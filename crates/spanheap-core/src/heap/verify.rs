@@ -69,6 +69,10 @@ pub struct Verified {
     pub pages: PageCount,
     /// Free pages whose side tables were read.
     pub free_pages: PageCount,
+    /// Chunks of user arenas, those included that are kept for their addresses.
+    pub chunks: u64,
+    /// Values in them that have headers: those with pointers.
+    pub values: u64,
     /// Types of spans.
     pub classes: u64,
     /// What is broken, the first 64 of it. Empty when all is well.
@@ -111,6 +115,7 @@ impl Central {
             unsafe { self.pages().for_each_span(|span| look.span(span)) };
             let before = self.counters().snapshot();
             let pages = self.pages().verify(&mut look.found);
+            self.arenas().verify(self.number(), &mut look.found);
             let counted = self.counters().snapshot();
             look.counters(&counted, &pages);
             look.manual(&before, &counted, &pages);
@@ -301,6 +306,13 @@ impl<'a> Look<'a> {
         compare("large objects", counted.large().present(), self.by_class[0]);
         let bytes = |state| counted.pages(state).get() as u64;
         compare("bytes of spans", bytes(MemoryState::InUse), pages.in_use.bytes().get() as u64);
+        compare(
+            "bytes of user arenas",
+            bytes(MemoryState::Arena),
+            pages.arena.bytes().get() as u64,
+        );
+        let quarantined = pages.quarantined.bytes().get() as u64;
+        compare("bytes in quarantine", bytes(MemoryState::Quarantined), quarantined);
         compare("objects that wait for their destructor", counted.owed().0, owed);
         compare("bytes of spans that were visited", bytes(MemoryState::InUse), in_spans);
     }

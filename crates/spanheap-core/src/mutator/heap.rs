@@ -15,6 +15,7 @@
 
 use super::Mutator;
 use super::OutsideMemory;
+use super::arena::{ArenaOptions, UserArena};
 use crate::addr::Bytes;
 use crate::collect::pressure::PressureHook;
 use crate::collect::{Collector, Options};
@@ -169,6 +170,15 @@ impl Heap {
             Some(record) => Mutator::new(self.collector.clone(), record),
             None => panic!("a heap that is being dropped cannot be attached to"),
         }
+    }
+
+    /// A new user arena. It takes memory with its first value.
+    ///
+    /// # Panics
+    /// In a trace function, and in a process that was forked from the heap's.
+    pub fn new_arena(&self, options: ArenaOptions) -> UserArena {
+        self.assert_usable("make an arena");
+        UserArena::new(self.collector.clone(), options)
     }
 
     /// The number of the heap in this process.

@@ -15,6 +15,8 @@
 //! Who breaks U1, U2 or U4 reads or writes memory that is no object's. A build for AddressSanitizer with `--cfg
 //! spanheap_asan` reports that where it happens: see `os::asan`, and SAFETY.md for what is reported.
 //!
+//! What lies in user arenas follows the same contract, with the differences that `arena` states: A1 to A4.
+//!
 //! # Colour
 //! What a closure does is fixed by the phase word that it read when it began: whether stores buffer,
 //! whether new objects are buffered (grey) or come from black runs.
@@ -24,11 +26,13 @@
 #![allow(unsafe_code)]
 
 mod account;
+mod arena;
 mod chunks;
 mod heap;
 mod weak;
 
 pub use account::OutsideMemory;
+pub use arena::{ArenaOptions, ArenaWriter, UserArena};
 pub use heap::{Heap, NewHeapError, Pages};
 
 use crate::addr::{Addr, Bytes, WORD_BYTES};

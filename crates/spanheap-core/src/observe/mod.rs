@@ -18,6 +18,7 @@ mod walk;
 
 pub use crate::heap::counters::{MemoryState, Objects, Snapshot};
 pub use crate::heap::stall::Cause;
+pub use crate::heap::user_arena::ArenaTotals;
 pub use crate::heap::verify::{Finding, Verified};
 pub use crate::heap::{Live, LiveType};
 pub use picture::{ArenaPicture, ClassPicture, PageState, PageTotals, Picture};
@@ -45,8 +46,11 @@ pub struct Stats {
     pub marked_objects: u64,
     /// Bytes of objects now: retained, and allocated since.
     pub live: Bytes,
-    /// Bytes outside of the heap that are accounted for now. The next two figures include such bytes.
+    /// Bytes outside of the heap that are accounted for now. The next two figures include such bytes, and those of
+    /// user arenas.
     pub outside: Bytes,
+    /// User arenas.
+    pub arenas: ArenaTotals,
     /// The size at which the next cycle should end.
     pub goal: Bytes,
     /// The size at which it begins.
@@ -144,13 +148,15 @@ impl Stats {
             (central.pages().limits(), collector.pressure_calls());
         let drops = central.drops().state();
         let (mutators, mutators_inside) = collector.registry().counts();
+        let arenas = central.arenas().totals();
         Stats {
             cycles: last.cycles,
             retained: last.retained,
             marked: last.report.marked.bytes,
             marked_objects: last.report.marked.objects,
             live: central.live(),
-            outside: central.outside().now(),
+            outside: central.outside().now().saturating_sub(arenas.live),
+            arenas,
             goal: last.plan.goal,
             trigger: last.plan.trigger,
             soft_limit: limits.soft(),

@@ -9,6 +9,7 @@
 //!     not grown                    -> reserved
 //!     page free                    -> free or returned, by its scavenged bit
 //!     page allocated, in no span   -> held
+//!     page of a user arena         -> arena, or quarantined
 //!     page allocated, in a span    -> small or large, with what its span's allocation bits say
 //! ```
 //! A chunk is seen at one instant, different chunks at different ones. So a span that comes or goes meanwhile may
@@ -44,6 +45,10 @@ pub enum PageState {
     /// A page that is in use and holds no objects: it belongs to a span that is being made or freed, to a
     /// reserve of pages, or to memory that is managed by hand.
     Held,
+    /// A page of a freed user arena: it has no memory, and its address is kept as long as somebody points there.
+    Quarantined,
+    /// A page of a user arena.
+    Arena,
     /// A page of a span of small objects.
     Small {
         /// The number of the span's class: [`ClassPicture::class`].
@@ -117,6 +122,10 @@ pub struct PageTotals {
     pub free: Bytes,
     /// [`PageState::Held`].
     pub held: Bytes,
+    /// [`PageState::Quarantined`].
+    pub quarantined: Bytes,
+    /// [`PageState::Arena`].
+    pub arena: Bytes,
     /// [`PageState::Small`].
     pub small: Bytes,
     /// [`PageState::Large`].
@@ -153,6 +162,8 @@ impl Picture {
                         PageUse::Returned => PageState::Returned,
                         PageUse::Free => PageState::Free,
                         PageUse::Manual | PageUse::Taken => PageState::Held,
+                        PageUse::Arena => PageState::Arena,
+                        PageUse::Quarantined => PageState::Quarantined,
                         // The slots of a span are counted once.
                         PageUse::Span(span) if ptr::eq(span, last.0) => last.1,
                         PageUse::Span(span) => {
@@ -183,6 +194,8 @@ impl Picture {
                 PageState::Returned => &mut totals.returned,
                 PageState::Free => &mut totals.free,
                 PageState::Held => &mut totals.held,
+                PageState::Quarantined => &mut totals.quarantined,
+                PageState::Arena => &mut totals.arena,
                 PageState::Small { .. } => &mut totals.small,
                 PageState::Large { .. } => &mut totals.large,
             };

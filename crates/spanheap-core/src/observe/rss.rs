@@ -57,7 +57,7 @@ pub struct Rss {
     pub free_pages: Bytes,
     /// Spans that a runtime manages by hand.
     pub manual: Bytes,
-    /// User arenas.
+    /// User arenas that have not been freed, or just now: what their values have, and what they have in reserve.
     pub user_arenas: Bytes,
     /// Pages that count as returned, or were never used, and are in memory all the same: huge
     /// pages.
@@ -191,9 +191,12 @@ impl Rss {
                         self.free_slots += parts.free;
                     }
                     PageUse::Manual => self.manual += part.bytes(),
+                    PageUse::Arena => self.user_arenas += part.bytes(),
                     PageUse::Taken => self.taken_pages += part.bytes(),
                     PageUse::Free => self.free_pages += part.bytes(),
-                    PageUse::Returned | PageUse::Reserved => self.huge_pages += part.bytes(),
+                    PageUse::Returned | PageUse::Reserved | PageUse::Quarantined => {
+                        self.huge_pages += part.bytes();
+                    }
                 });
             });
         }

@@ -37,6 +37,7 @@
 use super::Span;
 use crate::addr::{
     ARENA_BYTES, ARENA_PAGES, Addr, AddrRange, Bytes, GRANULE_BYTES, PAGE_BITMAP_WORDS, PAGE_BYTES,
+    PageCount,
 };
 use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
@@ -126,6 +127,8 @@ pub struct HeapArena {
     /// Bit 4 b + t is set while the part of table t that describes block b has been returned to the system;
     /// changed under the page heap's lock, which knows how long a block is.
     tables_away: [AtomicU64; MAX_BLOCKS * TABLES / 64],
+    /// How many pages are guarded: those of user arenas that nobody may use any more.
+    guarded: AtomicUsize,
     /// Below this address memory may hold what somebody wrote; above it, the arena is as it came from the
     /// system. 0 stands for the base.
     dirty_to: AtomicUsize,
@@ -256,6 +259,19 @@ impl HeapArena {
                 Err(now) => dirty_to = now,
             }
         }
+    }
+
+    /// How many pages are guarded.
+    pub(crate) fn guarded(&self) -> PageCount {
+        PageCount::new(self.guarded.load(Ordering::Relaxed))
+    }
+
+    /// Notes that pages have been guarded, or that they are not any more.
+    pub(crate) fn count_guarded(&self, pages: PageCount, guarded: bool) {
+        match guarded {
+            true => self.guarded.fetch_add(pages.get(), Ordering::Relaxed),
+            false => self.guarded.fetch_sub(pages.get(), Ordering::Relaxed),
+        };
     }
 
     /// Where the side tables lie.

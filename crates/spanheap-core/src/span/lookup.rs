@@ -10,7 +10,7 @@
 //!     the arena map says: which heap?                not ours: foreign, or nowhere. Stop.
 //!     the arena's page map says: which span record?  none: free
 //!     the record's plate says: where, which slots?   (a seqlock: taken again if it has changed)
-//!     a span of objects?                             no, a manual one: free
+//!     a span of objects?                             no, a manual one: free; a chunk of a user arena: say so
 //!     addr inside a slot?  by one multiplication     no: free
 //!     side tables: does the slot hold an object?     no: free
 //!     has the record or its generation changed?      yes: all over again
@@ -69,6 +69,31 @@ pub struct Object {
     pub(crate) span: NonNull<Span>,
 }
 
+/// A chunk of a user arena that an address lies in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ArenaPlace {
+    /// The number of its heap.
+    pub heap: u64,
+    /// The number of the arena in the heap.
+    pub arena: u64,
+    /// The addresses of the chunk.
+    pub chunk: AddrRange,
+    /// How it stands.
+    pub state: ArenaState,
+}
+
+/// How a chunk of a user arena stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ArenaState {
+    /// The arena has not been freed.
+    Open,
+    /// It has, and the memory is there as long as a closure may use it that had a value before.
+    Freed,
+    /// The memory is gone. The addresses are kept as long as somebody may point there.
+    Quarantined,
+}
+
 /// What an address is to a heap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lookup {
@@ -77,6 +102,8 @@ pub enum Lookup {
     /// It lies in an arena of the heap, but in no object: on a free page, in a free slot, behind the last
     /// slot of a span, in a manual span.
     Free,
+    /// It lies in a chunk of a user arena of the heap: in a value, between two, or in none.
+    Arena(ArenaPlace),
     /// It lies in an arena of the heap with this number.
     Foreign(u64),
     /// It lies in no heap.
@@ -88,13 +115,13 @@ impl Lookup {
     pub fn object(self) -> Option<Object> {
         match self {
             Lookup::Object(object) => Some(object),
-            Lookup::Free | Lookup::Foreign(_) | Lookup::Nowhere => None,
+            Lookup::Free | Lookup::Arena(_) | Lookup::Foreign(_) | Lookup::Nowhere => None,
         }
     }
 
     /// Whether the address lies in an arena of the heap that was asked.
     pub fn is_ours(self) -> bool {
-        matches!(self, Lookup::Object(_) | Lookup::Free)
+        matches!(self, Lookup::Object(_) | Lookup::Free | Lookup::Arena(_))
     }
 }
 
@@ -122,6 +149,12 @@ pub(crate) fn find(asked: Asked, addr: Addr) -> Lookup {
         let Some(at) = NonNull::new(arena.span(addr.page_in_arena())) else { return Lookup::Free };
         // SAFETY: P3, P4: the page map names records, which stay records while the caller's closure is open.
         let span = unsafe { at.as_ref() };
+        if span.is_arena() {
+            match find_in_chunk(asked, span, addr) {
+                Ok(place) => return Lookup::Arena(place),
+                Err(Changed) => continue,
+            }
+        }
         if let Ok(found) = find_in(asked, span, addr) {
             return found.map_or(Lookup::Free, Lookup::Object);
         }
@@ -162,6 +195,23 @@ pub(crate) fn agrees(span: &Span) -> bool {
     (plate.slot, plate.slots, plate.div_magic) == shape && plate.pages == info.range()
 }
 
+/// Whether a value of a user arena of the heap numbered `heap` may begin at `addr`, which may be any number. For the
+/// threads of the collector, in a cycle, as [`object_start`]. Of values with pointers this is believed if a header stands
+/// in front: what lies inside of another value may look so. (Checkmark mode looks exactly.) A chunk that is
+/// quarantined is believed.
+pub(crate) fn value_start(heap: u64, addr: Addr) -> bool {
+    if map::owner(addr) != Some(heap) {
+        return false;
+    }
+    // SAFETY: M1, M3: the arena is of the heap whose collector asks.
+    let arena = unsafe { &*map::find(addr) };
+    // SAFETY: P3, P4: the page map names records, which stay records until the cycle is over.
+    let Some(span) = (unsafe { arena.span(addr.page_in_arena()).as_ref() }) else { return false };
+    let Some(chunk) = span.chunk() else { return false };
+    // SAFETY: a chunk that is not quarantined has its memory until the cycle's marking is over.
+    span.is_quarantined() || unsafe { chunk.may_begin_at(addr) }
+}
+
 /// The record has changed while it was read.
 struct Changed;
 
@@ -188,6 +238,26 @@ fn find_in(asked: Asked, span: &Span, addr: Addr) -> Result<Option<Object>, Chan
         heap: asked.heap,
         span: NonNull::from(span),
     }))
+}
+
+/// The chunk of a user arena that `span` is, in which `addr` lies.
+fn find_in_chunk(asked: Asked, span: &Span, addr: Addr) -> Result<ArenaPlace, Changed> {
+    let (epoch, plate) = span.plate.read(span)?;
+    let state = match span {
+        span if span.is_open_arena() => ArenaState::Open,
+        span if span.is_quarantined() => ArenaState::Quarantined,
+        span if span.is_arena() => ArenaState::Freed,
+        _ => return Err(Changed),
+    };
+    let chunk = span.chunk_address();
+    fence(Ordering::Acquire);
+    if !plate.pages.contains(addr) || span.plate.has_moved(epoch) {
+        return Err(Changed);
+    }
+    // SAFETY: the epoch has not moved, so this was a chunk's span when its address was read; and the record of
+    // a chunk stays one as long as the heap lives (C4).
+    let arena = unsafe { &*chunk.as_ptr::<super::Chunk>() }.number();
+    Ok(ArenaPlace { heap: asked.heap, arena, chunk: plate.pages, state })
 }
 
 /// Whether the slot at `start`, in a span of that generation, holds an object; see the table above.

@@ -10,6 +10,7 @@
 //!      a list of its class (partial | full | unswept) . a mutator's cache . the sweeper . the drop queue
 //!
 //!   free pages --init_manual--> manual, owned by whoever asked for it --> free pages
+//!   free pages --init_arena--> open --> freed --> quarantined --> free pages: a chunk of a user arena
 //! ```
 //!
 //! **Ownership is a value**: whoever holds an [`OwnedSpan`] may allocate from the span, sweep it or free
@@ -24,6 +25,7 @@
 //! | [`alone`] | what code of the user's may not do while it is called by the collector |
 //! | [`ephemeron`] | objects that hold a value for as long as a key lives |
 //! | [`arena`], [`map`] | arenas with their side tables; from any address to its arena |
+//! | [`chunk`] | chunks of user arenas: values of many types, freed together |
 //! | [`bits`] | a span's bits in the side tables: marks, free runs |
 //! | [`list`], [`set`] | lists that own spans; the spans of a class, swept or not |
 //! | [`lookup`] | from any number to the object around it |
@@ -50,6 +52,7 @@
 pub mod alone;
 pub(crate) mod arena;
 pub(crate) mod bits;
+pub(crate) mod chunk;
 pub mod ephemeron;
 pub mod layout;
 mod list;
@@ -62,6 +65,7 @@ pub mod tracer;
 
 pub use arena::Generation;
 pub(crate) use arena::{HeapArena, Line, Table};
+pub(crate) use chunk::Chunk;
 pub use ephemeron::EphemeronCell;
 pub use layout::{Counting, DropFn, InvalidType, Layout, Shape, TypeInfo};
 pub(crate) use set::{Backlog, Room, SpanSet, Taken};
@@ -125,6 +129,32 @@ impl Info {
         }
     }
 
+    /// The description of a chunk of a user arena. As far as objects are concerned it has none: they are
+    /// found by their headers.
+    pub(crate) fn chunk(base: Addr, pages: PageCount) -> Info {
+        let type_name = || "values of a user arena";
+        Info { slot: 0, type_name, ..Info::manual(base, pages) }
+    }
+
+    /// The description of a chunk for the values of one type that lie one behind the other, `count` of them:
+    /// that of a large object.
+    pub(crate) fn chunk_beside(
+        base: Addr,
+        pages: PageCount,
+        ty: &'static TypeInfo,
+        count: usize,
+    ) -> Info {
+        let is_slice = count != 1;
+        Info {
+            slots: 1,
+            element: if is_slice { ty.size } else { 0 },
+            layout: if is_slice { ty.slice_layout() } else { ty.layout() },
+            counting: if is_slice { ty.slice_counting() } else { Counting::One },
+            type_name: ty.name,
+            ..Info::manual(base, pages)
+        }
+    }
+
     /// What is known of the type of an object in the span, for a report.
     pub fn describe_type(&self) -> String {
         match self.ty {
@@ -182,6 +212,12 @@ pub(crate) enum State {
     InUse = 1,
     /// The span holds memory that the collector leaves alone.
     Manual = 2,
+    /// The span is a chunk of a user arena.
+    Arena = 3,
+    /// The same, and the arena has been freed. Its memory is there as long as somebody may use it.
+    Freed = 4,
+    /// The same, and its memory is gone. Its addresses are kept until nobody points to them.
+    Quarantined = 5,
 }
 
 /// A span record.
@@ -192,7 +228,8 @@ pub(crate) struct Span {
     plate: Plate,
     state: AtomicU8,
     generation: AtomicU32,
-    /// Below this address free slots may hold what somebody wrote; above it they are zero.
+    /// Of a span of objects: below this address free slots may hold what somebody wrote; above it they are zero.
+    /// Of a chunk of a user arena: the address of its record.
     dirty_to: AtomicUsize,
     /// The set that owns the span, or null. Written under the lock of that set.
     home: AtomicPtr<SpanSet>,
@@ -246,6 +283,20 @@ impl Span {
     pub(crate) unsafe fn init_manual(at: NonNull<Span>, info: Info) -> OwnedSpan {
         // SAFETY: the same contract.
         unsafe { Span::init_as(at, info, State::Manual, Generation::FIRST, info.range().end()) }
+    }
+
+    /// The same for a chunk of a user arena.
+    ///
+    /// # Safety
+    /// As [`Span::init`].
+    pub(crate) unsafe fn init_arena(
+        at: NonNull<Span>,
+        info: Info,
+        chunk: &'static Chunk,
+    ) -> OwnedSpan {
+        let chunk = Addr::of(ptr::from_ref(chunk));
+        // SAFETY: the same contract.
+        unsafe { Span::init_as(at, info, State::Arena, Generation::FIRST, chunk) }
     }
 
     /// # Safety
@@ -344,6 +395,62 @@ impl Span {
     #[inline]
     pub fn is_manual(&self) -> bool {
         self.state.load(Ordering::Acquire) == State::Manual as u8
+    }
+
+    /// Whether the record describes a chunk of a user arena that has not been freed. Acquire: who sees that it has
+    /// been, sees what was done before.
+    #[inline(always)]
+    pub fn is_open_arena(&self) -> bool {
+        self.state.load(Ordering::Acquire) == State::Arena as u8
+    }
+
+    /// Whether the record describes a chunk of a user arena, in whatever state.
+    #[inline]
+    pub fn is_arena(&self) -> bool {
+        self.state.load(Ordering::Acquire) >= State::Arena as u8
+    }
+
+    /// Whether the record describes a chunk the memory of which is gone.
+    #[inline]
+    pub fn is_quarantined(&self) -> bool {
+        self.state.load(Ordering::Acquire) == State::Quarantined as u8
+    }
+
+    /// The chunk of a user arena that the record describes, if it does. For whoever knows that the record stays what
+    /// it is meanwhile.
+    #[inline]
+    pub fn chunk(&self) -> Option<&'static Chunk> {
+        // SAFETY: `init_arena` has stored the address of a record before the state (acquire), and chunk records
+        // are never anything else (C4).
+        self.is_arena().then(|| unsafe { &*self.chunk_address().as_ptr::<Chunk>() })
+    }
+
+    /// The address of the record of the chunk that the span is; if it is none, any number.
+    fn chunk_address(&self) -> Addr {
+        Addr::new(self.dirty_to.load(Ordering::Relaxed))
+    }
+
+    /// The arena of the chunk has been freed.
+    pub(crate) fn set_freed(&self) {
+        debug_assert!(self.is_open_arena());
+        self.state.store(State::Freed as u8, Ordering::Release);
+    }
+
+    /// The memory of the chunk is about to go. From here on it has no objects, whatever it was.
+    ///
+    /// # Safety
+    /// Nobody reads the description meanwhile, or has kept a reference to it: this is the collector's thread,
+    /// and no cycle marks.
+    pub(crate) unsafe fn set_quarantined(&self) {
+        debug_assert!(self.state.load(Ordering::Relaxed) == State::Freed as u8);
+        let info = *self.info();
+        let change = self.plate.begin_change();
+        let info = Info::chunk(info.base, info.pages);
+        // SAFETY: the caller's promise; lookups read the plate.
+        unsafe { self.info.get().write(MaybeUninit::new(info)) };
+        self.plate.write(&info);
+        self.state.store(State::Quarantined as u8, Ordering::Release);
+        self.plate.end_change(change);
     }
 
     /// The cycle that this span was last swept for.

@@ -37,6 +37,10 @@ pub enum Rank {
     SpecialRecords,
     /// The ephemerons that wait for their keys while a cycle marks.
     Waiting,
+    /// The chunks of one user arena.
+    UserArena,
+    /// The user arenas of a heap: all chunks, those that were freed, and their records.
+    UserArenas,
     /// The page allocator and the list of arenas.
     PageHeap,
     /// The manager's own records.

@@ -22,7 +22,7 @@ use std::time::{Instant, SystemTime};
 
 use spanheap_core::span::layout::Shape;
 
-use crate::{Account, Trace, Tracer};
+use crate::{Account, SharedArena, Trace, Tracer};
 
 macro_rules! leaves {
     ($($ty:ty),* $(,)?) => {
@@ -51,7 +51,7 @@ leaves! {
     str, String, CStr, CString, OsStr, OsString, Path, PathBuf,
     Duration, Instant, SystemTime,
     IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6,
-    Ordering, Infallible, PhantomPinned, TypeId, ThreadId, RandomState, DefaultHasher, Account,
+    Ordering, Infallible, PhantomPinned, TypeId, ThreadId, RandomState, DefaultHasher, Account, SharedArena,
 }
 
 // SAFETY: a value of this type has no bytes. It is not a `LEAF`, because `T` need not be 'static.

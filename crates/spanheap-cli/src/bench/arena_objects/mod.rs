@@ -2,7 +2,7 @@
 //!
 //! Two shapes: a *node*, 56 bytes with a slice of four pointers beside it, to the four nodes before; and a *small* object of
 //! two words, a pointer to the one before and a number. Each arena gets so many of one shape, is looked through, and
-//! freed. The variants are `heap`, the collected heap; `scoped`, a scoped arena; and those of [`peers`], if they
+//! freed. The variants are `heap`, the collected heap; `scoped`, a scoped arena; `shared`, a shared one; and those of [`peers`], if they
 //! are built in.
 //!
 //! ```text

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use spanheap::{Arena, Gc, Heap, Mutator, Trace};
+use spanheap::{Arena, ArenaGc, ArenaWriter, Gc, Heap, Mutator, Trace};
 
 use super::{Options, Parts};
 use crate::failure::Result;
@@ -28,6 +28,7 @@ pub(super) fn all(options: &Options) -> Result<Vec<(&'static str, Box<dyn Varian
     Ok(vec![
         ("heap", Box::new(OnHeap { heap: heap()? })),
         ("scoped", Box::new(Scoped { heap: heap()? })),
+        ("shared", Box::new(Shared { heap: heap()? })),
     ])
 }
 
@@ -217,6 +218,84 @@ impl Variant for Scoped {
     }
 }
 
+/// A shared arena for each set.
+struct Shared {
+    heap: Heap,
+}
+
+/// A node with 56 bytes.
+#[derive(Trace)]
+struct SharedNode<'gc> {
+    children: ArenaGc<'gc, [Option<ArenaGc<'gc, SharedNode<'gc>>>]>,
+    values: [u64; 5],
+}
+
+/// A small object.
+#[derive(Trace)]
+struct SharedSmall<'gc> {
+    before: Option<ArenaGc<'gc, SharedSmall<'gc>>>,
+    number: u64,
+}
+
+/// What is said when a value is gone. The arena is freed behind the last look.
+const GONE: &str = "the arena is freed after the last look";
+
+impl<'gc> SharedNode<'gc> {
+    #[inline(always)]
+    fn make(
+        writer: &ArenaWriter<'gc, '_>,
+        children: Before<ArenaGc<'gc, SharedNode<'gc>>>,
+        number: u64,
+    ) -> ArenaGc<'gc, SharedNode<'gc>> {
+        writer.alloc(SharedNode { children: writer.alloc_copy(&children), values: [number; 5] })
+    }
+
+    /// Those before it, and its number.
+    fn look(
+        mc: &Mutator<'gc>,
+        node: ArenaGc<'gc, SharedNode<'gc>>,
+    ) -> (Before<ArenaGc<'gc, SharedNode<'gc>>>, u64) {
+        let node = node.get(mc).expect(GONE);
+        let children = node.children.get(mc).expect(GONE);
+        ([children[0], children[1], children[2], children[3]], node.values[4])
+    }
+}
+
+impl Variant for Shared {
+    fn nodes(&mut self, objects: u64, parts: &mut Parts) -> u64 {
+        let arena = self.heap.shared_arena();
+        let weight = self.heap.enter(|mc| {
+            let writer = arena.writer(mc);
+            let last = graph(objects, |before, number| SharedNode::make(&writer, before, number));
+            parts.look(|| weigh(last, |node| SharedNode::look(mc, node)))
+        });
+        parts.free(|| drop(arena));
+        weight
+    }
+
+    fn small(&mut self, objects: u64, parts: &mut Parts) -> u64 {
+        let arena = self.heap.shared_arena();
+        let weight = self.heap.enter(|mc| {
+            let writer = arena.writer(mc);
+            let last =
+                chain(objects, |before, number| writer.alloc(SharedSmall { before, number }));
+            parts.look(|| {
+                weigh_chain(last, |small| {
+                    let small = small.get(mc).expect(GONE);
+                    (small.before, small.number)
+                })
+            })
+        });
+        parts.free(|| drop(arena));
+        weight
+    }
+
+    fn heap(&self) -> Option<&Heap> {
+        Some(&self.heap)
+    }
+}
+
+const _: () = assert!(size_of::<SharedNode<'_>>() == 56 && size_of::<SharedSmall<'_>>() == 16);
 const _: () = assert!(size_of::<Node<'_>>() == 56 && size_of::<PlainNode<'_>>() == 56);
 const _: () = assert!(size_of::<Small<'_>>() == 16 && size_of::<PlainSmall<'_>>() == 16);
 

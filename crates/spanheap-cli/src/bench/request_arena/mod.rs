@@ -9,6 +9,8 @@
 //! | `heap` | the collected heap; each request is an `enter` |
 //! | `scoped` | a scoped arena for each request |
 //! | `scoped-reset` | one scoped arena for a round, reset after each request |
+//! | `shared` | a shared arena for each request |
+//! | `shared-64` | a shared arena for so many requests |
 //! | `promoted` | as `scoped`, and one document in a hundred is promoted to the heap and kept for a while |
 //! | `box` | boxes on the program's allocator, the system's |
 //!
@@ -26,7 +28,7 @@
 //!
 //! # Modules
 //! `generate` makes the document, `decode` decodes it, `document` says what it is wherever it lies, `places` are the
-//! places that are always there, `arenas` arenas, `variants` serves requests in them, `rounds` measures, `report` tells.
+//! places that are always there, `arenas` and `shared` arenas, `variants` serves requests in them, `rounds` measures, `report` tells.
 
 mod arenas;
 mod decode;
@@ -40,6 +42,7 @@ mod peers;
 mod places;
 mod report;
 pub(super) mod rounds;
+mod shared;
 mod variants;
 
 use clap::Args;

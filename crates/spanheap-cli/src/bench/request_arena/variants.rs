@@ -11,6 +11,7 @@ use spanheap::Heap;
 use super::arenas::{Promoted, Scoped, ScopedReset};
 use super::document::{Look, Scratch, sum};
 use super::places::{Boxes, InBoxes, InClosure, InHeap, InNothing, Nothing};
+use super::shared::Shared;
 use super::{Document, Options, decode};
 use crate::bench::histogram::Histogram;
 use crate::failure::Result;
@@ -55,6 +56,8 @@ pub(super) fn all(options: &Options) -> Result<Vec<Named>> {
         Named::new("heap", OnHeap { heap: heap(options)?, scratch: Scratch::new() }),
         Named::new("scoped", Scoped::new(heap(options)?)),
         Named::new("scoped-reset", ScopedReset(Scoped::new(heap(options)?))),
+        Named::new("shared", Shared::new(heap(options)?, 1)),
+        Named::new("shared-64", Shared::new(heap(options)?, 64)),
         Named::new("promoted", Promoted::new(heap(options)?, options.promote)),
         Named::new("box", Boxed { scratch: Scratch::new() }),
     ])

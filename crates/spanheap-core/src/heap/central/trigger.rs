@@ -17,7 +17,8 @@ use crate::sync::atomic::Ordering;
 /// Why a cycle is wanted that nobody has asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
-    /// The heap has grown by as much as it may without regard to a limit; or it is to be verified by a cycle.
+    /// The heap has grown by as much as it may without regard to a limit; or it is to be verified by a cycle; or
+    /// too many addresses of freed arenas wait for one.
     Goal,
     /// It comes near a limit.
     Limit,
@@ -44,7 +45,8 @@ impl Central {
 
     /// The best reason for a cycle.
     pub fn reason(&self) -> Option<Reason> {
-        if self.switches.asks() || self.has_reached(&self.unlimited_trigger) {
+        let is_full = self.arenas.wants_cycle(&self.pages);
+        if is_full || self.switches.asks() || self.has_reached(&self.unlimited_trigger) {
             Some(Reason::Goal)
         } else if self.starved.load(Ordering::Relaxed) {
             Some(Reason::Refusal)

@@ -24,6 +24,10 @@ pub enum PageUse<'a> {
     Span(&'a Span),
     /// It belongs to a manual span.
     Manual,
+    /// It belongs to a chunk of a user arena.
+    Arena,
+    /// It belonged to one that was freed, and has no memory.
+    Quarantined,
     /// It is taken, and belongs to no span: it is changing hands, or kept by a mutator.
     Taken,
     /// It is free and ready.
@@ -55,6 +59,8 @@ impl PageHeap {
                 Some(_) => match unsafe { arena.span(addr.page_in_arena()).as_ref() } {
                     Some(span) if span.is_in_use() => PageUse::Span(span),
                     Some(span) if span.is_manual() => PageUse::Manual,
+                    Some(span) if span.is_quarantined() => PageUse::Quarantined,
+                    Some(span) if span.is_arena() => PageUse::Arena,
                     _ => PageUse::Taken,
                 },
             };

@@ -1,10 +1,10 @@
 //! The states of grown pages, counted: the one place where a page's change of state is noted.
 //!
 //! ```text
-//!   grown = in use + manual + free + cached + returned
+//!   grown = in use + manual + arena + quarantined + free + cached + returned
 //! ```
 //!
-//! In use: of spans with objects. Returned: prepared, that is, given back to the system or never used. Cached:
+//! In use: of spans with objects. Arena, quarantined: of chunks of user arenas, before they are guarded and after. Returned: prepared, that is, given back to the system or never used. Cached:
 //! ready, and in a mutator's own pages. Free: all others. Everything is counted twice: in the
 //! [`Counters`], for statistics that are consistent; and, as far as the heap itself decides by it,
 //! in plain numbers that cost nothing to read, which change after what they count.
@@ -20,6 +20,8 @@ pub(super) struct Totals {
     grown: AtomicUsize,
     in_use: AtomicUsize,
     manual: AtomicUsize,
+    arena: AtomicUsize,
+    quarantined: AtomicUsize,
     returned: AtomicUsize,
 }
 
@@ -38,12 +40,18 @@ impl Totals {
 
     /// Ready pages that belong to no span.
     pub(super) fn idle(&self) -> Bytes {
-        self.retained().saturating_sub(bytes(&self.in_use) + bytes(&self.manual))
+        let taken = bytes(&self.in_use) + bytes(&self.manual) + bytes(&self.arena);
+        self.retained().saturating_sub(taken)
+    }
+
+    /// Pages of chunks that are guarded.
+    pub(super) fn quarantined(&self) -> Bytes {
+        bytes(&self.quarantined)
     }
 
     /// Ready pages, whoever has them.
     pub(super) fn retained(&self) -> Bytes {
-        bytes(&self.grown).saturating_sub(bytes(&self.returned))
+        bytes(&self.grown).saturating_sub(bytes(&self.returned) + bytes(&self.quarantined))
     }
 
     /// The heap has grown by `pages`, which have no memory yet.
@@ -68,6 +76,8 @@ impl Totals {
         for (state, count) in [
             (MemoryState::InUse, &self.in_use),
             (MemoryState::Manual, &self.manual),
+            (MemoryState::Arena, &self.arena),
+            (MemoryState::Quarantined, &self.quarantined),
             (MemoryState::Returned, &self.returned),
         ] {
             if to == state {

@@ -15,6 +15,10 @@ pub(crate) struct PagesFound {
     pub in_use: PageCount,
     /// In manual spans.
     pub manual: PageCount,
+    /// In chunks of user arenas.
+    pub arena: PageCount,
+    /// In such that have no memory any more.
+    pub quarantined: PageCount,
 }
 
 impl PageHeap {
@@ -33,6 +37,14 @@ impl PageHeap {
                         }
                         PageUse::Manual => {
                             pages.manual += one;
+                            false
+                        }
+                        PageUse::Arena => {
+                            pages.arena += one;
+                            false
+                        }
+                        PageUse::Quarantined => {
+                            pages.quarantined += one;
                             false
                         }
                         PageUse::Taken | PageUse::Reserved => false,

@@ -1,0 +1,62 @@
+//! User arenas of a heap: where their chunks come from, and what they weigh.
+//!
+//! A chunk is accounted for like any other span: whoever gets one sweeps what is owed for its pages, and a refusal
+//! sweeps everything and asks for a cycle. Its bytes weigh like memory outside of the heap ([`super::weight`]): as
+//! live as long as the arena is not freed, and not at all from then on.
+
+use super::Central;
+use crate::addr::{Addr, Bytes, PageCount};
+use crate::heap::page_heap::{LocalPages, Refused, chunk_unit};
+use crate::heap::user_arena::{AlreadyFreed, ArenaCore, Arenas};
+use crate::span::{Chunk, Info, OwnedSpan};
+
+/// So much is worth a notice of its own.
+const PLENTY: Bytes = Bytes::new(1 << 20);
+
+impl Central {
+    /// The user arenas of the heap.
+    pub fn arenas(&self) -> &Arenas {
+        &self.arenas
+    }
+
+    /// What chunks are multiples of.
+    pub fn chunk_unit(&self) -> Bytes {
+        chunk_unit(&self.os)
+    }
+
+    /// Pages for the chunk with that record, all zeros; `describe` says what they are to be, by their base.
+    pub fn alloc_chunk(
+        &self,
+        bytes: Bytes,
+        align: Bytes,
+        local: &LocalPages,
+        chunk: &'static Chunk,
+        describe: impl Fn(Addr, PageCount) -> Info,
+    ) -> Result<OwnedSpan, Refused> {
+        let pages = bytes.checked_pages().ok_or(Refused::TooLarge)?;
+        // What the reclaimer will sweep for it is not swept twice.
+        self.keep_pace(pages.bytes(), pages);
+        let attempt = || {
+            self.reclaim(pages, align);
+            let describe = |base| describe(base, pages);
+            self.pages.alloc_chunk(&self.os, &self.memory, local, (pages, align), chunk, describe)
+        };
+        self.in_need(local, attempt)
+    }
+
+    /// Frees an arena of this heap, in the process that the heap belongs to.
+    pub fn free_arena(&self, core: &ArenaCore) -> Result<(), AlreadyFreed> {
+        let (bytes, are_first) = self.arenas.free(core)?;
+        self.chunks_freed(bytes, are_first);
+        Ok(())
+    }
+
+    /// Chunks of so many bytes have been freed; the collector's thread is told if nothing else waited, or if that
+    /// has become so much that it need not gather more.
+    pub(in crate::heap) fn chunks_freed(&self, bytes: Bytes, are_first: bool) {
+        self.outside.shrink(bytes);
+        if are_first || bytes >= PLENTY {
+            self.alarm.ring();
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! The chunks of all user arenas of a heap, and the steps from "freed" to "free pages".
+//!
+//! | step | who | when |
+//! |---|---|---|
+//! | [`Arenas::free`] | anybody | at any time; the arena's chunks go onto the list of freed ones |
+//! | [`Arenas::take_freed`] | the collector's thread | before a grace period begins, or a cycle: these are *pending* |
+//! | [`Arenas::quarantine_pending`] | the same | after that grace period, while no cycle marks: guards their pages |
+//! | [`Arenas::clear_bits`] | the same | between the grace periods of a cycle |
+//! | [`Arenas::end_quarantines`] | the same | after a cycle whose marks are complete |
+//!
+//! # Why it is right
+//! *Guarding.* A closure that got a value before the arena was freed may use it until it ends; one that begins
+//! later gets none. So when a grace period is over that began after the freeing, nobody uses the memory. Nor does
+//! marking: it reads values of freed arenas as long as they are not quarantined, and no arena is while a cycle
+//! marks. (A closure may have read pointers out of a value and stored them elsewhere, before the cycle's first
+//! grace period was over. So an arena that is freed later than the cycle has begun is scanned by it like any other.)
+//!
+//! *Releasing.* A chunk that was in quarantine when marking began, and has no bit when it has ended, is not
+//! pointed to by any object or value that lives, nor by any closure: whatever a closure holds that is open when
+//! marking has ended has been marked. The same goes for the chunks of an abandoned arena in which nobody
+//! allocates any more; these need no quarantine.
+//!
+//! # Locking
+//! [`Rank::UserArenas`] for the lists and the pool. The list of all chunks grows at its head under the lock, and is
+//! shortened by the collector's thread alone, which may therefore walk over it without.
+//!
+//! # Safety
+//! Records are made in a pool of the heap's, and given back by the collector's thread.
+#![allow(unsafe_code)]
+
+use super::{AlreadyFreed, ArenaCore, Taken};
+use crate::addr::{AddrRange, Bytes};
+use crate::heap::page_heap::PageHeap;
+use crate::offheap::{FixedPool, Persistent};
+use crate::os::{Category, Guarding, Os, OsError};
+use crate::span::{Chunk, Layout, OwnedSpan, Table};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Lock, Rank};
+use core::ptr::NonNull;
+use std::sync::Arc;
+
+/// Bytes in quarantine below which nobody minds.
+const QUARANTINE_FLOOR: usize = 256 << 20;
+
+/// How many times the heap in use they may be.
+const QUARANTINE_SHARE: usize = 4;
+
+/// An arena that nobody will free.
+struct Abandoned {
+    core: Arc<ArenaCore>,
+    /// Whether nobody could allocate in it when the running cycle began.
+    at_rest: bool,
+}
+
+struct Lists {
+    pool: FixedPool<Chunk>,
+    /// All chunks that have pages, the newest first, linked by `older`.
+    all: Option<NonNull<Chunk>>,
+    /// Chunks that were freed and that no grace period has been begun for, linked by `next`.
+    freed: Option<NonNull<Chunk>>,
+    /// Those for which one has, linked by `next`; the collector's thread alone changes that.
+    pending: Option<NonNull<Chunk>>,
+    /// Arenas that nobody will free.
+    abandoned: Vec<Abandoned>,
+}
+
+/// What is known of the user arenas of a heap.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Totals {
+    /// Arenas made so far.
+    pub made: u64,
+    /// Arenas freed so far, by their handles or because nobody reached them any more.
+    pub freed: u64,
+    /// Bytes of chunks of arenas that have not been freed.
+    pub live: Bytes,
+    /// Bytes of chunks that have been guarded so far.
+    pub guarded: u64,
+    /// Of these, how many an access does not fault in, because the system refused.
+    pub unguardable: u64,
+    /// Bytes of address space that have come back from quarantine.
+    pub released: u64,
+    /// Pointers into quarantined chunks that cycles have found, summed over all cycles.
+    pub escapes: u64,
+}
+
+#[derive(Default)]
+struct Counts {
+    made: AtomicU64,
+    freed: AtomicU64,
+    live: AtomicUsize,
+    guarded: AtomicU64,
+    unguardable: AtomicU64,
+    released: AtomicU64,
+    escapes: AtomicU64,
+}
+
+/// The user arenas of a heap.
+pub struct Arenas {
+    lists: Lock<Lists>,
+    /// Whether the heap has ended.
+    closed: AtomicBool,
+    /// Bytes of the chunks in `freed`.
+    waiting: AtomicUsize,
+    /// Bytes in quarantine at which a cycle is due.
+    patience: AtomicUsize,
+    counts: Counts,
+}
+
+// SAFETY: chunk records are reached through the lists, whose lock is around them, or by their owners.
+unsafe impl Send for Lists {}
+
+impl Default for Arenas {
+    fn default() -> Arenas {
+        Arenas::new()
+    }
+}
+
+impl Arenas {
+    /// No arenas.
+    pub const fn new() -> Arenas {
+        let lists = Lists {
+            pool: FixedPool::new(Category::Metadata),
+            all: None,
+            freed: None,
+            pending: None,
+            abandoned: Vec::new(),
+        };
+        let counts = Counts {
+            made: AtomicU64::new(0),
+            freed: AtomicU64::new(0),
+            live: AtomicUsize::new(0),
+            guarded: AtomicU64::new(0),
+            unguardable: AtomicU64::new(0),
+            released: AtomicU64::new(0),
+            escapes: AtomicU64::new(0),
+        };
+        Arenas {
+            lists: Lock::new(Rank::UserArenas, lists),
+            closed: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            patience: AtomicUsize::new(QUARANTINE_FLOOR),
+            counts,
+        }
+    }
+
+    /// A new arena of the heap numbered `heap`.
+    pub fn make(&self, heap: u64, name: Box<str>, limit: Option<Bytes>) -> Arc<ArenaCore> {
+        let number = self.counts.made.fetch_add(1, Ordering::Relaxed) + 1;
+        Arc::new(ArenaCore::new(number, heap, name, limit))
+    }
+
+    /// What is known.
+    pub fn totals(&self) -> Totals {
+        let Counts { made, freed, live, guarded, unguardable, released, escapes } = &self.counts;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Totals {
+            made: read(made),
+            freed: read(freed),
+            live: Bytes::new(live.load(Ordering::Relaxed)),
+            guarded: read(guarded),
+            unguardable: read(unguardable),
+            released: read(released),
+            escapes: read(escapes),
+        }
+    }
+
+    /// A record for a chunk.
+    pub(super) fn new_record(
+        &self,
+        os: &Os,
+        memory: &Persistent,
+    ) -> Result<NonNull<Chunk>, OsError> {
+        self.lists.lock().pool.alloc(os, memory).map(|(chunk, _)| chunk)
+    }
+
+    /// Gives back a record that was taken and not used.
+    pub(super) fn put_record(&self, chunk: NonNull<Chunk>) {
+        // SAFETY: it came from this pool, and nobody knows it.
+        unsafe { self.lists.lock().pool.free(chunk) };
+    }
+
+    /// Enters a chunk that has got its pages. Its owner's record is kept alive as long as it has them.
+    pub(super) fn enter(&self, at: NonNull<Chunk>) {
+        let mut lists = self.lists.lock();
+        let chunk = record(at);
+        chunk.set_newer(None);
+        chunk.set_older(lists.all);
+        if let Some(older) = lists.all {
+            record(older).set_newer(Some(at));
+        }
+        lists.all = Some(at);
+        drop(lists);
+        self.counts.live.fetch_add(chunk.range().bytes().get(), Ordering::Relaxed);
+    }
+
+    /// Frees an arena: how many bytes of it wait from now on, and whether these are the first.
+    pub fn free(&self, core: &ArenaCore) -> Result<(Bytes, bool), AlreadyFreed> {
+        let taken = core.free()?;
+        self.counts.freed.fetch_add(1, Ordering::Relaxed);
+        Ok(self.take_in(taken))
+    }
+
+    /// Takes in chunks whose spans say that they are freed: how many bytes they have, and whether nothing else
+    /// waited.
+    pub(super) fn take_in(&self, taken: Taken) -> (Bytes, bool) {
+        let Some(first) = taken.chunks else { return (Bytes::ZERO, false) };
+        let (last, bytes) = end_of(first);
+        let mut lists = self.lists.lock();
+        record(last).set_next(lists.freed);
+        lists.freed = Some(first);
+        let before = self.waiting.fetch_add(bytes.get(), Ordering::Release);
+        drop(lists);
+        self.counts.live.fetch_sub(bytes.get(), Ordering::Relaxed);
+        (bytes, before == 0)
+    }
+
+    /// Gives an arena up that nobody will free.
+    pub fn abandon(&self, core: Arc<ArenaCore>) {
+        if core.abandon() {
+            self.lists.lock().abandoned.push(Abandoned { core, at_rest: false });
+        }
+    }
+
+    /// Bytes of chunks that have been freed and that no grace period was begun for.
+    pub fn waiting_bytes(&self) -> Bytes {
+        Bytes::new(self.waiting.load(Ordering::Acquire))
+    }
+
+    /// Whether chunks wait for the end of a grace period.
+    pub fn has_pending(&self) -> bool {
+        self.lists.lock().pending.is_some()
+    }
+
+    /// From here on what was freed is pending. A grace period begins after this. For the collector's thread.
+    pub fn take_freed(&self) {
+        let mut lists = self.lists.lock();
+        let Some(first) = lists.freed.take() else { return };
+        let (last, bytes) = end_of(first);
+        record(last).set_next(lists.pending.take());
+        lists.pending = Some(first);
+        self.waiting.fetch_sub(bytes.get(), Ordering::Relaxed);
+    }
+
+    /// Guards the pages of what is pending.
+    ///
+    /// # Safety
+    /// A grace period that began after [`Arenas::take_freed`] is over, and no cycle marks. This is the collector's
+    /// thread.
+    pub unsafe fn quarantine_pending(&self, os: &Os, pages: &PageHeap) {
+        let mut next = self.lists.lock().pending.take();
+        while let Some(first) = next {
+            // Chunks that lie one behind the other, in either direction, are guarded in one call.
+            let mut range = bury(first);
+            next = record(first).next();
+            while let Some(at) = next {
+                let Some(joined) = joined(range, record(at).range()) else { break };
+                bury(at);
+                range = joined;
+                next = record(at).next();
+            }
+            // SAFETY: the chunks were freed, and nobody uses them, by the caller's promise.
+            let guarding = unsafe { pages.guard(os, range) };
+            self.note_guarded(first, next, guarding);
+        }
+    }
+
+    /// Notes what guarding the chunks from `first` up to `behind` has come to.
+    fn note_guarded(
+        &self,
+        first: NonNull<Chunk>,
+        behind: Option<NonNull<Chunk>>,
+        guarding: Guarding,
+    ) {
+        let faults = guarding == Guarding::Faults;
+        let mut next = Some(first);
+        while let Some(at) = next.filter(|_| next != behind) {
+            let bytes = record(at).range().bytes().get() as u64;
+            self.counts.guarded.fetch_add(bytes, Ordering::Relaxed);
+            if !faults {
+                self.counts.unguardable.fetch_add(bytes, Ordering::Relaxed);
+            }
+            next = record(at).next();
+        }
+    }
+
+    /// Forgets the marks of the last cycle. For the collector's thread, when no closure is open that has seen that
+    /// cycle mark, and the next one does not mark yet.
+    pub fn clear_bits(&self) {
+        self.for_each(|at| record(at).clear_bits());
+    }
+
+    /// Calls `visit` with each chunk, which may remove it. For the collector's thread.
+    pub(super) fn for_each(&self, mut visit: impl FnMut(NonNull<Chunk>)) {
+        let mut next = self.lists.lock().all;
+        while let Some(at) = next {
+            next = record(at).older();
+            visit(at);
+        }
+    }
+
+    /// How many values in chunks beside have been marked and then scanned, by the cycle with marks in `table`, and
+    /// the bytes of their chunks. For the collector's thread, when nobody marks any more.
+    pub fn marked_beside(&self, table: Table, cycle: u32) -> (u64, Bytes) {
+        let (mut values, mut bytes) = (0, Bytes::ZERO);
+        self.for_each(|at| {
+            let chunk = record(at);
+            // SAFETY: the span of a chunk with pages is described.
+            let layout = unsafe { &*chunk.span() }.info().layout;
+            let is_scanned = chunk.is_beside() && layout != Layout::NoScan;
+            // What was made black has never been counted.
+            if is_scanned && !chunk.is_blackened(cycle) && chunk.count_bits(table) > 0 {
+                (values, bytes) = (values + 1, bytes + chunk.range().bytes());
+            }
+        });
+        (values, bytes)
+    }
+
+    /// A cycle begins: notes which abandoned arenas it can decide about. Comes before the phase is published.
+    pub fn note_abandoned(&self) {
+        let mut abandoned = core::mem::take(&mut self.lists.lock().abandoned);
+        // Those that somebody has freed after all are not asked about again.
+        abandoned.retain(|arena| !arena.core.is_freed());
+        abandoned.iter_mut().for_each(|arena| arena.at_rest = arena.core.is_at_rest());
+        let mut lists = self.lists.lock();
+        abandoned.append(&mut lists.abandoned);
+        lists.abandoned = abandoned;
+    }
+
+    /// A cycle has marked completely, with bits in `table`: what nobody points to is given back. Returns the bytes
+    /// of abandoned arenas that are gone.
+    ///
+    /// # Safety
+    /// This is the collector's thread, and the last closure that began before the cycle has ended.
+    pub unsafe fn end_quarantines(&self, os: &Os, pages: &PageHeap, table: Table) -> Bytes {
+        let mut escapes = 0;
+        self.for_each(|at| {
+            let chunk = record(at);
+            // SAFETY: the span of a chunk with pages is described.
+            if !unsafe { &*chunk.span() }.is_quarantined() {
+                return;
+            }
+            escapes += chunk.take_escapes();
+            if chunk.count_bits(table) == 0 {
+                // SAFETY: the right to the span was put into the record.
+                let span = unsafe { take_span(chunk) };
+                match pages.end_quarantine(os, span) {
+                    Ok(()) => {
+                        let bytes = chunk.range().bytes().get() as u64;
+                        self.counts.released.fetch_add(bytes, Ordering::Relaxed);
+                        self.remove(at);
+                    }
+                    // It is tried again after the next cycle.
+                    Err(span) => chunk.set_span(span.into_raw().as_ptr()),
+                }
+            }
+        });
+        self.counts.escapes.fetch_add(escapes, Ordering::Relaxed);
+        self.end_abandoned(pages, table)
+    }
+
+    /// Frees the abandoned arenas that this cycle has found nothing of.
+    fn end_abandoned(&self, pages: &PageHeap, table: Table) -> Bytes {
+        let mut abandoned = core::mem::take(&mut self.lists.lock().abandoned);
+        let mut freed = Bytes::ZERO;
+        abandoned.retain(|arena| {
+            if !arena.at_rest || !arena.core.is_unmarked(table) {
+                return true;
+            }
+            if let Ok(Taken { mut chunks }) = arena.core.free() {
+                self.counts.freed.fetch_add(1, Ordering::Relaxed);
+                while let Some(at) = chunks {
+                    let chunk = record(at);
+                    let bytes = chunk.range().bytes();
+                    self.counts.live.fetch_sub(bytes.get(), Ordering::Relaxed);
+                    freed += bytes;
+                    chunks = chunk.next();
+                    // SAFETY: as above.
+                    let span = unsafe { take_span(chunk) };
+                    // SAFETY: no closure is open that has been given a value, and none will be: see above.
+                    unsafe { pages.free_chunk(span) };
+                    self.remove(at);
+                }
+            }
+            false
+        });
+        let mut lists = self.lists.lock();
+        abandoned.append(&mut lists.abandoned);
+        lists.abandoned = abandoned;
+        freed
+    }
+
+    /// Takes a chunk that has no pages any more off the list of all, and recycles its record.
+    fn remove(&self, at: NonNull<Chunk>) {
+        let chunk = record(at);
+        let mut lists = self.lists.lock();
+        match chunk.newer() {
+            Some(newer) => record(newer).set_older(chunk.older()),
+            None => lists.all = chunk.older(),
+        }
+        if let Some(older) = chunk.older() {
+            record(older).set_newer(chunk.newer());
+        }
+        let owner = chunk.owner();
+        // SAFETY: it came from this pool; the span that named it is gone.
+        unsafe { lists.pool.free(at) };
+        drop(lists);
+        // SAFETY: `enter` was given a count of the owner's record for this chunk.
+        drop(unsafe { Arc::from_raw(owner.cast::<ArenaCore>().cast_const()) });
+    }
+
+    /// Whether so many addresses are in quarantine that a cycle is due.
+    pub fn wants_cycle(&self, pages: &PageHeap) -> bool {
+        pages.quarantined().get() > self.patience.load(Ordering::Relaxed)
+    }
+
+    /// Says how much of it is too much, from what a cycle has left: no cycle is due for what the last one has
+    /// found pointers to.
+    pub fn revise_patience(&self, pages: &PageHeap) {
+        let heap = pages.in_use().get().saturating_mul(QUARANTINE_SHARE);
+        let left = pages.quarantined().get().saturating_mul(2);
+        self.patience.store(QUARANTINE_FLOOR.max(heap).max(left), Ordering::Relaxed);
+    }
+
+    /// Whether the heap has ended.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// The heap has ended: no arena will look at a chunk again.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        let mut lists = self.lists.lock();
+        let mut next = lists.all.take();
+        (lists.freed, lists.pending) = (None, None);
+        let abandoned = core::mem::take(&mut lists.abandoned);
+        drop(lists);
+        drop(abandoned);
+        while let Some(at) = next {
+            next = record(at).older();
+            // SAFETY: as in `remove`.
+            let owner =
+                unsafe { Arc::from_raw(record(at).owner().cast::<ArenaCore>().cast_const()) };
+            owner.lose();
+        }
+    }
+}
+
+/// A chunk's record. Records of the lists live as long as the heap.
+pub(super) fn record<'a>(at: NonNull<Chunk>) -> &'a Chunk {
+    // SAFETY: records are recycled as such (C4), and their memory goes with the heap, when the lists are empty.
+    unsafe { at.as_ref() }
+}
+
+/// The last one of a list, and the bytes of all.
+fn end_of(first: NonNull<Chunk>) -> (NonNull<Chunk>, Bytes) {
+    let (mut last, mut bytes) = (first, record(first).range().bytes());
+    while let Some(next) = record(last).next() {
+        (last, bytes) = (next, bytes + record(next).range().bytes());
+    }
+    (last, bytes)
+}
+
+/// Takes the right to a chunk's span out of its record.
+///
+/// # Safety
+/// It is there.
+unsafe fn take_span(chunk: &Chunk) -> OwnedSpan {
+    let span = NonNull::new(chunk.span()).expect("a chunk with pages has a span");
+    // SAFETY: the caller's promise: nobody else makes one of it.
+    unsafe { OwnedSpan::from_raw(span) }
+}
+
+/// Says in the span of a freed chunk that its memory is about to go; returns its addresses.
+fn bury(at: NonNull<Chunk>) -> AddrRange {
+    let chunk = record(at);
+    chunk.clear_bits();
+    // SAFETY: the collector's thread does this, while no cycle marks.
+    unsafe { (*chunk.span()).set_quarantined() };
+    chunk.range()
+}
+
+/// Two ranges that touch, as one.
+fn joined(a: AddrRange, b: AddrRange) -> Option<AddrRange> {
+    if a.end() == b.base() {
+        Some(AddrRange::new(a.base(), b.end()))
+    } else if b.end() == a.base() {
+        Some(AddrRange::new(b.base(), a.end()))
+    } else {
+        None
+    }
+}

@@ -1,0 +1,224 @@
+//! Leases of all colours against a list of what was handed out.
+//!
+//! # Safety
+//! Values are written to by the test alone, and the heap is released when nobody uses it.
+#![allow(unsafe_code)]
+
+use super::*;
+use crate::addr::{GRANULE_BYTES, PAGE_BYTES};
+use crate::heap::Central;
+use crate::heap::central::Config;
+use crate::heap::hooks::Hooks;
+use crate::heap::page_heap::LocalPages;
+use crate::os::{Os, SimOs};
+use crate::span::chunk::{Header, MAX_COUNT, stride};
+use crate::span::{Generation, Shape, Tracer, TypeInfo, bits};
+use crate::tests::{Random, steps};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// # Safety
+/// None is needed; the type demands the word.
+unsafe fn trace_nothing(_: *const u8, _: usize, _: &mut Tracer<'_>) {}
+
+const fn pointers(words: usize) -> TypeInfo {
+    TypeInfo::new(|| "pointers", words * 8, 8, Shape::Words(1), trace_nothing, None)
+}
+
+static TYPES: [TypeInfo; 5] = [pointers(1), pointers(2), pointers(3), pointers(7), pointers(200)];
+
+#[test]
+fn headers_keep_a_type_and_a_count() {
+    for ty in &TYPES {
+        for count in [0, 1, 2, 77, MAX_COUNT - 1, MAX_COUNT] {
+            let header = Header::new(ty, count);
+            assert!(core::ptr::eq(header.ty(), ty));
+            assert_eq!(header.count(), count);
+            assert_ne!(header.bits(), 0);
+            assert_eq!(header.stride(), stride(ty.size * count));
+            assert_eq!(header.stride().get() % GRANULE_BYTES, 0);
+        }
+    }
+}
+
+/// What was handed out at an address.
+#[derive(Clone, Copy, Debug)]
+struct Given {
+    bytes: usize,
+    colour: Colour,
+    header: bool,
+}
+
+/// The bits of what was handed out are what its colour says, whatever else is allocated around it, and the headers
+/// tell of nothing else.
+fn check(core: &ArenaCore, given: &BTreeMap<usize, Given>, cycle: u32) {
+    let table = Generation::new(cycle).table();
+    for (&at, value) in given {
+        let at = Addr::new(at);
+        let set = (bits::is_set(table, at), bits::is_set(Table::Scanned, at));
+        match value.colour {
+            Colour::Black(c) if c == cycle => assert_eq!(set, (true, true), "{at} {value:?}"),
+            Colour::Grey(c) if c == cycle && value.header => {
+                assert_eq!(set, (false, false), "{at} {value:?}: it would never be scanned");
+            }
+            _ => {}
+        }
+    }
+    let mut last = 0;
+    for (&at, value) in given {
+        assert!(at - if value.header { 8 } else { 0 } >= last, "{at:#x} overlaps");
+        last = at + value.bytes;
+    }
+    let mut found = Vec::new();
+    core.inside.lock().for_each_chunk(|chunk| {
+        assert!(chunk.low() <= chunk.high().align_down(GRANULE_BYTES));
+        // SAFETY: the chunk is the test's.
+        let note = |value: crate::span::chunk::Value| {
+            found.push((value.start.get(), value.bytes().get()));
+            true
+        };
+        if !chunk.is_beside() {
+            // SAFETY: as above.
+            unsafe { chunk.for_each_value(note) };
+        }
+    });
+    found.sort_unstable();
+    let headers = given.iter().filter(|(_, value)| value.header);
+    let expected: Vec<_> = headers.map(|(&at, value)| (at, value.bytes)).collect();
+    assert_eq!(found, expected);
+}
+
+fn colours_against_a_list(seed: u64, page_size: usize) {
+    let sim = SimOs::builder().page_size(Bytes::new(page_size)).build();
+    let central = Central::with_hooks(Os::simulated(sim.clone()), Config::default(), Hooks::none());
+    let central = central.expect("memory");
+    let local = LocalPages::default();
+    let mut random = Random::new(seed);
+    for cycle in 1..6 {
+        let core = central.arenas().make(central.number(), "".into(), None);
+        let mut given = BTreeMap::new();
+        for _ in 0..steps(60, 1000) {
+            let colour = match random.below(3) {
+                0 => Colour::White,
+                1 => Colour::Grey(cycle),
+                _ => Colour::Black(cycle),
+            };
+            let mut lease = Lease::none(colour);
+            for _ in 0..random.below(30) {
+                let wanted = match random.below(2) {
+                    0 => Wanted::of(&TYPES[random.below(TYPES.len())], 1 + random.below(3)),
+                    _ => {
+                        let bytes = [0, 1, 7, 40, 300, 3000][random.below(6)];
+                        Some(Wanted::Leaf { bytes, align: 1 << random.below(8) })
+                    }
+                };
+                let wanted = wanted.expect("it is small");
+                let at = wanted.take(&mut lease);
+                let at = at.or_else(|| central.arena_room(&core, &mut lease, wanted, &local).ok());
+                let at = Addr::of(at.expect("memory").as_ptr());
+                let (bytes, header) = match wanted {
+                    Wanted::Leaf { bytes, align } => {
+                        assert!(at.is_aligned(align));
+                        (bytes, false)
+                    }
+                    Wanted::Scanned { bytes, .. } => (bytes, true),
+                };
+                // SAFETY: so many bytes, which nobody else has.
+                let room = unsafe { core::slice::from_raw_parts_mut(at.as_ptr::<u8>(), bytes) };
+                assert!(room.iter().all(|&byte| byte == 0), "{at} is not zero");
+                room.fill(0xee);
+                // Of leaves without bytes one may lie where the next one begins.
+                if bytes > 0 {
+                    assert!(given.insert(at.get(), Given { bytes, colour, header }).is_none());
+                }
+            }
+            core.end_lease(&mut lease);
+        }
+        check(&core, &given, cycle);
+        assert_eq!(core.inside.lock().leases, 0);
+        central.arenas().clear_bits();
+        for &at in given.keys() {
+            for table in [Table::Even, Table::Odd, Table::Scanned] {
+                assert!(!bits::is_set(table, Addr::new(at)), "a bit is left at {at:#x}");
+            }
+        }
+        // The pages come back, dirty, and are clean when the next arena gets them.
+        central.free_arena(&core).expect("once");
+        central.arenas().take_freed();
+        // SAFETY: no closure is open, and nothing marks.
+        unsafe { central.arenas().quarantine_pending(central.os(), central.pages()) };
+        let table = Generation::new(cycle).table();
+        // SAFETY: as above.
+        unsafe { central.arenas().end_quarantines(central.os(), central.pages(), table) };
+        assert_eq!(central.pages().quarantined(), Bytes::ZERO);
+    }
+    central.take_back(&local);
+    // SAFETY: nobody uses the heap any more.
+    unsafe { central.release() };
+    sim.assert_all_released();
+}
+
+#[test]
+fn values_of_all_colours_have_the_bits_of_their_colour() {
+    for seed in 0..8 {
+        colours_against_a_list(
+            0xa7e4a + seed,
+            if seed % 2 == 0 { PAGE_BYTES / 2 } else { 64 << 10 },
+        );
+    }
+}
+
+#[test]
+fn chunks_double_up_to_the_largest() {
+    let central = Central::with_hooks(Os::native(), Config::default(), Hooks::none());
+    let central = central.expect("memory");
+    let local = LocalPages::default();
+    let core = central.arenas().make(central.number(), "".into(), None);
+    let mut lease = Lease::none(Colour::White);
+    let wanted = Wanted::Leaf { bytes: 4000, align: 8 };
+    while core.reserved() < Bytes::new(40 << 20) {
+        if wanted.take(&mut lease).is_none() {
+            central.arena_room(&core, &mut lease, wanted, &local).expect("memory");
+        }
+    }
+    let mut sizes = Vec::new();
+    core.for_each_chunk(|range| sizes.push(range.bytes().get()));
+    sizes.reverse();
+    let expected: Vec<_> =
+        (13..).map(|shift| (1 << shift).min(MAX_CHUNK.get())).take(sizes.len()).collect();
+    assert_eq!(sizes, expected);
+    core.end_lease(&mut lease);
+    // SAFETY: nobody uses the heap any more.
+    unsafe { central.release() };
+    assert!(core.is_freed(), "the heap is gone");
+}
+
+/// Chunks that lie one behind the other are guarded in one call.
+#[test]
+fn neighbours_are_guarded_together() {
+    // Without markers each call costs an entry of its own, unless they touch.
+    let sim = SimOs::builder().guard_markers(false).split_limit(2).build();
+    let central = Central::with_hooks(Os::simulated(sim.clone()), Config::default(), Hooks::none());
+    let central = central.expect("memory");
+    let local = LocalPages::default();
+    let cores: Vec<Arc<ArenaCore>> =
+        (0..20).map(|_| central.arenas().make(central.number(), "".into(), None)).collect();
+    for core in &cores {
+        let mut lease = Lease::none(Colour::White);
+        let wanted = Wanted::Leaf { bytes: 100, align: 8 };
+        central.arena_room(core, &mut lease, wanted, &local).expect("memory");
+        core.end_lease(&mut lease);
+    }
+    for core in &cores {
+        central.free_arena(core).expect("once");
+    }
+    central.arenas().take_freed();
+    // SAFETY: no closure is open, and nothing marks.
+    unsafe { central.arenas().quarantine_pending(central.os(), central.pages()) };
+    assert_eq!(central.arenas().totals().unguardable, 0);
+    assert_eq!(central.pages().quarantined(), Bytes::new(20 * PAGE_BYTES));
+    central.take_back(&local);
+    // SAFETY: nobody uses the heap any more.
+    unsafe { central.release() };
+    sim.assert_all_released();
+}
