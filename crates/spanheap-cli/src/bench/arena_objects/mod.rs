@@ -238,17 +238,12 @@ fn print(options: &Options, rows: &[Row]) -> Result<()> {
 
 /// The result as JSON; what other benchmarks report too has the same key.
 fn report(options: &Options, rows: &[Row]) -> Value {
-    let times = |times: &Times| {
-        json!({
-            "cpu_ns": median(&times.cpu),
-            "free_ns": median(&times.free),
-            "wall_ns": median(&times.wall),
-        })
-    };
     let row = |row: &Row| {
         let mut value = json!({ "variant": row.name, "gc_cycles": row.cycles });
-        for ((_, shape), shape_times) in SHAPES.iter().zip(&row.times) {
-            value[*shape] = times(shape_times);
+        for ((_, shape), Times { cpu, free, wall }) in SHAPES.iter().zip(&row.times) {
+            for (key, times) in [("cpu", cpu), ("free", free), ("wall", wall)] {
+                value[format!("{shape}_{key}_ns")] = median(times).into();
+            }
         }
         value
     };
