@@ -55,7 +55,14 @@ fn request_arena_reports_every_variant() {
     let has_peers = variants(&report).len() > VARIANTS.len();
     assert_ne!(report["peers_absent"].is_string(), has_peers, "{report}");
     for row in report["rows"].as_array().expect("a list") {
-        for key in ["cpu_ns", "wall_ns", "request_p50_ns", "request_p999_ns", "request_max_ns"] {
+        for key in [
+            "cpu_ns",
+            "cpu_least_ns",
+            "wall_ns",
+            "request_p50_ns",
+            "request_p999_ns",
+            "request_max_ns",
+        ] {
             assert!(row[key].as_f64().is_some_and(|time| time >= 0.0), "{key}: {row}");
         }
         let is_parse = row["variant"] == "parse";
@@ -138,7 +145,7 @@ fn arena_objects_reports_every_variant() {
     assert_eq!(row(&report, "scoped")["gc_cycles"], 0);
     for row in report["rows"].as_array().expect("a list") {
         for shape in ["node", "small"] {
-            for key in ["cpu", "free", "wall"] {
+            for key in ["cpu", "cpu_least", "free", "wall"] {
                 let time = row[format!("{shape}_{key}_ns")].as_f64();
                 assert!(time.is_some_and(|time| time >= 0.0), "{shape} {key}: {row}");
             }

@@ -1,8 +1,8 @@
 //! The peers: documents in a bump allocator, and in boxes on another allocator than the program's.
 //!
-//! Boxes on mimalloc are those of `allocator-api2`, which have an allocator of their own and are filled by one copy; a program
-//! with mimalloc as its only allocator would give it the decoder's lists besides, which are made once. A string is a
-//! box of bytes there.
+//! Boxes on mimalloc are those of `allocator-api2`, which have an allocator of their own and are filled by one copy. A
+//! program with mimalloc as its only allocator would give it the decoder's lists besides, which are made once.
+//! A string is a box of bytes there.
 //!
 //! # Safety
 //! `Mimalloc` passes each request on to mimalloc with the layout that it got, so blocks are what was asked for, stay

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::rounds::{Series, median};
+use super::rounds::{Series, least, median};
 use super::{Document, Options, peers};
 use crate::bench::report::PERCENTILES;
 use crate::failure::Result;
@@ -57,6 +57,7 @@ impl Report<'_> {
         let mut row = json!({
             "variant": series.name,
             "cpu_ns": median(&series.cpu),
+            "cpu_least_ns": least(&series.cpu),
             "wall_ns": median(&series.wall),
             "object_ns": self.object(series),
             "gc_cycles": series.cycles,
@@ -81,9 +82,10 @@ impl Report<'_> {
             document.sum,
         ))?;
         output::line(&format!(
-            "{:<14} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>9} {:>10}",
+            "{:<14} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>9} {:>10}",
             "variant",
             "CPU",
+            "least",
             "wall",
             "object",
             "p50",
@@ -110,9 +112,10 @@ impl Report<'_> {
         let none = || "-".to_owned();
         let cpu = median(&series.cpu);
         format!(
-            "{:<14} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>9} {:>10}",
+            "{:<14} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>9} {:>10}",
             series.name,
             nanoseconds(cpu),
+            nanoseconds(least(&series.cpu)),
             nanoseconds(median(&series.wall)),
             self.object(series).map_or_else(none, |time| format!("{time:.1} ns")),
             point(5_000),

@@ -98,9 +98,14 @@ pub(in crate::bench) fn median(numbers: &[f64]) -> f64 {
     }
 }
 
+/// The smallest of some numbers: what the machine can do when nothing else runs on it.
+pub(in crate::bench) fn least(numbers: &[f64]) -> f64 {
+    numbers.iter().copied().min_by(f64::total_cmp).unwrap_or(0.0)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::median;
+    use super::{least, median};
 
     #[test]
     fn the_median_is_in_the_middle() {
@@ -108,5 +113,11 @@ mod tests {
         assert_eq!(median(&[3.0]), 3.0);
         assert_eq!(median(&[9.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(&[9.0, 1.0, 2.0, 4.0]), 3.0);
+    }
+
+    #[test]
+    fn the_least_is_the_smallest() {
+        assert_eq!(least(&[]), 0.0);
+        assert_eq!(least(&[9.0, 1.0, 2.0]), 1.0);
     }
 }
