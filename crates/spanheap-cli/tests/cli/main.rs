@@ -338,8 +338,8 @@ fn bench_refuses_what_it_cannot_do() {
     assert_eq!(
         workload,
         "there is no workload \"quicksort\"; there are binary-trees, gcbench, message-bus, write-storm, \
-         lru, limits, leak, marking, and with options of their own, which follow the name, phases, fragmentation, stalls, request-arena \
-         and arena-objects"
+         lru, limits, leak, marking, and with options of their own, which follow the name, phases, fragmentation, \
+         stalls, request-arena and arena-objects"
     );
     for (arguments, expected) in [
         (&["binary-trees", "--set", "width=3"][..], "there is no key \"width\"; there are depth"),

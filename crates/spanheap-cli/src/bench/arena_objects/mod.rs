@@ -1,9 +1,9 @@
 //! `arena-objects`: what it costs to make small objects that die together, and nothing else.
 //!
-//! Two shapes: a *node*, 56 bytes with a slice of four pointers beside it, to the four nodes before; and a *small* object
-//! of two words, a pointer to the one before and a number. Each arena gets so many of one shape, is looked through, and
-//! freed. The variants are `heap`, the collected heap; `scoped`, a scoped arena; `shared`, a shared one; and those of
-//! [`peers`], if they are built in.
+//! Two shapes: a *node*, 56 bytes with a slice of four pointers beside it, to the four nodes before; and a *small*
+//! object of two words, a pointer to the one before and a number. Each arena gets so many of one shape, is looked
+//! through, and freed. The variants are `heap`, the collected heap; `scoped`, a scoped arena; `shared`, a shared one;
+//! and those of [`peers`], if they are built in.
 //!
 //! ```text
 //! node:  children --> [ * | * | * | * ]        small:  before --> small
@@ -14,9 +14,9 @@
 //! which the variants take turns, and the *least* of a round; a round of a heap that began a cycle ends with a complete
 //! one. Every look adds up the numbers that it finds, and the sum is checked.
 //!
-//! The least matters for bump allocators. Each allocation waits for the pointer that the one before it has stored, and some
-//! processors pass it on at once or after several cycles, as they guess; so a small object takes 1.2 ns in one round and
-//! 2.5 in the next, in every one of them.
+//! The least matters for bump allocators. Each allocation waits for the pointer that the one before it has stored, and
+//! some processors pass it on at once or after several cycles, as they guess; so a small object takes 1.2 ns in one
+//! round and 2.5 in the next, in every one of them.
 
 #[cfg(feature = "peers")]
 mod peers;

@@ -5,8 +5,8 @@
 //! length that was asked for, to the byte.
 //!
 //! ```text
-//! {"id", "customer": {"name", "address": {..}}, "lines": [{"title", "options": [{"choice": {..}}, ..], ..}, ..], "note"}
-//!   1                  2          3                 2      3                    4    5          6
+//! {"id", "customer": {"name", "address": {..}}, "lines": [{"title", "options": [{"choice": {..}}, ..]}, ..], "note"}
+//! 1                  2                   3               2 3                   4 5          6
 //! ```
 
 use crate::random::Random;

@@ -14,23 +14,23 @@
 //! | `promoted` | as `scoped`, and one document in a hundred is promoted to the heap and kept for a while |
 //! | `box` | boxes on the program's allocator, the system's |
 //!
-//! and those of [`peers`], if they are built in: `bumpalo` (one for all requests, reset after each) and `bumpalo-new` (one
-//! for each), and `mimalloc`, boxes on that allocator.
+//! and those of [`peers`], if they are built in: `bumpalo` (one for all requests, reset after each) and `bumpalo-new`
+//! (one for each), and `mimalloc`, boxes on that allocator.
 //!
 //! # How it is measured
 //! All in one process: each round gives every variant its share of the requests, one after the other, and each round
 //! begins with another one. So a machine that grows slower hurts all, and the medians over the rounds are compared; the
-//! *least* of a round is told besides. CPU time is the process's, so that a collector's threads count; a round of a heap
-//! that began a cycle ends with a complete one, which is in its time. The column *object* is what a request takes longer
-//! than `parse`, for each object: making it, looking at it, and dropping it. What a variant *grew* the resident set by
-//! is its peak in a first round, which is not in the times. Each variant has a heap of its own.
+//! *least* of a round is told besides. CPU time is the process's, so that a collector's threads count; a round of a
+//! heap that began a cycle ends with a complete one, which is in its time. The column *object* is what a request takes
+//! longer than `parse`, for each object: making it, looking at it, and dropping it. What a variant *grew* the resident
+//! set by is its peak in a first round, which is not in the times. Each variant has a heap of its own.
 //!
 //! Every request's checksum is compared with that of the document, and so is what is left in the heap at the end.
 //!
 //! # Modules
 //! `generate` makes the document, `decode` decodes it, `document` says what it is wherever it lies, `places` are the
-//! heap and boxes, `arenas` scoped arenas, `shared` shared ones; `variants` serves requests, `rounds` measures, `report`
-//! tells.
+//! heap and boxes, `arenas` scoped arenas, `shared` shared ones; `variants` serves requests, `rounds` measures,
+//! `report` tells.
 
 mod arenas;
 mod decode;

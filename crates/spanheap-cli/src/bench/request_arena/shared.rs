@@ -1,9 +1,9 @@
 //! Documents in shared arenas: freed at once, while anybody may still have pointers into them.
 //!
-//! `shared` makes an arena for each request, with a writer, and frees it at the end. Nobody shares it here, and the price
-//! of what is possible is paid all the same: each look at a value asks whether its arena is still there, and the memory goes
-//! when the collector has made sure that nobody reads it. In `shared-64` so many requests have an arena together, as
-//! in a service that has one for each moment; each has a closure and a writer of its own.
+//! `shared` makes an arena for each request, with a writer, and frees it at the end. Nobody shares it here, and the
+//! price of what is possible is paid all the same: each look at a value asks whether its arena is still there, and the
+//! memory goes when the collector has made sure that nobody reads it. In `shared-64` so many requests have an arena
+//! together, as in a service that has one for each moment; each has a closure and a writer of its own.
 
 use std::marker::PhantomData;
 
