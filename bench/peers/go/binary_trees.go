@@ -5,27 +5,19 @@
 // line of JSON with the same keys. With -threads above 1 the trees of each depth are divided among as
 // many goroutines; with 1 there is one goroutine, and the collector has the other processors to itself.
 //
-//	go build -o binary_trees binary_trees.go
+//	go build -o binary_trees .
 //	GOMAXPROCS=2 ./binary_trees -depth 18
 //
-// longest_stall_ns is the longest stop of the world, which Go counts in buckets: the upper end of the
-// highest one in use. Go does not report how long a single allocation was held up by assisting, so
-// the figure is a lower bound. gc_cpu_s is Go's estimate: it takes the wall time of its workers for CPU
-// time, which is too much on a busy machine. user_s and sys_s have no such flaw.
+// What longest_stall_ns and gc_cpu_s are for Go is at the head of the package peer.
 package main
 
 import (
-	"encoding/json"
 	"flag"
-	"fmt"
-	"math"
-	"os"
-	"runtime"
 	"runtime/debug"
-	"runtime/metrics"
 	"sync"
-	"syscall"
 	"time"
+
+	"spanheap/bench/peers/go/peer"
 )
 
 const minDepth = 4
@@ -80,7 +72,7 @@ func shortLived(depth, threads, index int) uint64 {
 // workload returns the checksum.
 func workload(depth, threads int) uint64 {
 	if stretch := build(depth + 1).count(); stretch != nodes(depth+1) {
-		fail("the stretch tree has %d nodes", stretch)
+		peer.Fail("the stretch tree has %d nodes", stretch)
 	}
 	longLived := build(depth)
 	sums := make([]uint64, threads)
@@ -127,36 +119,12 @@ type report struct {
 
 // measure fills in what the system and the runtime know about this process.
 func measure(r *report) {
-	var usage syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
-		fail("getrusage: %v", err)
-	}
-	seconds := func(t syscall.Timeval) float64 { return float64(t.Sec) + float64(t.Usec)/1e6 }
-	r.UserSeconds = seconds(usage.Utime)
-	r.SystemSeconds = seconds(usage.Stime)
-	r.PeakResident = int64(usage.Maxrss) * 1024
-
-	var memory runtime.MemStats
-	runtime.ReadMemStats(&memory)
-	r.GCCycles = memory.NumGC
-
-	samples := []metrics.Sample{
-		{Name: "/cpu/classes/gc/total:cpu-seconds"},
-		{Name: "/sched/pauses/total/gc:seconds"},
-	}
-	metrics.Read(samples)
-	r.GCSeconds = samples[0].Value.Float64()
-	pauses := samples[1].Value.Float64Histogram()
-	for i, count := range pauses.Counts {
-		if end := pauses.Buckets[i+1]; count > 0 && !math.IsInf(end, 1) {
-			r.LongestStallNS = int64(end * 1e9)
-		}
-	}
-}
-
-func fail(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "error: "+format+"\n", args...)
-	os.Exit(1)
+	user, system := peer.Times()
+	r.UserSeconds, r.SystemSeconds = user.Seconds(), system.Seconds()
+	r.PeakResident = peer.PeakResident()
+	r.GCCycles = peer.Cycles()
+	seconds, stop := peer.Collector()
+	r.GCSeconds, r.LongestStallNS = seconds, stop.Nanoseconds()
 }
 
 func main() {
@@ -165,10 +133,10 @@ func main() {
 	percent := flag.Int("gc-percent", 100, "growth over the live heap before the next cycle")
 	flag.Parse()
 	if *depth < minDepth || *depth > 40 {
-		fail("-depth is %d, it must be %d to 40", *depth, minDepth)
+		peer.Fail("-depth is %d, it must be %d to 40", *depth, minDepth)
 	}
 	if *threads < 1 || *threads > 1024 {
-		fail("-threads is %d, it must be 1 to 1024", *threads)
+		peer.Fail("-threads is %d, it must be 1 to 1024", *threads)
 	}
 	debug.SetGCPercent(*percent)
 
@@ -181,9 +149,5 @@ func main() {
 	r.Checksum = workload(*depth, *threads)
 	r.WallSeconds = time.Since(started).Seconds()
 	measure(&r)
-	line, err := json.Marshal(r)
-	if err != nil {
-		fail("the result cannot be written: %v", err)
-	}
-	fmt.Println(string(line))
+	peer.Print(r)
 }

@@ -88,6 +88,11 @@ pub(crate) fn peak_resident() -> u64 {
     kibibytes.unwrap_or(0).saturating_mul(1024)
 }
 
+/// Lets [`peak_resident`] begin anew with what is resident now. Says whether the system does that.
+pub(crate) fn reset_peak_resident() -> bool {
+    std::fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
 /// The machine's memory in bytes, or 0 where the system does not tell.
 pub(crate) fn machine_memory() -> u64 {
     configuration(libc::_SC_PHYS_PAGES).saturating_mul(configuration(libc::_SC_PAGESIZE))

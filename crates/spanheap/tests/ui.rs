@@ -6,8 +6,8 @@
 //! refused for another reason than the one it was written for, such as a misspelt name, tests
 //! nothing.
 //!
-//! `ui/derive` needs nothing but the derive, `ui/api` needs a heap, `ui/arena` is about scoped arenas, `ui/shared_arena` about
-//! shared ones. After a change of a message,
+//! `ui/derive` needs nothing but the derive, `ui/api` needs a heap, `ui/arena` is about scoped arenas and `ui/shared_arena`
+//! about shared ones. After a change of a message,
 //! look at the new one, and write it down with `TRYBUILD=overwrite cargo test -p spanheap --test
 //! ui`.
 

@@ -9,13 +9,15 @@
 //! languages do without a choice. It panics when there is no memory; [`contain`] makes that an error
 //! like the others.
 //!
-//! Three benchmarks have more than one result and options of their own: [`phases`] asks whether memory comes back
-//! after a peak, [`fragmentation`] how much of it free slots hold, and [`stalls`] whether the longest push of
-//! the message bus grows with the heap.
+//! Five benchmarks have more than one result and options of their own: [`phases`] asks whether memory comes back
+//! after a peak, [`fragmentation`] how much of it free slots hold, [`stalls`] whether the longest push of
+//! the message bus grows with the heap; [`request_arena`] what it costs to decode a document for each request, by
+//! where the document goes, and [`arena_objects`] what each object costs there.
 //!
 //! What is measured is the process: wall time of the workload, CPU time and peak memory from the
 //! operating system. A collector that works on other threads cannot hide there.
 
+mod arena_objects;
 mod binary_trees;
 mod fragmentation;
 mod gcbench;
@@ -28,6 +30,7 @@ mod message_bus;
 mod params;
 mod phases;
 mod report;
+mod request_arena;
 mod run_queue;
 mod stalls;
 mod write_storm;
@@ -86,6 +89,7 @@ Examples:
   spanheap bench message-bus --set collection=off        the same loop without the collector
   spanheap bench limits --set percent=110
   spanheap bench stalls --live 0.1GiB,1GiB,4GiB
+  spanheap bench request-arena --requests 1000000
   spanheap bench phases --large 1GiB --phase-seconds 5
   spanheap bench fragmentation --free random";
 
@@ -98,6 +102,10 @@ enum Special {
     Fragmentation(fragmentation::Options),
     /// The message bus beside more and more live data: do pushes take longer?
     Stalls(stalls::Options),
+    /// A document for each request: on the heap, in arenas, elsewhere.
+    RequestArena(request_arena::Options),
+    /// Small objects that die together: what does each cost?
+    ArenaObjects(arena_objects::Options),
 }
 
 /// A workload: what is known about it before it runs.
@@ -145,6 +153,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Some(Special::Phases(options)) => return contain(|| phases::run(options)),
         Some(Special::Fragmentation(options)) => return contain(|| fragmentation::run(options)),
         Some(Special::Stalls(options)) => return contain(|| stalls::run(options)),
+        Some(Special::RequestArena(options)) => return contain(|| request_arena::run(options)),
+        Some(Special::ArenaObjects(options)) => return contain(|| arena_objects::run(options)),
         None => {}
     }
     let name = options.workload.as_deref().unwrap_or_default();
@@ -152,7 +162,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let names = WORKLOADS.map(|workload| workload.name).join(", ");
         return Err(Failure::new(format!(
             "there is no workload {name:?}; there are {names}, and with options of their own, which follow \
-             the name, phases, fragmentation and stalls"
+             the name, phases, fragmentation, stalls, request-arena and arena-objects"
         )));
     };
     check_threads(options.threads)?;

@@ -3,6 +3,7 @@
 //! Every mistake that a user can make gets one line on standard error that begins with `error: `, and exit
 //! code 1; what clap refuses has exit code 2. Nothing here depends on how long anything takes.
 
+mod arenas;
 mod map;
 mod memory;
 mod pressure;
@@ -162,6 +163,8 @@ fn what_cannot_be_understood_is_a_usage_error() {
         &["bench", "fragmentation", "--free", "all"],
         &["bench", "fragmentation", "--fill", "99999999TiB"],
         &["bench", "fragmentation", "--sizes", "16,x"],
+        &["bench", "request-arena", "--size", "10K"],
+        &["bench", "request-arena", "--requests", "-1"],
         &["map", "--workload", "quicksort"],
         &["map", "--once", "--every", "1"],
         &["map", "--colour", "red"],
@@ -183,6 +186,8 @@ fn help_and_version_are_no_errors() {
         &["bench", "--help"],
         &["bench", "phases", "--help"],
         &["bench", "fragmentation", "--help"],
+        &["bench", "request-arena", "--help"],
+        &["bench", "arena-objects", "--help"],
     ] {
         let text = succeed(arguments);
         assert!(text.contains("Usage: spanheap"), "{text}");
@@ -340,7 +345,8 @@ fn bench_refuses_what_it_cannot_do() {
     assert_eq!(
         workload,
         "there is no workload \"quicksort\"; there are binary-trees, gcbench, message-bus, write-storm, \
-         lru, limits, leak, marking, and with options of their own, which follow the name, phases, fragmentation and stalls"
+         lru, limits, leak, marking, and with options of their own, which follow the name, phases, fragmentation, \
+         stalls, request-arena and arena-objects"
     );
     for (arguments, expected) in [
         (&["binary-trees", "--set", "width=3"][..], "there is no key \"width\"; there are depth"),
