@@ -30,7 +30,6 @@
 use super::Mutator;
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::collect::{Collector, Phase, PhaseWord};
-use crate::heap::stall::Cause;
 use crate::heap::user_arena::{self, ArenaCore, Colour, Lease, Wanted};
 use crate::heap::{AlreadyFreed, ArenaError};
 use crate::span::TypeInfo;
@@ -40,7 +39,6 @@ use core::fmt;
 use core::panic::Location;
 use core::ptr::NonNull;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// How an arena is to be.
 #[derive(Clone, Debug, Default)]
@@ -319,11 +317,9 @@ impl ArenaWriter<'_> {
         wanted: Wanted,
         ty: Option<&'static TypeInfo>,
     ) -> Result<NonNull<u8>, ArenaError> {
-        let begun = Instant::now();
         let central = self.mutator.collector.central();
         let local = self.mutator.record.caches().local_pages();
         let room = central.arena_room(&self.core, &mut self.lease, wanted, local);
-        central.stalls().record(Cause::Allocation, begun);
         let (room, sites) = (room?, central.arenas().sites());
         if sites.notes_values() {
             let (bytes, site) = (wanted.requested(), Location::caller());

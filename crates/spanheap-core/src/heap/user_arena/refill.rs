@@ -16,12 +16,14 @@ use super::lease::{Lease, colour_beside};
 use super::{ArenaCore, ArenaError, MAX_CHUNK, MAX_SHARED, Step, Taken, chunk_for, whole};
 use crate::addr::{Addr, AddrRange, Bytes, PageCount, WORD_BYTES};
 use crate::heap::Central;
+use crate::heap::stall::Cause;
 use crate::heap::page_heap::{LocalPages, Refused};
 use crate::os::asan;
 use crate::span::chunk::{HEADER_BYTES, MAX_COUNT, stride};
 use crate::span::{Chunk, Counting, Info, Shape, TypeInfo};
 use core::ptr::NonNull;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What is allocated.
 #[derive(Clone, Copy, Debug)]
@@ -128,10 +130,17 @@ impl Central {
         local: &LocalPages,
     ) -> Result<NonNull<u8>, ArenaError> {
         self.assert_here();
-        let Some(need) = wanted.shared() else { return self.beside(core, lease, wanted, local) };
+        let Some(need) = wanted.shared() else {
+            let begun = Instant::now();
+            let room = self.beside(core, lease, wanted, local);
+            self.stalls().record(Cause::Allocation, begun);
+            return room;
+        };
         match core.begin_refill(lease, need, self.chunk_unit())? {
+            // The usual thing for whoever allocates without keeping a writer: no more than a short lock.
             Step::Done => {}
             Step::Get(bytes, least) => {
+                let begun = Instant::now();
                 let chunk = self.new_chunk(core, wanted, bytes, local);
                 let chunk = match chunk {
                     Err(ArenaError::OutOfMemory(_)) if least < bytes => {
@@ -140,6 +149,7 @@ impl Central {
                     }
                     other => other?,
                 };
+                self.stalls().record(Cause::Allocation, begun);
                 self.take_on(core, lease, chunk)?;
             }
         }
