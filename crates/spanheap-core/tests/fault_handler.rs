@@ -98,7 +98,9 @@ fn told(code: c_int, text: &str) -> ! {
 
 extern "C" fn with_description(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: what the kernel has passed is passed on.
-    let addr = unsafe { (*info).si_addr() } as usize;
+    let info = unsafe { &*info };
+    // SAFETY: the signal has an address.
+    let addr = unsafe { info.si_addr() } as usize;
     let is_it = addr == FOREIGN.load(SeqCst) && !context.is_null();
     told(if is_it { 40 + signal } else { 1 }, "the one before, with a description\n");
 }

@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn a_line_holds_what_was_written() {
         let mut line = Line::new();
-        write!(line, "{} of {:#x}", "ends", 0x1f).unwrap();
+        write!(line, "ends of {:#x}", 0x1f).unwrap();
         assert_eq!(text(&mut line), "ends of 0x1f\n");
         assert_eq!(text(&mut Line::new()), "\n");
     }
