@@ -336,3 +336,69 @@ fn an_ephemeron_keeps_the_address_of_a_freed_value_as_long_as_its_key_lives() {
     assert_eq!(opened(), None);
     settle(&heap);
 }
+
+/// Alignments beyond pages, chunks, and what the heap maps at once; values without bytes have them too.
+#[test]
+fn values_of_any_alignment_are_aligned_or_refused() {
+    macro_rules! aligned {
+        ($heap:ident, $arena:ident: $($align:literal)*) => {$({
+            #[derive(Trace)]
+            #[repr(align($align))]
+            struct Aligned([u8; 0]);
+            #[derive(Trace)]
+            struct Pointing<'gc>([Aligned; 0], Option<Gc<'gc, Node<'gc>>>);
+            let root: Option<Root<Rootable![ArenaGc<'_, [Aligned]>]>> = $heap.enter(|mc| {
+                let none = $arena.try_alloc_slice(mc, (0..3_u32).map(|_| Aligned([]))).ok()?;
+                let values = none.get(mc).unwrap();
+                assert_eq!((values.len(), values.as_ptr().addr() % $align), (3, 0));
+                let empty = $arena.try_alloc_slice(mc, Vec::<Pointing<'_>>::new()).ok()?;
+                assert_eq!(empty.get(mc).unwrap().as_ptr().addr() % $align, 0);
+                Some(mc.root(mc.alloc(none)))
+            });
+            assert!(root.is_some() || $align > 1 << 26, "there is room for {}", $align);
+            collect(&$heap);
+            if let Some(root) = root {
+                $heap.enter(|mc| assert_eq!(root.get(mc).get(mc).map(<[_]>::len), Some(3)));
+            }
+        })*};
+    }
+    let heap = heap();
+    let arena = heap.shared_arena();
+    aligned!(heap, arena: 16 4096 8192 65536 1048576 2097152 8388608 67108864 268435456);
+    arena.free();
+    settle(&heap);
+}
+
+/// The limit of the heap is reached in the midst of an arena: nothing is lost, and freeing makes room.
+#[test]
+fn a_heap_without_room_refuses_values_and_keeps_those_that_it_has() {
+    let heap =
+        Heap::builder().gc_percent_off().checkmark(true).hard_limit(24 << 20).build().unwrap();
+    for _ in 0..3 {
+        let arena = heap.shared_arena();
+        let root = heap.enter(|mc| {
+            // The object comes first: there is no room for it later on.
+            let root = mc.alloc(Node::new(0));
+            let writer = arena.writer(mc);
+            let mut list = None;
+            let mut id = 0;
+            while let Ok(value) = writer.try_alloc(Node::leading(id, None, list)) {
+                (list, id) = (Some(value), id + 1);
+            }
+            assert!(writer.try_alloc_zeroed::<u8>(1 << 24).is_err() && id > 1000);
+            root.value.set(mc, list);
+            (mc.root(root), id)
+        });
+        let (root, count): (NodeRoot, u64) = root;
+        collect(&heap);
+        heap.enter(|mc| {
+            let root = root.get(mc);
+            let first = root.value.get().unwrap().get(mc);
+            let list = std::iter::successors(first, |node| node.value.get()?.get(mc));
+            assert_eq!(list.map(Node::check).count() as u64, count);
+        });
+        arena.free();
+        drop(root);
+        settle(&heap);
+    }
+}
