@@ -1,4 +1,8 @@
 //! Programs that want to break it: what happens in the middle of what, and when the heap ends meanwhile.
+//!
+//! # Safety
+//! One type has a trace function of its own, and holds no pointers.
+#![allow(unsafe_code)]
 
 use crate::{Node, NodeRoot, collect, done, heap, refusal, settle, with_value};
 use spanheap::{
