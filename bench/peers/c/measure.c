@@ -203,8 +203,11 @@ void start_collector(const Params *params)
     /* What it would say: that an array is large. */
     GC_set_warn_proc(ignore_warning);
     GC_set_on_collection_event(event);
-    if (params->limit)
+    if (params->limit) {
         GC_set_max_heap_size(params->limit);
+        /* By default an allocation fails as soon as the heap may not grow. With this it collects first. */
+        GC_set_max_retries(4);
+    }
     if (params->growth == GROWTH_PERCENT) {
         /* A heap that may grow by p percent of what is live may allocate p / (100 + p) of itself. */
         uint64_t divisor = (100 + params->gc_percent + params->gc_percent / 2) / params->gc_percent;
