@@ -6,11 +6,17 @@
 //! subtract: [`clock_cost`]. A lock that is given up for a [`Condition`](super::Condition) and taken again counts
 //! as two holdings; the time asleep is in neither.
 //!
+//! A holding of more than a tenth of a millisecond counts as that: nothing here takes so long, but for its thread having
+//! lost its processor.
+//!
 //! The counts are relaxed additions to words of the rank's own; a snapshot while threads run is approximate.
 
 use super::Rank;
 use super::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+/// What a longer holding counts as.
+const LONGEST: Duration = Duration::from_micros(100);
 
 /// Every rank, lowest first.
 pub const RANKS: [Rank; COUNT] = [
@@ -134,7 +140,8 @@ impl Holding {
     }
 
     fn end(&self) {
-        COUNTS[self.rank as usize].held.fetch_add(nanoseconds(self.since.elapsed()), Relaxed);
+        let held = self.since.elapsed().min(LONGEST);
+        COUNTS[self.rank as usize].held.fetch_add(nanoseconds(held), Relaxed);
     }
 }
 
