@@ -9,10 +9,11 @@
 //! languages do without a choice. It panics when there is no memory; [`contain`] makes that an error
 //! like the others.
 //!
-//! Five benchmarks have more than one result and options of their own: [`phases`] asks whether memory comes back
+//! Six benchmarks have more than one result and options of their own: [`phases`] asks whether memory comes back
 //! after a peak, [`fragmentation`] how much of it free slots hold, [`stalls`] whether the longest push of
 //! the message bus grows with the heap; [`request_arena`] what it costs to decode a document for each request, by
-//! where the document goes, and [`arena_objects`] what each object costs there.
+//! where the document goes, and [`arena_objects`] what each object costs there; [`scaling`] where many threads would
+//! wait for each other.
 //!
 //! What the workloads are to programs in other languages stands in `bench/WORKLOADS.md`: objects, order of operations, random
 //! numbers, checksums.
@@ -35,6 +36,7 @@ mod phases;
 mod report;
 mod request_arena;
 mod run_queue;
+mod scaling;
 mod spatial_index;
 mod stalls;
 mod start_up;
@@ -132,6 +134,8 @@ enum Special {
     RequestArena(request_arena::Options),
     /// Small objects that die together: what does each cost?
     ArenaObjects(arena_objects::Options),
+    /// Where would threads wait for each other, if there were many processors?
+    Scaling(scaling::Options),
 }
 
 /// A workload: what is known about it before it runs.
@@ -196,6 +200,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Some(Special::Stalls(options)) => return contain(|| stalls::run(options)),
         Some(Special::RequestArena(options)) => return contain(|| request_arena::run(options)),
         Some(Special::ArenaObjects(options)) => return contain(|| arena_objects::run(options)),
+        Some(Special::Scaling(options)) => return contain(|| scaling::run(options)),
         None => {}
     }
     let name = options.workload.as_deref().unwrap_or_default();
@@ -203,7 +208,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let names = WORKLOADS.map(|workload| workload.name).join(", ");
         return Err(Failure::new(format!(
             "there is no workload {name:?}; there are {names}, and with options of their own, which follow \
-             the name, phases, fragmentation, stalls, request-arena and arena-objects"
+             the name, phases, fragmentation, stalls, request-arena, arena-objects and scaling"
         )));
     };
     check_threads(options.threads)?;

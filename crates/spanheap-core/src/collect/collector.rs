@@ -195,6 +195,7 @@ impl Collector {
             soft_limit: options.policy.limit,
             hard_limit: options.hard_limit,
             poison: options.poison,
+            shards: None,
         };
         let central = Central::with_hooks(os, config, hooks)?;
         central.switches().set_checkmark(options.checkmark);

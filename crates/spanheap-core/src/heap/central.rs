@@ -56,6 +56,7 @@ use crate::offheap::Persistent;
 use crate::os::fork::Origin;
 use crate::os::{Os, OsError};
 use crate::span::lookup::{self, Asked, Lookup};
+use crate::span::shards::shards_for;
 use crate::span::{Backlog, Generation, OwnedSpan, Room, Span, SpanSet, Taken, map};
 use crate::sync::Alarm;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -72,6 +73,8 @@ pub struct Config {
     pub hard_limit: Option<Bytes>,
     /// Whether freed slots are filled with a pattern.
     pub poison: bool,
+    /// In how many sets the spans of a class are, a power of two; as many as suit the machine otherwise.
+    pub shards: Option<usize>,
 }
 
 /// The shared part of a heap, without its collector.
@@ -126,12 +129,14 @@ impl Central {
         let switches = Switches::new();
         switches.set_poison(config.poison);
         let number = map::new_heap_number();
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = config.shards.unwrap_or(shards_for(processors));
         let pages = PageHeap::new(&os, number, Limits::new(config.soft_limit, config.hard_limit))?;
         Ok(Central {
             number,
             os,
             memory: Persistent::new(),
-            classes: ClassTable::new(),
+            classes: ClassTable::new(shards),
             pages,
             drops: DropQueue::with_hooks(hooks.clone()),
             switches,
@@ -334,13 +339,13 @@ impl Central {
         };
         self.keep_pace(request.pages.bytes(), PageCount::ZERO);
         let writer = self.writer(local);
-        let span = self.in_need(local, || match self.take_swept(class, writer) {
+        let span = self.in_need(local, || match self.take_swept(class, local, writer) {
             Some(span) => Ok(span),
-            None => match self.take_astray(class, true) {
+            None => match self.take_astray(class, local, true) {
                 Some(span) => Ok(span),
                 None => self
                     .new_span(class, local, &request)
-                    .or_else(|refused| self.take_astray(class, false).ok_or(refused)),
+                    .or_else(|refused| self.take_astray(class, local, false).ok_or(refused)),
             },
         });
         span.map_err(|refused| self.out_of_memory(size_class.size(), refused))
@@ -378,12 +383,17 @@ impl Central {
     }
 
     /// A span of `class` with room from its set, swept here if need be.
-    fn take_swept(&self, class: &'static Class, writer: Writer<'_>) -> Option<OwnedSpan> {
-        let (set, generation) = (class.spans(), self.generation());
+    fn take_swept(
+        &self,
+        class: &'static Class,
+        local: &LocalPages,
+        writer: Writer<'_>,
+    ) -> Option<OwnedSpan> {
+        let (spans, generation) = (class.spans(), self.generation());
         for _ in 0..SWEEP_BUDGET {
-            match set.take(generation, &self.backlog)? {
-                Taken::Ready(span) => return Some(span),
-                Taken::Unswept(span, target) => {
+            match spans.take(local.place(), generation, &self.backlog)? {
+                (_, Taken::Ready(span)) => return Some(span),
+                (set, Taken::Unswept(span, target)) => {
                     let pages = span.info().pages;
                     let swept = sweep(span, &self.drops, self.how(target), writer);
                     let room = match swept {
@@ -410,11 +420,16 @@ impl Central {
 
     /// A span of `class` that lies where the heap should not need any; unless it has better pages, if
     /// `is_choosy`.
-    fn take_astray(&self, class: &'static Class, is_choosy: bool) -> Option<OwnedSpan> {
-        let (set, generation) = (class.spans(), self.generation());
-        let span = set.take_astray(generation, &self.backlog)?;
+    fn take_astray(
+        &self,
+        class: &'static Class,
+        local: &LocalPages,
+        is_choosy: bool,
+    ) -> Option<OwnedSpan> {
+        let (spans, generation) = (class.spans(), self.generation());
+        let span = spans.take_astray(local.place(), generation, &self.backlog)?;
         if is_choosy && self.pages.has_room_below_line(span.info().pages) {
-            set.put(span, generation, Room::Astray, &self.backlog);
+            spans.put(span, generation, Room::Astray, &self.backlog);
             return None;
         }
         Some(span)

@@ -5,7 +5,7 @@
 //! walk down a hash chain without a lock; making one takes the table's lock. `names` says which types use it.
 //!
 //! # Locking
-//! [`Rank::Classes`] to add a class; the spans of a class are a [`SpanSet`], with a lock of its own.
+//! [`Rank::Classes`] to add a class; the spans of a class are in several [`SpanSet`]s, each with a lock of its own.
 //!
 //! # Safety
 //! Class records are made in persistent memory and never freed before the heap, which is what makes
@@ -22,10 +22,12 @@ use crate::addr::Bytes;
 use crate::offheap::Persistent;
 use crate::os::{Category, Os, OsError};
 use crate::span::size_class::SizeClass;
-use crate::span::{Backlog, Counting, DropFn, Generation, Layout, OwnedSpan, SpanSet, TypeInfo};
+use crate::span::{
+    Backlog, Counting, DropFn, Generation, Layout, OwnedSpan, SpanSet, SpanShards, TypeInfo,
+};
 use crate::sync::atomic::{AtomicPtr, Ordering};
 use crate::sync::{Lock, Rank};
-use core::ptr;
+use core::ptr::{self, NonNull};
 use names::TypeNames;
 
 /// What makes two spans interchangeable.
@@ -106,7 +108,7 @@ pub struct Class {
     index: u32,
     type_name: fn() -> &'static str,
     names: TypeNames,
-    spans: SpanSet,
+    spans: SpanShards,
     next_in_bucket: *const Class,
     next: *const Class,
 }
@@ -138,8 +140,8 @@ impl Class {
     }
 
     /// The spans of the class that nobody is at work on.
-    pub fn spans(&'static self) -> &'static SpanSet {
-        &self.spans
+    pub(crate) fn spans(&self) -> SpanShards {
+        self.spans
     }
 }
 
@@ -154,12 +156,15 @@ pub struct ClassTable {
     count: Lock<u32>,
     /// The class in which an unswept span was found last, or null. A hint.
     sweeping: AtomicPtr<Class>,
+    /// How many sets the spans of each class are in.
+    shards: usize,
 }
 
 impl ClassTable {
-    /// A table without classes.
-    pub const fn new() -> ClassTable {
+    /// A table without classes, each of which is to have its spans in so many sets: a power of two.
+    pub const fn new(shards: usize) -> ClassTable {
         ClassTable {
+            shards,
             buckets: [const { AtomicPtr::new(ptr::null_mut()) }; BUCKETS],
             newest: AtomicPtr::new(ptr::null_mut()),
             count: Lock::new(Rank::Classes, 0),
@@ -194,15 +199,14 @@ impl ClassTable {
         if let Some(class) = self.find(key) {
             return Ok(class);
         }
-        let record = memory.alloc(os, core::alloc::Layout::new::<Class>(), Category::Metadata)?;
-        let record = record.cast::<Class>();
+        let (record, spans) = self.allot(os, memory)?;
         let bucket = &self.buckets[key.hash() % BUCKETS];
         let class = Class {
             key: *key,
             index: *count,
             type_name,
             names: TypeNames::new(),
-            spans: SpanSet::new(),
+            spans,
             next_in_bucket: bucket.load(Ordering::Relaxed),
             next: self.newest.load(Ordering::Relaxed),
         };
@@ -213,6 +217,26 @@ impl ClassTable {
         *count += 1;
         // SAFETY: C1.
         Ok(unsafe { record.as_ref() })
+    }
+
+    /// Memory for the record of a class, and its spans. Both or nothing, so that a refusal leaves nothing behind.
+    fn allot(&self, os: &Os, memory: &Persistent) -> Result<(NonNull<Class>, SpanShards), OsError> {
+        let sets = core::alloc::Layout::array::<SpanSet>(self.shards).expect("a few sets");
+        let (layout, offset) =
+            sets.extend(core::alloc::Layout::new::<Class>()).expect("a few sets and a record");
+        let memory = memory.alloc(os, layout, Category::Metadata)?;
+        let first = memory.cast::<SpanSet>();
+        for index in 0..self.shards {
+            // SAFETY: there is room for so many sets.
+            let set = unsafe { first.add(index) };
+            // SAFETY: fresh persistent memory that nobody else knows.
+            unsafe { set.write(SpanSet::new()) };
+        }
+        // SAFETY: they were written just now, and C1.
+        let sets = unsafe { NonNull::slice_from_raw_parts(first, self.shards).as_ref() };
+        // SAFETY: the layout has a record at this offset.
+        let record = unsafe { memory.add(offset) };
+        Ok((record.cast(), SpanShards::new(sets)))
     }
 
     /// All classes made so far, newest first.
@@ -230,12 +254,12 @@ impl ClassTable {
         // Classes are emptied one after the other; whoever comes next goes on where the last one was.
         let last = self.sweeping.load(Ordering::Acquire);
         for class in chain_from(last).chain(self.iter()) {
-            if let Some((span, target)) = class.spans.take_unswept(generation, backlog) {
+            if let Some(found_here) = class.spans.take_unswept(generation, backlog) {
                 let found = ptr::from_ref(class).cast_mut();
                 if found != last {
                     self.sweeping.store(found, Ordering::Release);
                 }
-                return Some((&class.spans, span, target));
+                return Some(found_here);
             }
         }
         None
@@ -251,12 +275,6 @@ fn chain_from(first: *const Class) -> impl Iterator<Item = &'static Class> {
         class = current.next;
         Some(current)
     })
-}
-
-impl Default for ClassTable {
-    fn default() -> ClassTable {
-        ClassTable::new()
-    }
 }
 
 // SAFETY: classes are reached through atomics, and what changes in them is behind locks.

@@ -242,8 +242,8 @@ impl<'a> Look<'a> {
                     && key.layout == info.layout
                     && key.size_class.map(SizeClass::index)
                         == info.size_class.map(SizeClass::index);
-                let home = span.home().map(core::ptr::from_ref);
-                let at_home = home == Some(core::ptr::from_ref(place.class.spans()));
+                let home = place.class.spans().home_of(info.base);
+                let at_home = span.home().is_some_and(|set| core::ptr::eq(set, home));
                 if !same || !at_home || place.times != 1 {
                     let (times, class) = (place.times, place.class.index());
                     let what =

@@ -34,6 +34,11 @@ impl SpanList {
         self.last = self.last.or(Some(span));
     }
 
+    /// Whether it owns nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// Gives the first span out.
     pub(super) fn pop(&mut self) -> Option<OwnedSpan> {
         let first = self.first?;

@@ -61,6 +61,7 @@ mod list;
 pub mod lookup;
 pub(crate) mod map;
 pub(crate) mod set;
+pub(crate) mod shards;
 pub mod sites;
 pub mod size_class;
 pub mod specials;
@@ -72,6 +73,7 @@ pub(crate) use chunk::Chunk;
 pub use ephemeron::EphemeronCell;
 pub use layout::{Counting, DropFn, InvalidType, Layout, Shape, TypeInfo};
 pub(crate) use set::{Backlog, Room, SpanSet, Taken};
+pub(crate) use shards::SpanShards;
 pub use tracer::{EdgeSink, Reader, TraceFn, Tracer};
 
 use crate::addr::{Addr, AddrRange, Bytes, GRANULE_BYTES, PageCount, WORD_BYTES};

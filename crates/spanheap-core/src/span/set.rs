@@ -1,4 +1,4 @@
-//! The spans of one class that nobody is at work on, and how many pages of a heap wait to be swept.
+//! Spans of one class that nobody is at work on, and how many pages of a heap wait to be swept.
 //!
 //! Every span of a class is in one of five lists, unless a mutator has it, somebody sweeps it just now, or
 //! the drop queue owns it:
@@ -33,6 +33,11 @@
 //! Both together say, without a search and without a mark in the record that joining lists would have to
 //! rewrite, that the span is in the unswept list; then it is unlinked in constant time.
 //!
+//! # Glances
+//! A set says without its lock what it may have ([`SpanSet::may_have`]): bits that are written under the lock and may be
+//! late for who does not hold it. Before a generation that the set has not heard of they are late as well:
+//! whoever begins one tells each set.
+//!
 //! # Counting
 //! A [`Backlog`] is the heap's count of pages in unswept lists. A set changes it under its lock, in the
 //! same step as its lists; so a backlog of nothing means that nothing waits in any set that has heard of
@@ -49,7 +54,7 @@
 use super::list::SpanList;
 use super::{Generation, OwnedSpan, Span};
 use crate::addr::{Addr, PageCount};
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use crate::sync::{Lock, Rank};
 use core::ptr::{self, NonNull};
 
@@ -144,9 +149,21 @@ impl From<bool> for Room {
     }
 }
 
-/// The spans of one class.
+/// What a set may have, best first: spans of each list that are of use to somebody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Partial = 1,
+    Sparse = 2,
+    Unswept = 4,
+    Astray = 8,
+}
+
+/// Spans of one class. In a cache line of its own, or neighbours would disturb each other.
+#[repr(align(64))]
 pub(crate) struct SpanSet {
     lists: Lock<Lists>,
+    /// What is in the lists: a glance for who does not hold the lock.
+    glance: AtomicU8,
 }
 
 #[derive(Default)]
@@ -174,6 +191,14 @@ impl Lists {
         }
     }
 
+    fn glance(&self) -> u8 {
+        let bit = |list: &SpanList, kind: Kind| if list.is_empty() { 0 } else { kind as u8 };
+        bit(&self.partial, Kind::Partial)
+            | bit(&self.sparse, Kind::Sparse)
+            | bit(&self.unswept, Kind::Unswept)
+            | bit(&self.astray, Kind::Astray)
+    }
+
     fn pop_unswept(&mut self, backlog: &Backlog) -> Option<(OwnedSpan, Generation)> {
         let span = self.unswept.pop()?;
         Some(self.give_out_unswept(span, backlog))
@@ -195,22 +220,51 @@ impl Lists {
 impl SpanSet {
     /// A set of nothing.
     pub(crate) fn new() -> SpanSet {
-        SpanSet { lists: Lock::new(Rank::SpanSet, Lists::default()) }
+        SpanSet { lists: Lock::new(Rank::SpanSet, Lists::default()), glance: AtomicU8::new(0) }
+    }
+
+    /// Whether spans of `kind` may be here. Who holds the lock, or has done something that happens after the last
+    /// change, is told the truth; others what was true a moment ago.
+    #[inline]
+    pub(crate) fn may_have(&self, kind: Kind) -> bool {
+        self.glance.load(Ordering::Relaxed) & kind as u8 != 0
+    }
+
+    /// Notes what is in the lists, whose lock is held.
+    fn note(&self, lists: &Lists) {
+        let glance = lists.glance();
+        if glance != self.glance.load(Ordering::Relaxed) {
+            self.glance.store(glance, Ordering::Relaxed);
+        }
+    }
+
+    /// What `change` returns, with the lock held, when the set has heard of `generation`.
+    fn with<R>(
+        &self,
+        generation: Generation,
+        backlog: &Backlog,
+        change: impl FnOnce(&mut Lists) -> R,
+    ) -> R {
+        let mut lists = self.lists.lock();
+        lists.catch_up(generation, backlog);
+        let result = change(&mut lists);
+        self.note(&lists);
+        result
     }
 
     /// Joins the lists if `generation` is news. What waits in this set counts from here on.
     pub(crate) fn catch_up(&self, generation: Generation, backlog: &Backlog) {
-        self.lists.lock().catch_up(generation, backlog);
+        self.with(generation, backlog, |_| ());
     }
 
     /// A span to allocate from, or one to sweep; `None` when there is neither, but for what lies astray.
     pub(crate) fn take(&self, generation: Generation, backlog: &Backlog) -> Option<Taken> {
-        let mut lists = self.lists.lock();
-        lists.catch_up(generation, backlog);
-        if let Some(span) = lists.partial.pop().or_else(|| lists.sparse.pop()) {
-            return Some(Taken::Ready(lists.give_out_swept(span)));
-        }
-        lists.pop_unswept(backlog).map(|(span, target)| Taken::Unswept(span, target))
+        self.with(generation, backlog, |lists| {
+            if let Some(span) = lists.partial.pop().or_else(|| lists.sparse.pop()) {
+                return Some(Taken::Ready(lists.give_out_swept(span)));
+            }
+            lists.pop_unswept(backlog).map(|(span, target)| Taken::Unswept(span, target))
+        })
     }
 
     /// A span to allocate from that lies astray.
@@ -219,10 +273,10 @@ impl SpanSet {
         generation: Generation,
         backlog: &Backlog,
     ) -> Option<OwnedSpan> {
-        let mut lists = self.lists.lock();
-        lists.catch_up(generation, backlog);
-        let span = lists.astray.pop()?;
-        Some(lists.give_out_swept(span))
+        self.with(generation, backlog, |lists| {
+            let span = lists.astray.pop()?;
+            Some(lists.give_out_swept(span))
+        })
     }
 
     /// A span to sweep, and the generation to sweep it for; [`Backlog::finish`] is owed.
@@ -231,9 +285,7 @@ impl SpanSet {
         generation: Generation,
         backlog: &Backlog,
     ) -> Option<(OwnedSpan, Generation)> {
-        let mut lists = self.lists.lock();
-        lists.catch_up(generation, backlog);
-        lists.pop_unswept(backlog)
+        self.with(generation, backlog, |lists| lists.pop_unswept(backlog))
     }
 
     /// The span that `record` describes, if it is this set's and unswept: as [`SpanSet::take_unswept`].
@@ -243,15 +295,15 @@ impl SpanSet {
         generation: Generation,
         backlog: &Backlog,
     ) -> Option<(OwnedSpan, Generation)> {
-        let mut lists = self.lists.lock();
-        lists.catch_up(generation, backlog);
-        let is_here = ptr::eq(record.home.load(Ordering::Relaxed), self);
-        if !is_here || record.generation() == lists.generation {
-            return None;
-        }
-        // SAFETY: T1 and T2: the unswept list owns the span.
-        let span = unsafe { lists.unswept.unlink(NonNull::from(record)) };
-        Some(lists.give_out_unswept(span, backlog))
+        self.with(generation, backlog, |lists| {
+            let is_here = ptr::eq(record.home.load(Ordering::Relaxed), self);
+            if !is_here || record.generation() == lists.generation {
+                return None;
+            }
+            // SAFETY: T1 and T2: the unswept list owns the span.
+            let span = unsafe { lists.unswept.unlink(NonNull::from(record)) };
+            Some(lists.give_out_unswept(span, backlog))
+        })
     }
 
     /// Calls `visit` with each span, and whether it is offered for allocation. The set's lock is held.
@@ -280,24 +332,24 @@ impl SpanSet {
         room: Room,
         backlog: &Backlog,
     ) {
-        let mut lists = self.lists.lock();
-        lists.catch_up(generation, backlog);
-        lists.catch_up(span.span().generation(), backlog);
-        let pages = span.info().pages.get();
-        // Release: whoever reads it, which may be without the lock, finds a set that is complete.
-        span.span().home.store(ptr::from_ref(self).cast_mut(), Ordering::Release);
-        if span.span().generation() != lists.generation {
-            backlog.add(pages);
-            lists.unswept.push(span);
-            return;
-        }
-        lists.swept_pages += pages;
-        match room {
-            Room::Some => lists.partial.push(span),
-            Room::Most => lists.sparse.push(span),
-            Room::Astray => lists.astray.push(span),
-            Room::None => lists.full.push(span),
-        }
+        self.with(generation, backlog, |lists| {
+            lists.catch_up(span.span().generation(), backlog);
+            let pages = span.info().pages.get();
+            // Release: whoever reads it, which may be without the lock, finds a set that is complete.
+            span.span().home.store(ptr::from_ref(self).cast_mut(), Ordering::Release);
+            if span.span().generation() != lists.generation {
+                backlog.add(pages);
+                lists.unswept.push(span);
+                return;
+            }
+            lists.swept_pages += pages;
+            match room {
+                Room::Some => lists.partial.push(span),
+                Room::Most => lists.sparse.push(span),
+                Room::Astray => lists.astray.push(span),
+                Room::None => lists.full.push(span),
+            }
+        })
     }
 }
 
@@ -306,6 +358,15 @@ impl Span {
     pub(crate) fn home(&self) -> Option<&'static SpanSet> {
         // SAFETY: `home` is null or was made of a `&'static SpanSet` in `put`.
         unsafe { self.home.load(Ordering::Acquire).as_ref() }
+    }
+}
+
+#[cfg(test)]
+impl SpanSet {
+    /// Does something while the set is locked.
+    pub(super) fn while_locked(&self, action: impl FnOnce()) {
+        let _lists = self.lists.lock();
+        action();
     }
 }
 

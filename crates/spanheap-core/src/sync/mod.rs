@@ -7,6 +7,7 @@
 //! | `futex` | [`RawLock`]: a lock of one word |
 //! | `rwlock` | [`RawRwLock`]: a lock of one word for many readers or one writer |
 //! | `alarm` | [`Alarm`]: one thread sleeps, anybody may wake it |
+//! | `profile` | with the feature `lock-profile`: how often each lock is taken, for how long, and who waits |
 //! | `histogram` | [`TimeHistogram`]: durations, counted by any thread without a lock |
 //!
 //! **Ranks.** Every [`Lock`] of the crate has a [`Rank`]; a thread may take a lock only when every lock
@@ -28,6 +29,11 @@
 mod alarm;
 mod futex;
 mod histogram;
+#[cfg(feature = "lock-profile")]
+pub mod profile;
+#[cfg(not(feature = "lock-profile"))]
+#[path = "no_profile.rs"]
+mod profile;
 mod rank;
 mod rwlock;
 
@@ -66,6 +72,8 @@ unsafe impl<T: Send> Sync for Lock<T> {}
 pub struct Guard<'a, T> {
     lock: &'a Lock<T>,
     _held: rank::Held,
+    /// After the ranks: the time that these checks take is not the lock's.
+    holding: profile::Holding,
     /// A guard stays on its thread: the ranks that a thread holds are the thread's own.
     _not_send: PhantomData<*const ()>,
 }
@@ -83,8 +91,8 @@ impl<T> Lock<T> {
     #[track_caller]
     pub fn lock(&self) -> Guard<'_, T> {
         let held = rank::Held::acquire(self.rank);
-        self.raw.lock();
-        Guard { lock: self, _held: held, _not_send: PhantomData }
+        let holding = profile::Holding::begin(self.rank, || self.raw.lock());
+        Guard { lock: self, _held: held, holding, _not_send: PhantomData }
     }
 
     /// Takes the lock if it is free.
@@ -94,7 +102,11 @@ impl<T> Lock<T> {
     #[track_caller]
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
         let held = rank::Held::acquire(self.rank);
-        self.raw.try_lock().then(|| Guard { lock: self, _held: held, _not_send: PhantomData })
+        if !self.raw.try_lock() {
+            return None;
+        }
+        let holding = profile::Holding::begin(self.rank, || false);
+        Some(Guard { lock: self, _held: held, holding, _not_send: PhantomData })
     }
 
     /// The value, without locking: `&mut` proves that nobody else looks.
@@ -147,10 +159,11 @@ impl Condition {
 
     /// Gives up the lock, waits for [`Condition::notify_all`] or until `limit` has passed, and takes
     /// the lock again. May return for no reason; the caller checks what it waits for.
-    pub fn wait<'a, T>(&self, guard: Guard<'a, T>, limit: Option<Duration>) -> Guard<'a, T> {
+    pub fn wait<'a, T>(&self, mut guard: Guard<'a, T>, limit: Option<Duration>) -> Guard<'a, T> {
+        let lock = guard.lock;
         // SAFETY: the guard proves that the lock is held, and as it was moved here nobody has borrowed
         // the value from it.
-        unsafe { self.raw.wait(&guard.lock.raw, limit) };
+        guard.holding.interrupt(|| unsafe { self.raw.wait(&lock.raw, limit) });
         guard
     }
 

@@ -49,7 +49,7 @@ fn keys() -> Vec<ClassKey> {
 #[test]
 fn every_key_has_one_class_and_every_class_one_number() {
     let (os, memory) = (Os::native(), Persistent::new());
-    let table = ClassTable::new();
+    let table = ClassTable::new(2);
     let keys = keys();
     let mut made = Vec::new();
     for round in 0..3 {
@@ -72,7 +72,7 @@ fn every_key_has_one_class_and_every_class_one_number() {
 #[test]
 fn threads_that_ask_for_the_same_key_get_the_same_class() {
     let (os, memory) = (Os::native(), Persistent::new());
-    let table = ClassTable::new();
+    let table = ClassTable::new(2);
     let keys = keys();
     let ask = || {
         let classes = keys.iter().map(|key| table.find_or_make(key, || "test", &os, &memory));
@@ -92,7 +92,7 @@ fn threads_that_ask_for_the_same_key_get_the_same_class() {
 fn a_class_that_was_refused_can_be_made_later() {
     let sim = crate::os::SimOs::builder().fail_call(1).build();
     let (os, memory) = (Os::simulated(sim.clone()), Persistent::new());
-    let table = ClassTable::new();
+    let table = ClassTable::new(2);
     let key = key(16, Layout::NoScan, Counting::One, None);
     assert!(table.find_or_make(&key, || "test", &os, &memory).is_err());
     assert_eq!(table.iter().count(), 0);

@@ -12,7 +12,7 @@
 #![allow(unsafe_code)]
 
 use super::{Inner, PageHeap};
-use crate::addr::PageCount;
+use crate::addr::{Addr, PageCount};
 use crate::heap::counters::{MemoryState, Seat, Writer};
 use crate::offheap::Persistent;
 use crate::os::{Os, OsError};
@@ -86,6 +86,11 @@ impl LocalPages {
             }
         }
         Ok(())
+    }
+
+    /// Where the pages lie that were fetched last; null before the first.
+    pub(in crate::heap) fn place(&self) -> Addr {
+        self.pages.get().base()
     }
 
     /// Whether no page is here.

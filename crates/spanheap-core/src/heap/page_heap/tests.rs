@@ -40,7 +40,7 @@ impl Bench {
             os,
             sim,
             memory: Persistent::new(),
-            classes: ClassTable::new(),
+            classes: ClassTable::new(1),
             heap,
             spans: Vec::new(),
             manual: Vec::new(),

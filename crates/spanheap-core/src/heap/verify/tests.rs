@@ -176,7 +176,7 @@ fn fault_81_a_lost_span_and_a_wrong_count_are_named() {
     let bench = Bench::new();
     let central = bench.central();
     let class = central.classes().find(|class| class.index() == bench.span(0).info().class);
-    let set = class.expect("the class of the span").spans();
+    let set = class.expect("the class of the span").spans().home_of(bench.span(0).info().base);
     let (generation, backlog) = (central.generation(), central.backlog());
     bench.whole();
     let Some(Taken::Ready(span)) = set.take(generation, backlog) else { panic!("it has room") };

@@ -191,8 +191,30 @@ impl Bench {
         }
     }
 
-    /// The backlog is what the twin would count.
+    /// Whether the twin knows of a span of that kind in a set.
+    fn has(&self, set: usize, kind: Kind) -> bool {
+        self.places.iter().any(|&place| match (place, kind) {
+            (Place::In { set: s, generation, room }, _)
+                if s == set && generation == self.newest[set] =>
+            {
+                match room {
+                    Room::Some => kind == Kind::Partial,
+                    Room::Most => kind == Kind::Sparse,
+                    Room::Astray => kind == Kind::Astray,
+                    Room::None => false,
+                }
+            }
+            (place, kind) => kind == Kind::Unswept && self.waits_in(place, set),
+        })
+    }
+
+    /// The backlog is what the twin would count, and a glance shows what is there.
     fn check(&self) {
+        for set in 0..SETS {
+            for kind in [Kind::Partial, Kind::Sparse, Kind::Unswept, Kind::Astray] {
+                assert_eq!(self.sets[set].may_have(kind), self.has(set, kind), "{kind:?} in {set}");
+            }
+        }
         let mut waiting = 0;
         for (index, &place) in self.places.iter().enumerate() {
             if let Place::In { set, .. } = place {
