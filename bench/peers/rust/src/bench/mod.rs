@@ -3,7 +3,8 @@
 //! | file | |
 //! |---|---|
 //! | `systems.rs` | which system does which workloads |
-//! | `gcbench.rs`, `message_bus.rs`, `lru.rs`, `spatial_index.rs`, `marking.rs`, `start_up.rs` | what the systems have in common there |
+//! | `gcbench.rs`, `message_bus.rs`, `lru.rs` | what the systems have in common there |
+//! | `spatial_index.rs`, `marking.rs`, `start_up.rs` | the same |
 //! | `zipf.rs` | keys of which few are asked for often |
 //! | `owned/` | `Box`, `Rc` and `Arc` |
 //! | `gc_arena/` | gc-arena |
