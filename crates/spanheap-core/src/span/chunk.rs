@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  base                      low                      high               end
-//!   | hdr value | hdr value |  ...  free, zeroed  ...  | leaf | leaf | leaf |
+//!   | hdr value | hdr value |  ...      free     ...  | leaf | leaf | leaf |
 //! ```
 //!
 //! Values with pointers lie at the bottom: a [`Header`] at a multiple of 16, the value behind it at a multiple of
@@ -25,7 +25,8 @@
 //! - C1. `low` and `high` are written by whoever has leased the chunk, or under its arena's lock if nobody has.
 //!   `low` is a multiple of 16 and never above the granule of `high`.
 //! - C2. Below `low` the chunk is a row of headers with their values; a word of zeros at the place of a header is
-//!   a gap of 16 bytes. Between `low` and `high` it is zero.
+//!   a gap of 16 bytes. Between `low` and `high` there is anything, and so there is in a value whose
+//!   owner has not written it yet, or never will: only what has a mark of a marker's is looked into.
 //! - C3. Bits of the chunk in the side tables stand at headers, at granules of leaves, and in the rest of the
 //!   64-granule word behind a header (or before a leaf) that was allocated while a cycle marked: nothing is
 //!   allocated there by a closure that is not of that phase ([`Chunk::blackened`]).
@@ -321,10 +322,10 @@ impl Chunk {
     /// not one beside.
     #[inline]
     pub unsafe fn value_at(&self, granule: Addr) -> Option<Value> {
-        if granule >= self.high().align_down(GRANULE_BYTES) {
+        if granule >= self.low() {
             return None;
         }
-        // SAFETY: the caller's promise: below `high`, marked granules are those of headers (C3).
+        // SAFETY: the caller's promise: below `low`, granules that a marker has marked are those of headers (C3).
         let header = unsafe { Header::read(granule) }?;
         let start = granule + Bytes::new(HEADER_BYTES);
         Some(Value { start, ty: header.ty(), count: header.count() })

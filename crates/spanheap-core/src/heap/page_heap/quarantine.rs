@@ -29,14 +29,14 @@ use crate::span::{Chunk, Info, OwnedSpan, Span, bits, map};
 const PIECE: usize = 256 << 10;
 
 impl PageHeap {
-    /// Pages for a chunk, all zeros: a whole number of physical pages, at a multiple of `align` and of a
-    /// physical page. `describe` says what they are to be, by their base.
+    /// Pages for a chunk, all zeros if `clean` says so: a whole number of physical pages, at a multiple of `align`
+    /// and of a physical page. `describe` says what they are to be, by their base.
     pub fn alloc_chunk(
         &self,
         os: &Os,
         memory: &Persistent,
         local: &LocalPages,
-        (pages, align): (PageCount, Bytes),
+        (pages, align, clean): (PageCount, Bytes, bool),
         chunk: &'static Chunk,
         describe: impl FnOnce(Addr) -> Info,
     ) -> Result<OwnedSpan, Refused> {
@@ -47,7 +47,8 @@ impl PageHeap {
         let writer = self.writer(os, memory, local);
         self.totals.change(writer, MemoryState::Free, MemoryState::Arena, pages);
         asan::permit_range(range);
-        let mut dirty = AddrRange::new(range.base(), taken.dirty_to);
+        let dirty_to = if clean { taken.dirty_to } else { range.base() };
+        let mut dirty = AddrRange::new(range.base(), dirty_to);
         while !dirty.is_empty() {
             let piece = dirty.bytes().min(Bytes::new(PIECE));
             // SAFETY: ready pages that were just taken, and belong to nobody else.

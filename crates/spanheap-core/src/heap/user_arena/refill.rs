@@ -232,7 +232,9 @@ impl Central {
             chunk.describe(AddrRange::at(base, pages.bytes()), core.number(), owner, beside);
             describe(base, pages)
         };
-        match self.alloc_chunk(bytes, Bytes::new(align), local, chunk, info) {
+        // What several values share is written by each of them.
+        let place = (Bytes::new(align), beside);
+        match self.alloc_chunk(bytes, place, local, chunk, info) {
             Ok(span) => {
                 chunk.set_span(span.into_raw().as_ptr());
                 self.arenas().enter(record);
