@@ -8,6 +8,7 @@
 //! | file | what |
 //! |---|---|
 //! | `mod` | one arena: its chunks, who has leased one, whether it was freed |
+//! | `keep` | freed chunks that keep their memory until the next cycle |
 //! | `lease` | allocating in a chunk |
 //! | `refill` | getting chunks |
 //! | `registry` | the chunks of all arenas of a heap, and what becomes of them |
@@ -35,6 +36,7 @@
 //! gone, which happens under the arena's lock.
 #![allow(unsafe_code)]
 
+mod keep;
 mod lease;
 mod refill;
 mod registry;

@@ -278,3 +278,124 @@ fn broken_chunks_are_named() {
     // SAFETY: nobody uses the heap any more.
     unsafe { central.release() };
 }
+
+/// An arena of a mebibyte or more: its values, and what it has in chunks.
+fn full_arena(central: &Central, local: &LocalPages) -> (Arc<ArenaCore>, Vec<Addr>, Bytes) {
+    let core = central.arenas().make(central.number(), "".into(), None);
+    let mut lease = Lease::none(Colour::White);
+    let wanted = Wanted::of(&TYPES[4], 1).expect("it is small");
+    let mut values = Vec::new();
+    while core.reserved() < Bytes::new(1 << 20) {
+        let at = wanted.take(&mut lease);
+        let at = at.unwrap_or_else(|| {
+            central.arena_room(&core, &mut lease, wanted, local).expect("memory")
+        });
+        // SAFETY: 1600 bytes that nobody else has.
+        unsafe { at.write_bytes(0xee, 1600) };
+        values.push(Addr::of(at.as_ptr()));
+    }
+    core.end_lease(&mut lease);
+    let reserved = core.reserved();
+    (core, values, reserved)
+}
+
+/// What was freed stays in memory until a cycle has looked at it. Then it is free memory, unless somebody points there.
+#[test]
+fn freed_chunks_are_kept_for_the_next_arena() {
+    for (markers, escapes, wait) in
+        [(true, false, false), (false, false, false), (true, true, false), (false, true, true)]
+    {
+        let sim = SimOs::builder().guard_markers(markers).split_limit(1000).build();
+        let os = Os::simulated(sim.clone());
+        let central = Central::with_hooks(os, Config::default(), Hooks::none()).expect("memory");
+        let (local, arenas) = (LocalPages::default(), central.arenas());
+        let (core, values, reserved) = full_arena(&central, &local);
+        let before = central.os().accounting().ready();
+        central.free_arena(&core, Freed::Dropped).expect("once");
+        arenas.take_freed();
+        // SAFETY: no closure is open, and nothing marks.
+        unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
+        let kept = arenas.totals().kept;
+        assert!(kept >= Bytes::new(960 << 10), "{kept} of {reserved}");
+        assert_eq!(arenas.totals().guarded, reserved.get() as u64);
+        assert_eq!(central.pages().quarantined(), reserved - kept);
+        assert_eq!(central.os().accounting().ready(), before - (reserved - kept));
+        let last = *values.last().expect("there are some");
+        if escapes {
+            bits::set(Generation::new(1).table(), last.align_down(GRANULE_BYTES));
+        }
+        if wait {
+            // SAFETY: as above.
+            unsafe { arenas.give_kept_away(central.os(), central.pages()) };
+            assert_eq!(arenas.totals().kept, Bytes::ZERO);
+            assert_eq!(central.pages().quarantined(), reserved);
+            assert_eq!(central.os().accounting().ready(), before - reserved);
+        }
+        let table = Generation::new(1).table();
+        // SAFETY: as above.
+        unsafe { arenas.end_quarantines(central.os(), central.pages(), table) };
+        assert_eq!(arenas.totals().kept, Bytes::ZERO, "whatever was found");
+        let mut held = Bytes::ZERO;
+        arenas.for_each(|at| held += registry::record(at).range().bytes());
+        assert_eq!(held, central.pages().quarantined());
+        assert_eq!(held > Bytes::ZERO, escapes);
+        let mut found = crate::heap::verify::Verified::default();
+        arenas.verify(central.number(), &mut found);
+        assert!(found.findings.is_empty());
+        if escapes {
+            registry::record(held_chunk(arenas)).clear_bits();
+        } else {
+            // The same memory again: what is got besides are side tables, and the chunks that were too small to be kept.
+            let idle = central.os().accounting().ready();
+            let (again, others, _) = full_arena(&central, &local);
+            let common = others.iter().filter(|at| values.contains(at)).count();
+            assert!(common > others.len() / 2, "{common} of {}", others.len());
+            assert!(central.os().accounting().ready() <= idle + Bytes::new(256 << 10));
+            central.free_arena(&again, Freed::Dropped).expect("once");
+        }
+        central.take_back(&local);
+        // SAFETY: nobody uses the heap any more.
+        unsafe { central.release() };
+        sim.assert_all_released();
+    }
+}
+
+/// The one chunk that is left.
+fn held_chunk(arenas: &Arenas) -> NonNull<Chunk> {
+    let mut held = None;
+    arenas.for_each(|at| held = Some(at));
+    held.expect("there is one")
+}
+
+/// There is a bound, and when half of it is reached in a small heap, a cycle is due.
+#[test]
+fn kept_memory_is_bounded_and_asks_for_a_cycle() {
+    let sim = SimOs::builder().build();
+    let central = Central::with_hooks(Os::simulated(sim.clone()), Config::default(), Hooks::none());
+    let central = central.expect("memory");
+    let (local, arenas) = (LocalPages::default(), central.arenas());
+    let mut asked = None;
+    for _ in 0..24 {
+        let (core, ..) = full_arena(&central, &local);
+        central.free_arena(&core, Freed::Dropped).expect("once");
+        arenas.take_freed();
+        // SAFETY: no closure is open, and nothing marks.
+        unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
+        if arenas.wants_cycle(central.pages()) {
+            asked.get_or_insert(arenas.totals().kept);
+        }
+    }
+    let kept = arenas.totals().kept;
+    assert!(kept <= Bytes::new(16 << 20) && kept > Bytes::new(14 << 20), "{kept}");
+    let asked = asked.expect("a cycle is due");
+    assert!(asked >= Bytes::new(8 << 20) && asked < Bytes::new(11 << 20), "{asked}");
+    assert!(arenas.kept_for().is_some());
+    // SAFETY: as above.
+    unsafe { arenas.give_kept_away(central.os(), central.pages()) };
+    assert_eq!(arenas.kept_for(), None);
+    assert!(!arenas.wants_cycle(central.pages()));
+    central.take_back(&local);
+    // SAFETY: nobody uses the heap any more.
+    unsafe { central.release() };
+    sim.assert_all_released();
+}

@@ -145,15 +145,15 @@ impl Guards {
         })
     }
 
-    /// Whether the range is protected now.
-    fn protect(&self, range: AddrRange) -> bool {
+    /// Whether the range is protected now; not if that makes the list longer than `limit`.
+    fn protect(&self, range: AddrRange, limit: usize) -> bool {
         let protect = || {
             calls::protect(range, PROT_NONE).inspect_err(|_| {
                 // The range may consist of several mappings, of which the first have been changed.
                 let _ = calls::protect(range, PROT_READ | PROT_WRITE);
             })
         };
-        self.enter(range, Some(self.limit), protect).is_ok()
+        self.enter(range, Some(limit), protect).is_ok()
     }
 
     /// Makes those parts accessible that are not.
@@ -176,7 +176,7 @@ impl Guards {
     }
 }
 
-/// The two operations; their equals are in `sim/mod.rs`.
+/// The operations; their equals are in `sim/mod.rs`.
 impl NativeOs {
     pub(in crate::os) unsafe fn guard(
         &self,
@@ -185,12 +185,19 @@ impl NativeOs {
         _ready: Bytes,
     ) -> Guarding {
         if let Some(marked) = self.guards.mark(range) {
+            // What was shut need not be a mapping of its own any more.
+            let _ = self.guards.unprotect(range);
             return marked;
+        }
+        if self.guards.unprotect(range).is_err() {
+            // It was shut, and stays so; its memory goes if it can go.
+            let _ = self.discard(range);
+            return Guarding::Faults;
         }
         // SAFETY: the range is Ready or Prepared, so it can be read and written, and its contents are
         // forfeit.
         unsafe { self.drop_contents(range) };
-        if self.guards.protect(range) {
+        if self.guards.protect(range, self.guards.limit) {
             return Guarding::Faults;
         }
         self.guards.ever_open.store(true, Relaxed);
@@ -216,5 +223,14 @@ impl NativeOs {
             unsafe { self.drop_contents(range) };
         }
         Ok(())
+    }
+
+    pub(in crate::os) unsafe fn shut(&self, range: AddrRange) -> bool {
+        self.guards.protect(range, self.guards.limit / 2)
+    }
+
+    pub(in crate::os) unsafe fn open(&self, range: AddrRange) -> Result<(), OsError> {
+        let opened = self.guards.unprotect(range);
+        opened.map_err(|errno| OsError::new(Operation::Unguard, range.bytes(), errno))
     }
 }
