@@ -508,7 +508,7 @@ mutant!(
 
 mutant!(
     leaves_that_do_not_move_the_beginning_of_leaves_are_found,
-    "a leaf is taken for a value",
+    "a leaf lies where others may be put",
     shows_values!(high_stays)
 );
 

@@ -88,8 +88,8 @@ impl Lease {
             // Walks look for headers in what is passed over.
             asan::permit(record.low(), low.bytes_since(record.low()));
             let mut header = record.low();
-            while header < low {
-                // SAFETY: the free part of a chunk that has just been leased, whose end `low` is at most.
+            while header < low.min(limit) {
+                // SAFETY: the free part of a chunk that has just been leased.
                 unsafe { &*header.as_ptr::<AtomicU64>() }.store(0, Ordering::Relaxed);
                 header = header + Bytes::new(GRANULE_BYTES);
             }
