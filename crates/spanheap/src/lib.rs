@@ -145,7 +145,7 @@
 //!
 //! Cells and locks of the standard library are for contents without pointers: atomics, `Mutex<String>`.
 //!
-//! # Arenas
+//! # Scoped arenas
 //! What lives for one request and then all ends together can live in an [`Arena`], inside a closure: allocating there is an
 //! addition, freeing is nothing, and no cycle begins for it. References into it are ordinary ones, which the borrow
 //! checker keeps inside. Values in an arena may hold `Gc`s; what is to outlive it is copied to the heap, deeply.
@@ -203,7 +203,7 @@
 //! });
 //! ```
 //!
-//! # Arenas
+//! # Shared arenas
 //! A [`SharedArena`] is a part of the heap whose values are freed together, at a moment that the program chooses, also
 //! while others still point to them. An [`ArenaGc`] is stored wherever a `Gc` may be, and opened by [`ArenaGc::get`],
 //! which is `None` as soon as the arena has been freed. Values may lead to objects and objects to values; the collector

@@ -228,7 +228,10 @@ fn offered_time_ends_when_it_ends() {
         assert_eq!(heap.stats().cycles, 0);
         may_leave.wait();
         assert_eq!(heap.collect_for(Duration::from_secs(60)), CollectedFor::Done);
-        assert!(heap.stats().cycles > 0);
+        // It is counted a moment after there is nothing left to do.
+        while heap.stats().cycles == 0 {
+            std::thread::yield_now();
+        }
     });
 }
 

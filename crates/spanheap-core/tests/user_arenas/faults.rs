@@ -136,7 +136,8 @@ fn fault_48_49_it_faults_when_the_arena_is_freed_while_cycles_run() {
         let mutator = heap.attach();
         let arena = new_arena(&heap);
         let at = some_nodes(&mutator, &arena, 100);
-        // Or the last cycles would give the addresses back.
+        // Somebody points there. Otherwise a cycle that comes later gives the address away, and whoever has it then may
+        // read there.
         let _held = inside(&mutator, |mutator| root(mutator, at));
         let bytes = arena.reserved().get() as u64;
         std::thread::scope(|scope| {

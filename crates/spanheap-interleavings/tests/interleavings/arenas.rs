@@ -395,7 +395,7 @@ macro_rules! takes_memory {
             let owner = {
                 let (shared, freed) = (shared.clone(), freed.clone());
                 thread::spawn(move || {
-                    shared.2.free(&Sites, Freed).expect("nobody else frees it");
+                    shared.2.free(&Sites, Freed, |taken| taken).expect("nobody else frees it");
                     *freed.lock() = true;
                 })
             };
@@ -430,7 +430,7 @@ macro_rules! frees_once {
             let others = [(); 2].map(|()| {
                 let shared = shared.clone();
                 thread::spawn(move || {
-                    let freed = shared.2.free(&Sites, Freed);
+                    let freed = shared.2.free(&Sites, Freed, |taken| taken);
                     assert!(shared.2.is_freed());
                     freed.map(|taken| taken.chunks.is_some())
                 })
@@ -475,7 +475,7 @@ macro_rules! leases_once {
                     }
                 })
             });
-            shared.2.free(&Sites, Freed).expect("nobody else frees it");
+            shared.2.free(&Sites, Freed, |taken| taken).expect("nobody else frees it");
             let refused = shared.2.begin_refill(&mut lease, Bytes::new(16), UNIT).err();
             assert_eq!(refused, Some(ArenaError::Freed), "a freed arena takes no values");
             for other in others {

@@ -105,7 +105,7 @@ use std::panic::resume_unwind;
 /// # How it grows
 /// The first chunk is 8 KiB, or one that the thread has kept from an arena before; the others double up to 8 MiB. Values of
 /// more than 2 MiB get pages of their own. Nothing is returned before the arena ends or is reset, except what
-/// an allocator gives back at the very top. A thread keeps up to 1 MiB in chunks for its next arenas.
+/// an allocator gives back at the very top or with pages of its own. A thread keeps up to 1 MiB in chunks for its next arenas.
 ///
 /// Arenas nest, and stay on their thread.
 pub struct Arena<'env> {

@@ -3,8 +3,8 @@
 //! A value with a destructor lies behind a *link*, which says how to drop it and leads to the link before. So the list
 //! needs no memory of its own, is in the order in which the values came to be, and is gone through from its end.
 //!
-//! **A panic** in a destructor is caught, the others run, and the first panic goes on when all is done, unless the
-//! thread is on its way out of the arena by a panic already: then one panic is enough.
+//! **A panic** in a destructor is caught, the others run, those of other elements of its slice too, and the first panic
+//! goes on when all is done, unless the thread is on its way out of the arena by a panic already: then one panic is enough.
 //!
 //! # Safety
 //! - D1. Each link of the list lies in a block of the arena that is not given back, and `count` values of the type that
@@ -15,7 +15,7 @@ use core::alloc::Layout;
 use core::cell::Cell;
 use core::ptr::NonNull;
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// What lies before values with a destructor.
 pub(super) struct Link {
@@ -61,9 +61,45 @@ unsafe fn run<T>(link: NonNull<Link>) {
     let first = unsafe { values::<T>(link) };
     // SAFETY: D1.
     let count = unsafe { link.as_ref() }.count.get();
-    let values = NonNull::slice_from_raw_parts(first, count);
-    // SAFETY: D1. If one of them panics, the others are dropped, and then the panic goes on.
-    unsafe { values.drop_in_place() };
+    if count == 1 {
+        // SAFETY: D1.
+        unsafe { first.drop_in_place() };
+    } else {
+        // SAFETY: D1.
+        unsafe { drop_each(first, count) };
+    }
+}
+
+/// Drops values that lie one behind the other. (As a slice they would end the process if a second one panics.)
+///
+/// # Safety
+/// There are that many values, initialised, which nobody drops otherwise.
+unsafe fn drop_each<T>(first: NonNull<T>, count: usize) {
+    let done = Cell::new(0);
+    let panic = until_done(|| {
+        while done.get() < count {
+            let index = done.replace(done.get() + 1);
+            // SAFETY: the caller's promise.
+            let value = unsafe { first.add(index) };
+            // SAFETY: as above; this one was not dropped yet.
+            unsafe { value.drop_in_place() };
+        }
+    });
+    if let Some(panic) = panic {
+        resume_unwind(panic);
+    }
+}
+
+/// Calls `work` until it returns without a panic. The first panic, if there was one. Each call gets further.
+fn until_done(mut work: impl FnMut()) -> Option<Box<dyn Any + Send>> {
+    let mut first = None;
+    while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut work)) {
+        match first {
+            None => first = Some(panic),
+            Some(_) => discard(panic),
+        }
+    }
+    first
 }
 
 impl Owed {
@@ -91,25 +127,15 @@ impl Owed {
     }
 
     fn run_all(&mut self) -> Option<Box<dyn Any + Send>> {
-        let mut first = None;
-        while self.newest.get().is_some() {
-            // Each round ends with a panic, or with the list.
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
-                while let Some(link) = self.newest.get() {
-                    // SAFETY: D1.
-                    let Link { before, run, .. } = unsafe { link.as_ref() };
-                    self.newest.set(*before);
-                    // SAFETY: D1.
-                    unsafe { run(link) };
-                }
-            }));
-            match (outcome, &first) {
-                (Err(panic), None) => first = Some(panic),
-                (Err(panic), Some(_)) => discard(panic),
-                (Ok(()), _) => {}
+        until_done(|| {
+            while let Some(link) = self.newest.get() {
+                // SAFETY: D1.
+                let Link { before, run, .. } = unsafe { link.as_ref() };
+                self.newest.set(*before);
+                // SAFETY: D1.
+                unsafe { run(link) };
             }
-        }
-        first
+        })
     }
 }
 

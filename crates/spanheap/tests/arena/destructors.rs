@@ -272,3 +272,24 @@ fn destructors_of_values_of_all_sizes() {
     });
     assert_eq!(DROPPED.get(), 1 + 1000 + 1 + 2 + 1);
 }
+
+#[test]
+fn of_a_slice_several_elements_panic_and_the_others_are_dropped() {
+    // A slice that is dropped as a whole ends the process at the second panic.
+    let log = RefCell::new(Vec::new());
+    let heap = Heap::new();
+    let outcome = heap.enter(|mc| {
+        catch_unwind(AssertUnwindSafe(|| {
+            mc.arena(|arena| {
+                arena.alloc_drop(noted(&log, 100));
+                let elements = (0..6).map(|n| match n {
+                    1 | 3 | 4 => panicking(&log, n),
+                    _ => noted(&log, n),
+                });
+                arena.alloc_drop_slice(elements.collect::<Vec<_>>());
+            });
+        }))
+    });
+    let first = outcome.unwrap_err().downcast::<u32>().expect("the panic of an element");
+    assert_eq!((*first, log.into_inner()), (1, vec![0, 1, 2, 3, 4, 5, 100]));
+}

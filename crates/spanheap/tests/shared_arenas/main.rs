@@ -8,6 +8,7 @@
 //! | `faults` | rows 47 to 56 of the fault matrix |
 //! | `weaknesses` | what is known to be weak about arenas elsewhere, shown not to be so here |
 //! | `scenarios` | what Go tests its arenas with |
+//! | `hostile` | what happens in the middle of what: iterators, trace functions and other threads that free, heaps that end |
 //! | `threads` | arenas that are filled, read and freed by several threads while the heap collects all the time |
 //! | `kernel` | a way to look at memory that may have gone |
 //!
@@ -17,6 +18,7 @@
 
 mod faults;
 mod graphs;
+mod hostile;
 mod methods;
 mod owners;
 mod scenarios;

@@ -245,8 +245,15 @@ impl ArenaCore {
         marks == 0
     }
 
-    /// Frees the arena: from here on nobody gets a value of it who has not had it before. Returns its chunks.
-    pub(super) fn free(&self, sites: &Sites, freed: Freed) -> Result<Taken, AlreadyFreed> {
+    /// Frees the arena: from here on nobody gets a value of it who has not had it before. Its chunks go to `take`,
+    /// which is called with the arena's lock: the end of the heap waits for that ([`ArenaCore::lose`]), and so the
+    /// records are there as long as somebody is about to put them onto another list.
+    pub(super) fn free<R>(
+        &self,
+        sites: &Sites,
+        freed: Freed,
+        take: impl FnOnce(Taken) -> R,
+    ) -> Result<R, AlreadyFreed> {
         let mut inside = self.inside.lock();
         if inside.stage == Stage::Freed {
             return Err(AlreadyFreed);
@@ -262,7 +269,7 @@ impl ArenaCore {
         let taken = Taken { chunks: inside.chunks };
         inside.forget();
         self.freed.store(true, Ordering::Release);
-        Ok(taken)
+        Ok(take(taken))
     }
 
     /// The heap is gone, and the chunks with it.

@@ -20,7 +20,7 @@ use crate::heap::page_heap::{LocalPages, Refused};
 use crate::heap::stall::Cause;
 use crate::os::asan;
 use crate::span::chunk::{HEADER_BYTES, MAX_COUNT, stride};
-use crate::span::{Chunk, Counting, Info, Shape, TypeInfo};
+use crate::span::{Chunk, Counting, Info, Layout, Shape, TypeInfo};
 use core::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Instant;
@@ -198,6 +198,10 @@ impl Central {
         chunk.set_high(range.end());
         asan::permit(range.base(), requested);
         if let Wanted::Scanned { ty, count, .. } = wanted {
+            if let Layout::Words { .. } = ty.slice_layout() {
+                // Elements are scanned up to the end, the zeros behind the last one included.
+                asan::permit_range(range);
+            }
             if count != 1 && ty.slice_counting() == Counting::Trailer {
                 let trailer = range.end() - Bytes::new(WORD_BYTES);
                 asan::permit(trailer, Bytes::new(WORD_BYTES));

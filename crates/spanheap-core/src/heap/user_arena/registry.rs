@@ -25,7 +25,9 @@
 //!
 //! # Locking
 //! [`Rank::UserArenas`] for the lists and the pool. The list of all chunks grows at its head under the lock, and is
-//! shortened by the collector's thread alone, which may therefore walk over it without.
+//! shortened by the collector's thread alone, which may therefore walk over it without. Whoever frees an arena has
+//! its chunks on the list before he gives the arena's lock back, and the end of the heap takes that lock: it may come
+//! at any time to a handle that outlives the heap.
 //!
 //! # Safety
 //! Records are made in a pool of the heap's, and given back by the collector's thread.
@@ -220,9 +222,12 @@ impl Arenas {
 
     /// Frees an arena, as `freed` says: how many bytes of it wait from now on, and whether these are the first.
     pub fn free(&self, core: &ArenaCore, freed: Freed) -> Result<(Bytes, bool), AlreadyFreed> {
-        let taken = core.free(&self.sites, freed)?;
+        if self.is_closed() {
+            return Err(AlreadyFreed);
+        }
+        let waiting = core.free(&self.sites, freed, |taken| self.take_in(taken))?;
         self.counts.freed.fetch_add(1, Ordering::Relaxed);
-        Ok(self.take_in(taken))
+        Ok(waiting)
     }
 
     /// Takes in chunks whose spans say that they are freed: how many bytes they have, and whether nothing else
@@ -403,7 +408,8 @@ impl Arenas {
             if !arena.is_settled || !arena.core.is_unmarked(table) {
                 return true;
             }
-            if let Ok(Taken { mut chunks }) = arena.core.free(&self.sites, Freed::Unreachable) {
+            let taken = arena.core.free(&self.sites, Freed::Unreachable, |taken| taken);
+            if let Ok(Taken { mut chunks }) = taken {
                 self.counts.freed.fetch_add(1, Ordering::Relaxed);
                 while let Some(at) = chunks {
                     let chunk = record(at);
@@ -486,12 +492,13 @@ impl Arenas {
         drop(abandoned);
         while let Some(at) = next {
             next = record(at).older();
-            // SAFETY: no mutator is attached, so nobody allocates.
-            unsafe { self.sites.end(record(at).sites()) };
             // SAFETY: as in `remove`.
             let owner =
                 unsafe { Arc::from_raw(record(at).owner().cast::<ArenaCore>().cast_const()) };
+            // Waits for who is freeing the arena; from here on nobody does.
             owner.lose();
+            // SAFETY: no mutator is attached, so nobody allocates.
+            unsafe { self.sites.end(record(at).sites()) };
         }
     }
 }

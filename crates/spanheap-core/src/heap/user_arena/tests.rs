@@ -399,3 +399,40 @@ fn kept_memory_is_bounded_and_asks_for_a_cycle() {
     unsafe { central.release() };
     sim.assert_all_released();
 }
+
+/// Handles outlive their heap, and are dropped by threads that know nothing of its end.
+#[test]
+fn the_end_of_a_heap_waits_for_whoever_is_freeing_an_arena() {
+    let central = Central::with_hooks(Os::native(), Config::default(), Hooks::none());
+    let central = central.expect("memory");
+    let local = LocalPages::default();
+    let core = central.arenas().make(central.number(), "".into(), None);
+    let mut lease = Lease::none(Colour::White);
+    let wanted = Wanted::Leaf { bytes: 100, align: 8 };
+    central.arena_room(&core, &mut lease, wanted, &local).expect("memory");
+    core.end_lease(&mut lease);
+    let (arenas, has_ended) = (central.arenas(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let freed = core.free(arenas.sites(), Freed::Dropped, |taken| {
+            scope.spawn(|| {
+                arenas.close();
+                has_ended.store(true, Ordering::SeqCst);
+            });
+            while !arenas.is_closed() {
+                std::thread::yield_now();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            // The records are released next, and are looked at here.
+            assert!(!has_ended.load(Ordering::SeqCst), "the heap has ended in between");
+            arenas.take_in(taken)
+        });
+        let (bytes, is_first) = freed.expect("once");
+        assert!(bytes >= Bytes::new(PAGE_BYTES) && is_first);
+    });
+    assert!(has_ended.load(Ordering::SeqCst) && core.is_freed());
+    let empty = arenas.make(central.number(), "".into(), None);
+    assert!(arenas.free(&empty, Freed::Dropped).is_err(), "it has gone with its heap");
+    central.take_back(&local);
+    // SAFETY: nobody uses the heap any more.
+    unsafe { central.release() };
+}
