@@ -43,89 +43,40 @@ pub trait GcWord<'gc>: Copy + sealed::Sealed {
     unsafe fn from_addr(addr: Addr) -> Self;
 }
 
-impl<'gc, T> GcWord<'gc> for Gc<'gc, T> {
-    #[inline]
-    fn to_addr(self) -> Addr {
-        self.addr()
-    }
+/// Implements [`GcWord`] for a pointer that is one word and never null, and for an `Option` of it.
+macro_rules! words {
+    ($($pointer:ident),*) => {$(
+        impl<'gc, T> GcWord<'gc> for $pointer<'gc, T> {
+            #[inline]
+            fn to_addr(self) -> Addr {
+                self.addr()
+            }
 
-    #[inline]
-    unsafe fn from_addr(addr: Addr) -> Self {
-        // SAFETY: the address of a `Gc` is not null.
-        let pointer = unsafe { NonNull::new_unchecked(addr.as_ptr()) };
-        // SAFETY: the caller says that the object is valid.
-        unsafe { Gc::from_pointer(pointer) }
-    }
+            #[inline]
+            unsafe fn from_addr(addr: Addr) -> Self {
+                // SAFETY: the address of a pointer is not null.
+                let pointer = unsafe { NonNull::new_unchecked(addr.as_ptr()) };
+                // SAFETY: the caller says that it is the address of such an object, value or handle, and valid.
+                unsafe { $pointer::from_pointer(pointer) }
+            }
+        }
+
+        impl<'gc, T> GcWord<'gc> for Option<$pointer<'gc, T>> {
+            #[inline]
+            fn to_addr(self) -> Addr {
+                self.map_or(Addr::NULL, $pointer::addr)
+            }
+
+            #[inline]
+            unsafe fn from_addr(addr: Addr) -> Self {
+                // SAFETY: as above, unless there is none.
+                NonNull::new(addr.as_ptr()).map(|pointer| unsafe { $pointer::from_pointer(pointer) })
+            }
+        }
+    )*};
 }
 
-impl<'gc, T> GcWord<'gc> for Option<Gc<'gc, T>> {
-    #[inline]
-    fn to_addr(self) -> Addr {
-        self.map_or(Addr::NULL, Gc::addr)
-    }
-
-    #[inline]
-    unsafe fn from_addr(addr: Addr) -> Self {
-        // SAFETY: the caller says that an object that is there is valid.
-        NonNull::new(addr.as_ptr()).map(|pointer| unsafe { Gc::from_pointer(pointer) })
-    }
-}
-
-impl<'gc, T> GcWord<'gc> for ArenaGc<'gc, T> {
-    #[inline]
-    fn to_addr(self) -> Addr {
-        self.addr()
-    }
-
-    #[inline]
-    unsafe fn from_addr(addr: Addr) -> Self {
-        // SAFETY: the address of a value is not null.
-        let pointer = unsafe { NonNull::new_unchecked(addr.as_ptr()) };
-        // SAFETY: the caller says that the address is that of a value in an arena, and still taken.
-        unsafe { ArenaGc::from_pointer(pointer) }
-    }
-}
-
-impl<'gc, T> GcWord<'gc> for Option<ArenaGc<'gc, T>> {
-    #[inline]
-    fn to_addr(self) -> Addr {
-        self.map_or(Addr::NULL, ArenaGc::addr)
-    }
-
-    #[inline]
-    unsafe fn from_addr(addr: Addr) -> Self {
-        // SAFETY: as above, unless there is none.
-        NonNull::new(addr.as_ptr()).map(|pointer| unsafe { ArenaGc::from_pointer(pointer) })
-    }
-}
-
-impl<'gc, T> GcWord<'gc> for Weak<'gc, T> {
-    #[inline]
-    fn to_addr(self) -> Addr {
-        self.addr()
-    }
-
-    #[inline]
-    unsafe fn from_addr(addr: Addr) -> Self {
-        // SAFETY: the address of a handle is not null.
-        let pointer = unsafe { NonNull::new_unchecked(addr.as_ptr()) };
-        // SAFETY: W1: the address is that of a handle, which the caller says is valid.
-        unsafe { Weak::from_pointer(pointer) }
-    }
-}
-
-impl<'gc, T> GcWord<'gc> for Option<Weak<'gc, T>> {
-    #[inline]
-    fn to_addr(self) -> Addr {
-        self.map_or(Addr::NULL, Weak::addr)
-    }
-
-    #[inline]
-    unsafe fn from_addr(addr: Addr) -> Self {
-        // SAFETY: as above, unless there is none.
-        NonNull::new(addr.as_ptr()).map(|pointer| unsafe { Weak::from_pointer(pointer) })
-    }
-}
+words! { Gc, ArenaGc, Weak }
 
 /// A field of an object that holds a `Gc<'gc, T>` or an `Option<Gc<'gc, T>>`, or another [`GcWord`], and can be changed
 /// by any thread that has the object.

@@ -78,8 +78,7 @@ fn values_of_all_kinds<'gc>(mc: &Mutator<'gc>, to: &impl Target<'gc>) {
     struct Aligned<'gc>(ArenaGc<'gc, u64>);
 
     let mut places = HashSet::new();
-    let mut is_new =
-        |place: *const ()| assert!(places.insert(place), "{place:?} was given out twice");
+    let mut is_new = |place: *const ()| assert!(places.insert(place), "{place:?} twice");
     for round in 0..50_u64 {
         let number = to.value(round);
         let byte = to.value(round as u8);
@@ -115,20 +114,16 @@ fn values_of_all_kinds<'gc>(mc: &Mutator<'gc>, to: &impl Target<'gc>) {
         assert_eq!(units.get(mc).map(<[()]>::len), Some(5));
         let cells = cells.get(mc).unwrap();
         assert!(cells.len() == round as usize && cells.iter().all(|cell| cell.get().is_none()));
-        for cell in cells {
-            cell.set(mc, Some(number));
-        }
-        for (pointer, align) in [
-            (line.as_ptr().cast::<()>(), 64),
+        cells.iter().for_each(|cell| cell.set(mc, Some(number)));
+        assert_aligned([
+            (line.as_ptr().cast(), 64),
             (aligned.as_ptr().cast(), 32),
             (many_aligned.as_ptr().cast(), 32),
             (numbers.as_ptr().cast(), align_of::<u128>()),
             (node.as_ptr().cast(), align_of::<Node<'_>>()),
             (made.as_ptr().cast(), 8),
-        ] {
-            assert_eq!(pointer.addr() % align, 0, "{pointer:?}");
-        }
-        for pointer in [
+        ]);
+        let all = [
             number.as_ptr().cast::<()>(),
             byte.as_ptr().cast(),
             line.as_ptr().cast(),
@@ -141,9 +136,14 @@ fn values_of_all_kinds<'gc>(mc: &Mutator<'gc>, to: &impl Target<'gc>) {
             objects.as_ptr().cast(),
             aligned.as_ptr().cast(),
             units.as_ptr().cast(),
-        ] {
-            is_new(pointer);
-        }
+        ];
+        all.into_iter().for_each(&mut is_new);
+    }
+}
+
+fn assert_aligned(places: [(*const (), usize); 6]) {
+    for (place, align) in places {
+        assert_eq!(place.addr() % align, 0, "{place:?}");
     }
 }
 

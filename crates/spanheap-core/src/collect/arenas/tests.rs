@@ -140,6 +140,16 @@ impl Stage {
         }
     }
 
+    /// [`Stage::end`], when `reader` has stored the inner object in the outer node: it is taken out of there first.
+    fn end_without_inner(self, reader: Mutator, sim: &SimOs) {
+        reader.enter();
+        // SAFETY: the closure holds the node by its root.
+        unsafe { reader.write(&node(self.outer).right, Addr::NULL) };
+        reader.leave();
+        drop(reader);
+        self.end(sim);
+    }
+
     /// What is the same whenever the arena was freed: after the next cycle the inner object is dead and the chunk is in
     /// quarantine; and it is free when the pointer to it has gone.
     fn end(self, sim: &SimOs) {
@@ -251,12 +261,7 @@ fn fault_49_an_arena_that_is_freed_while_a_cycle_marks_is_scanned_by_it() {
     // What it has stored keeps the object alive, whatever becomes of the arena.
     stage.cycle();
     assert_eq!(stage.look(), (Some(ArenaState::Quarantined), true));
-    reader.enter();
-    // SAFETY: the closure holds the node by its root.
-    unsafe { reader.write(&node(stage.outer).right, Addr::NULL) };
-    reader.leave();
-    drop(reader);
-    stage.end(&sim);
+    stage.end_without_inner(reader, &sim);
 }
 
 /// The closure had the value before the arena was freed, and is open when a cycle begins with which the arena dies. What it
@@ -283,12 +288,7 @@ fn fault_49_50_what_a_closure_takes_out_of_a_freed_arena_is_retained() {
         cycle.join().expect("no panic");
     });
     assert_eq!(stage.look(), (Some(ArenaState::Quarantined), true));
-    reader.enter();
-    // SAFETY: the closure holds the node by its root.
-    unsafe { reader.write(&node(stage.outer).right, Addr::NULL) };
-    reader.leave();
-    drop(reader);
-    stage.end(&sim);
+    stage.end_without_inner(reader, &sim);
 }
 
 /// Between cycles a grace period is begun for what was freed, and nobody sleeps for its end.
