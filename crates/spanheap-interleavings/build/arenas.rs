@@ -16,7 +16,7 @@ pub(super) fn chunks() -> Vec<Module> {
                  let none = || AtomicPtr::new(ptr::null_mut());\n        let flag = || AtomicBool::new(false);\n        \
                  let count = || AtomicU64::new(0);\n        \
                  Chunk { base: zero(), end: zero(), low: zero(), high: zero(), beside: flag(), \
-                 blackened: count(), escapes: count(), number: count(), \
+                 blackened: count(), clean: count(), escapes: count(), number: count(), \
                  owner: AtomicPtr::new(ptr::null_mut()), span: AtomicPtr::new(ptr::null_mut()), next: none(), \
                  next_partial: none(), newer: none(), older: none(), \
                  sites: ChunkSites }\n    }\n    link!(",

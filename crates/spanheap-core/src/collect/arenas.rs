@@ -146,7 +146,8 @@ impl Collector {
     }
 
     /// A cycle has marked: chunks that nobody points to any more are given back, unless its marks are not complete.
-    pub(super) fn release_arenas(&self, cycle: u32, is_broken: bool) {
+    /// It has looked at so many bytes.
+    pub(super) fn release_arenas(&self, cycle: u32, is_broken: bool, work: u64) {
         if is_broken {
             // Nobody knows when the next one is complete.
             // SAFETY: the cycle does not mark any more.
@@ -158,7 +159,7 @@ impl Collector {
         let (central, table) = (&self.central, Generation::new(cycle).table());
         // SAFETY: this is the collector's thread, and the cycle's marks are complete.
         let freed =
-            unsafe { central.arenas().end_quarantines(central.os(), central.pages(), table) };
+            unsafe { central.arenas().end_quarantines(central.os(), central.pages(), table, work) };
         central.outside().shrink(freed);
         central.arenas().revise_patience(central.pages());
     }

@@ -152,6 +152,9 @@ pub(crate) struct Chunk {
     beside: AtomicBool,
     /// 1 + the cycle in whose marking phase values were last allocated here; 0: none.
     blackened: AtomicU64,
+    /// While this is the number of times that cycles of the heap have begun to mark, no bit of the chunk is set; 0: it
+    /// is not known.
+    clean: AtomicU64,
     /// Marks that the running cycle, or the last one, has set in the quarantined chunk.
     escapes: AtomicU64,
     /// The arena's number in the process.
@@ -219,6 +222,7 @@ impl Chunk {
         self.high.store(range.end().get(), Ordering::Relaxed);
         self.beside.store(beside, Ordering::Relaxed);
         self.blackened.store(0, Ordering::Relaxed);
+        self.clean.store(0, Ordering::Relaxed);
         self.escapes.store(0, Ordering::Relaxed);
         self.number.store(number, Ordering::Relaxed);
         self.owner.store(owner, Ordering::Relaxed);
@@ -277,6 +281,16 @@ impl Chunk {
     /// Notes that.
     pub fn set_blackened(&self, cycle: u32) {
         self.blackened.store(1 + u64::from(cycle), Ordering::Relaxed);
+    }
+
+    /// Whether no bit of the chunk is set, when cycles have begun to mark so many times.
+    pub fn is_clean(&self, markings: u64) -> bool {
+        self.clean.load(Ordering::Relaxed) == markings
+    }
+
+    /// Notes that.
+    pub fn set_clean(&self, markings: u64) {
+        self.clean.store(markings, Ordering::Relaxed);
     }
 
     /// The number of its arena.

@@ -6,8 +6,10 @@
 //! what it does find a pointer to is guarded, as everything else was at once.
 //!
 //! # How much
-//! At most [`MOST`] or a quarter of the heap, and none when a hard limit of the heap's would feel it. When half of that
-//! is there and marking is cheap, since the heap has no more than a quarter as much in it, a cycle is due. Whatever has
+//! At most the largest of [`MOST`], a quarter of the heap, and what all arenas had lately when one of them was freed (up
+//! to [`MOST_OF_ARENAS`]): a program that fills arenas of thirty mebibytes one after the other needs as much twice. Of
+//! a limit of the heap's it takes the 64th part at most. When half of that is there and marking is cheap, since the
+//! heap has no more than a quarter as much in it and the last cycle has looked at no more, a cycle is due. Whatever has
 //! waited for [`AGE`] is given away.
 //!
 //! # Runs
@@ -36,6 +38,12 @@ const MOST: usize = 16 << 20;
 /// What part of a larger heap may be kept: one in so many.
 const SHARE: usize = 4;
 
+/// As much as arenas had lately may be kept, but no more than this.
+const MOST_OF_ARENAS: usize = 128 << 20;
+
+/// What part of a limit may be kept: one in so many.
+const LIMIT_SHARE: usize = 64;
+
 /// The shortest run that is kept.
 const LEAST: Bytes = Bytes::new(64 << 10);
 
@@ -48,12 +56,18 @@ pub(super) struct Kept {
     /// When something was kept last, see [`now`].
     since: AtomicU64,
     is_plenty: AtomicBool,
+    /// The most that arenas had when one of them was freed: since the last cycle, and between that and the one before.
+    most: [AtomicUsize; 2],
+    /// Bytes that the last complete cycle has looked at.
+    work: AtomicU64,
 }
 
 impl Kept {
     pub(super) const fn new() -> Kept {
         let (bytes, since) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Kept { bytes, since, is_plenty: AtomicBool::new(false) }
+        let most = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        let (is_plenty, work) = (AtomicBool::new(false), AtomicU64::new(0));
+        Kept { bytes, since, is_plenty, most, work }
     }
 
     /// Bytes that are kept.
@@ -66,10 +80,33 @@ impl Kept {
         self.is_plenty.load(Ordering::Relaxed)
     }
 
+    /// An arena is freed, and the arenas of the heap had so much.
+    pub(super) fn note_live(&self, live: Bytes) {
+        if live.get() > self.most[0].load(Ordering::Relaxed) {
+            self.most[0].store(live.get(), Ordering::Relaxed);
+        }
+    }
+
+    /// A complete cycle has ended, which has looked at so many bytes.
+    pub(super) fn end_cycle(&self, work: u64) {
+        self.work.store(work, Ordering::Relaxed);
+        self.most[1].store(self.most[0].swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// How much may be kept.
+    pub(super) fn bound(&self, pages: &PageHeap) -> Bytes {
+        let most = self.most.iter().map(|most| most.load(Ordering::Relaxed)).max().unwrap_or(0);
+        let plenty = MOST.max(pages.in_use().get() / SHARE).max(most.min(MOST_OF_ARENAS));
+        let limit = pages.limits().target().map_or(usize::MAX, |limit| limit.get() / LIMIT_SHARE);
+        Bytes::new(plenty.min(limit))
+    }
+
     fn add(&self, bytes: Bytes, bound: Bytes, in_use: Bytes) {
         let kept = self.bytes.fetch_add(bytes.get(), Ordering::Relaxed) + bytes.get();
         self.since.store(now(), Ordering::Relaxed);
-        if kept >= bound.get() / 2 && in_use.get() <= kept / SHARE {
+        let little = (kept / SHARE) as u64;
+        let is_cheap = in_use.get() as u64 <= little && self.work.load(Ordering::Relaxed) <= little;
+        if kept >= bound.get() / 2 && is_cheap {
             self.is_plenty.store(true, Ordering::Relaxed);
         }
     }
@@ -84,14 +121,6 @@ impl Kept {
 fn now() -> u64 {
     static BEGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     u64::try_from(BEGIN.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// How much may be kept.
-pub(super) fn bound(pages: &PageHeap) -> Bytes {
-    match pages.limits().hard() {
-        Some(_) => Bytes::new(pages.limits().allowed().get() / 64).min(Bytes::new(MOST)),
-        None => Bytes::new(MOST.max(pages.in_use().get() / SHARE)),
-    }
 }
 
 /// Chunks that nobody points to, one behind the other, linked by `next`.
@@ -159,18 +188,23 @@ impl Arenas {
         run.0 = Some((at, chunk.range()));
     }
 
-    /// Frees the chunks of the run, with their memory. If the system refuses, they wait for the next cycle.
+    /// Frees the chunks of the run, with their memory. If the system refuses, they are guarded, and wait for the next
+    /// cycle: what is kept asks for cycles, and must not do so for ever.
     ///
     /// # Safety
     /// As [`Arenas::end_quarantines`], which has found nothing that points to them.
     pub(super) unsafe fn free_run(&self, run: &mut Run, os: &Os, pages: &PageHeap) {
         let Some((first, range)) = run.0.take() else { return };
+        let mut next = Some(first);
         if !pages.open(os, range) {
+            while let Some(at) = next {
+                self.give_away(record(at), os, pages);
+                next = record(at).next();
+            }
             return;
         }
         self.kept.sub(range.bytes());
         self.note_released(range.bytes());
-        let mut next = Some(first);
         while let Some(at) = next {
             let chunk = record(at);
             next = chunk.next();

@@ -118,6 +118,8 @@ pub struct Arenas {
     /// Bytes in quarantine at which a cycle is due.
     patience: AtomicUsize,
     counts: Counts,
+    /// 1 + how many times a cycle has begun to mark ([`Arenas::begin_marking`]).
+    markings: AtomicU64,
     /// What is in quarantine with its memory.
     pub(super) kept: keep::Kept,
     /// What is told of the arenas at a fault.
@@ -158,6 +160,7 @@ impl Arenas {
             waiting: AtomicUsize::new(0),
             patience: AtomicUsize::new(QUARANTINE_FLOOR),
             counts,
+            markings: AtomicU64::new(1),
             kept: keep::Kept::new(),
             sites: Sites::new(),
         }
@@ -240,7 +243,8 @@ impl Arenas {
         lists.freed = Some(first);
         let before = self.waiting.fetch_add(bytes.get(), Ordering::Release);
         drop(lists);
-        self.counts.live.fetch_sub(bytes.get(), Ordering::Relaxed);
+        let live = self.counts.live.fetch_sub(bytes.get(), Ordering::Relaxed);
+        self.kept.note_live(Bytes::new(live));
         (bytes, before == 0)
     }
 
@@ -278,14 +282,14 @@ impl Arenas {
     /// thread.
     pub unsafe fn quarantine_pending(&self, os: &Os, pages: &PageHeap) {
         let mut next = self.lists.lock().pending.take();
-        let bound = keep::bound(pages);
+        let bound = self.kept.bound(pages);
         while let Some(first) = next {
             // Chunks that lie one behind the other, in either direction, are guarded in one call.
-            let mut range = bury(first);
+            let mut range = self.bury(first);
             next = record(first).next();
             while let Some(at) = next {
                 let Some(joined) = joined(range, record(at).range()) else { break };
-                bury(at);
+                self.bury(at);
                 range = joined;
                 next = record(at).next();
             }
@@ -322,7 +326,39 @@ impl Arenas {
     /// Forgets the marks of the last cycle. For the collector's thread, when no closure is open that has seen that
     /// cycle mark, and the next one does not mark yet.
     pub fn clear_bits(&self) {
-        self.for_each(|at| record(at).clear_bits());
+        self.for_each(|at| self.clear(record(at)));
+    }
+
+    /// A cycle begins to mark: from here on bits may be set. For the collector's thread, when all closures are over that
+    /// the cycle had not told of it.
+    pub fn begin_marking(&self) {
+        // Who is in a closure that began before a cycle marks reads the number before that, and whoever begins one later
+        // has seen a phase that was published since.
+        self.markings.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// 1 + how many times a cycle has begun to mark.
+    pub(super) fn markings(&self) -> u64 {
+        self.markings.load(Ordering::Relaxed)
+    }
+
+    /// Clears the bits of a chunk, unless none has been set since it was clear. While no cycle marks, and no closure is
+    /// open that has seen one mark.
+    fn clear(&self, chunk: &Chunk) {
+        let markings = self.markings();
+        if !chunk.is_clean(markings) {
+            chunk.clear_bits();
+            chunk.set_clean(markings);
+        }
+    }
+
+    /// Says in the span of a freed chunk that its memory is about to go; returns its addresses.
+    fn bury(&self, at: NonNull<Chunk>) -> AddrRange {
+        let chunk = record(at);
+        self.clear(chunk);
+        // SAFETY: the collector's thread does this, while no cycle marks.
+        unsafe { span_of(chunk).set_quarantined() };
+        chunk.range()
     }
 
     /// Calls `visit` with each chunk, which may remove it. For the collector's thread.
@@ -361,12 +397,18 @@ impl Arenas {
         lists.abandoned = abandoned;
     }
 
-    /// A cycle has marked completely, with bits in `table`: what nobody points to is given back. Returns the bytes
-    /// of abandoned arenas that are gone.
+    /// A cycle has marked completely, with bits in `table`, and has looked at so many bytes: what nobody points to is
+    /// given back. Returns the bytes of abandoned arenas that are gone.
     ///
     /// # Safety
     /// This is the collector's thread, and the last closure that began before the cycle has ended.
-    pub unsafe fn end_quarantines(&self, os: &Os, pages: &PageHeap, table: Table) -> Bytes {
+    pub unsafe fn end_quarantines(
+        &self,
+        os: &Os,
+        pages: &PageHeap,
+        table: Table,
+        work: u64,
+    ) -> Bytes {
         let mut escapes = 0;
         let mut run = keep::Run::default();
         self.for_each(|at| {
@@ -396,6 +438,7 @@ impl Arenas {
         });
         // SAFETY: as the caller's promise says.
         unsafe { self.free_run(&mut run, os, pages) };
+        self.kept.end_cycle(work);
         self.counts.escapes.fetch_add(escapes, Ordering::Relaxed);
         self.end_abandoned(pages, table)
     }
@@ -544,16 +587,6 @@ pub(super) unsafe fn take_span(chunk: &Chunk) -> OwnedSpan {
     let span = NonNull::from(span_of(chunk));
     // SAFETY: the caller's promise: nobody else makes one of it.
     unsafe { OwnedSpan::from_raw(span) }
-}
-
-/// Says in the span of a freed chunk that its memory is about to go; returns its addresses.
-fn bury(at: NonNull<Chunk>) -> AddrRange {
-    let chunk = record(at);
-    chunk.clear_bits();
-    let span = span_of(chunk);
-    // SAFETY: the collector's thread does this, while no cycle marks.
-    unsafe { span.set_quarantined() };
-    chunk.range()
 }
 
 /// Two ranges that touch, as one.

@@ -147,7 +147,7 @@ fn colours_against_a_list(seed: u64, page_size: usize) {
         unsafe { central.arenas().quarantine_pending(central.os(), central.pages()) };
         let table = Generation::new(cycle).table();
         // SAFETY: as above.
-        unsafe { central.arenas().end_quarantines(central.os(), central.pages(), table) };
+        unsafe { central.arenas().end_quarantines(central.os(), central.pages(), table, 0) };
         assert_eq!(central.pages().quarantined(), Bytes::ZERO);
     }
     central.take_back(&local);
@@ -333,7 +333,7 @@ fn freed_chunks_are_kept_for_the_next_arena() {
         }
         let table = Generation::new(1).table();
         // SAFETY: as above.
-        unsafe { arenas.end_quarantines(central.os(), central.pages(), table) };
+        unsafe { arenas.end_quarantines(central.os(), central.pages(), table, 0) };
         assert_eq!(arenas.totals().kept, Bytes::ZERO, "whatever was found");
         let mut held = Bytes::ZERO;
         arenas.for_each(|at| held += registry::record(at).range().bytes());
