@@ -101,7 +101,7 @@ pub(super) fn arenas() -> Vec<Module> {
         "user_arena",
         "heap/user_arena/mod.rs",
         &[
-            ("mod keep;\0ArenaTotals};", ""),
+            ("mod clean;\0ArenaTotals};", ""),
             ("use crate::heap::error::OutOfMemory;", "use crate::arenas::OutOfMemory;"),
             ("use crate::span::sites::{Allocated, ", "use crate::arenas::{"),
             ("use crate::span::", "use super::span::"),

@@ -119,7 +119,7 @@ pub struct Arenas {
     patience: AtomicUsize,
     counts: Counts,
     /// 1 + how many times a cycle has begun to mark ([`Arenas::begin_marking`]).
-    markings: AtomicU64,
+    pub(super) markings: AtomicU64,
     /// What is in quarantine with its memory.
     pub(super) kept: keep::Kept,
     /// What is told of the arenas at a fault.
@@ -244,7 +244,8 @@ impl Arenas {
         let before = self.waiting.fetch_add(bytes.get(), Ordering::Release);
         drop(lists);
         let live = self.counts.live.fetch_sub(bytes.get(), Ordering::Relaxed);
-        self.kept.note_live(Bytes::new(live));
+        // What waits has its memory as well.
+        self.kept.note_held(Bytes::new(live + before));
         (bytes, before == 0)
     }
 
@@ -286,9 +287,14 @@ impl Arenas {
         while let Some(first) = next {
             // Chunks that lie one behind the other, in either direction, are guarded in one call.
             let mut range = self.bury(first);
+            let room = bound.saturating_sub(self.kept.bytes());
+            let fits = range.bytes() <= room;
             next = record(first).next();
             while let Some(at) = next {
-                let Some(joined) = joined(range, record(at).range()) else { break };
+                // What may be kept is not made too long for it.
+                let joined = joined(range, record(at).range())
+                    .filter(|joined| (joined.bytes() <= room) == fits);
+                let Some(joined) = joined else { break };
                 self.bury(at);
                 range = joined;
                 next = record(at).next();
@@ -320,35 +326,6 @@ impl Arenas {
                 self.counts.unguardable.fetch_add(bytes, Ordering::Relaxed);
             }
             next = record(at).next();
-        }
-    }
-
-    /// Forgets the marks of the last cycle. For the collector's thread, when no closure is open that has seen that
-    /// cycle mark, and the next one does not mark yet.
-    pub fn clear_bits(&self) {
-        self.for_each(|at| self.clear(record(at)));
-    }
-
-    /// A cycle begins to mark: from here on bits may be set. For the collector's thread, when all closures are over that
-    /// the cycle had not told of it.
-    pub fn begin_marking(&self) {
-        // Who is in a closure that began before a cycle marks reads the number before that, and whoever begins one later
-        // has seen a phase that was published since.
-        self.markings.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// 1 + how many times a cycle has begun to mark.
-    pub(super) fn markings(&self) -> u64 {
-        self.markings.load(Ordering::Relaxed)
-    }
-
-    /// Clears the bits of a chunk, unless none has been set since it was clear. While no cycle marks, and no closure is
-    /// open that has seen one mark.
-    fn clear(&self, chunk: &Chunk) {
-        let markings = self.markings();
-        if !chunk.is_clean(markings) {
-            chunk.clear_bits();
-            chunk.set_clean(markings);
         }
     }
 

@@ -134,6 +134,7 @@ fn colours_against_a_list(seed: u64, page_size: usize) {
             core.end_lease(&mut lease);
         }
         check(&core, &given, cycle);
+        central.arenas().begin_marking();
         central.arenas().clear_bits();
         for &at in given.keys() {
             for table in [Table::Even, Table::Odd, Table::Scanned] {
@@ -321,6 +322,7 @@ fn freed_chunks_are_kept_for_the_next_arena() {
         assert_eq!(central.pages().quarantined(), reserved - kept);
         assert_eq!(central.os().accounting().ready(), before - (reserved - kept));
         let last = *values.last().expect("there are some");
+        arenas.begin_marking();
         if escapes {
             bits::set(Generation::new(1).table(), last.align_down(GRANULE_BYTES));
         }
@@ -394,6 +396,121 @@ fn kept_memory_is_bounded_and_asks_for_a_cycle() {
     unsafe { arenas.give_kept_away(central.os(), central.pages()) };
     assert_eq!(arenas.kept_for(), None);
     assert!(!arenas.wants_cycle(central.pages()));
+    central.take_back(&local);
+    // SAFETY: nobody uses the heap any more.
+    unsafe { central.release() };
+    sim.assert_all_released();
+}
+
+/// The bound follows what arenas had, with what was freed at once, and forgets it after two cycles; a limit makes it small.
+#[test]
+fn as_much_is_kept_as_arenas_had_lately() {
+    let (limit, least) = (Bytes::new(1 << 30), Bytes::new(16 << 20));
+    for limits in [(None, None), (Some(limit), None), (None, Some(limit))] {
+        let sim = SimOs::builder().build();
+        let config = Config { soft_limit: limits.0, hard_limit: limits.1, ..Config::default() };
+        let os = Os::simulated(sim.clone());
+        let central = Central::with_hooks(os, config, Hooks::none()).expect("memory");
+        let (local, arenas) = (LocalPages::default(), central.arenas());
+        let mut all = Vec::new();
+        for at_once in [24, 1, 1] {
+            all.extend((0..at_once).map(|_| full_arena(&central, &local).0));
+            let held: Bytes = all.iter().map(|core| core.reserved()).sum();
+            for core in all.drain(..) {
+                central.free_arena(&core, Freed::Dropped).expect("once");
+            }
+            arenas.take_freed();
+            let target = central.pages().limits().target();
+            let share = target.map_or(held.max(least), |target| Bytes::new(target.get() / 64));
+            let bound = arenas.kept.bound(central.pages());
+            assert_eq!(bound, held.max(least).min(share), "{limits:?}");
+            // SAFETY: no closure is open, and nothing marks.
+            unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
+            let (kept, some) = (arenas.totals().kept, bound.min(held).get() / 4 * 3);
+            assert!(kept.get() > some && kept <= bound, "{kept}, {limits:?}");
+            assert_eq!(arenas.wants_cycle(central.pages()), at_once == 24);
+            for cycle in 1..=2 {
+                arenas.begin_marking();
+                let table = Generation::new(cycle).table();
+                // SAFETY: as above.
+                unsafe { arenas.end_quarantines(central.os(), central.pages(), table, 0) };
+            }
+            assert_eq!(arenas.totals().kept, Bytes::ZERO);
+        }
+        central.take_back(&local);
+        // SAFETY: nobody uses the heap any more.
+        unsafe { central.release() };
+        sim.assert_all_released();
+    }
+}
+
+/// What cannot be opened is guarded, and asks for no more cycles; and no cycle is asked for when they are dear.
+#[test]
+fn chunks_that_cannot_be_opened_are_guarded() {
+    for markers in [true, false] {
+        let sim = SimOs::builder().guard_markers(markers).split_limit(1000).build();
+        let os = Os::simulated(sim.clone());
+        let central = Central::with_hooks(os, Config::default(), Hooks::none()).expect("memory");
+        let (local, arenas) = (LocalPages::default(), central.arenas());
+        let table = Generation::new(1).table();
+        for (work, asks) in [(0, true), (64 << 20, true), (0, false)] {
+            let cores: Vec<_> = (0..12).map(|_| full_arena(&central, &local).0).collect();
+            for core in cores {
+                central.free_arena(&core, Freed::Dropped).expect("once");
+            }
+            arenas.take_freed();
+            // SAFETY: no closure is open, and nothing marks.
+            unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
+            assert_eq!(arenas.wants_cycle(central.pages()), asks, "the last cycle says so");
+            sim.set_fail_from(Some(sim.calls() + 1));
+            // SAFETY: as above.
+            unsafe { arenas.end_quarantines(central.os(), central.pages(), table, work) };
+            sim.set_fail_from(None);
+            assert_eq!(arenas.totals().kept, Bytes::ZERO);
+            assert!(!arenas.wants_cycle(central.pages()));
+            assert!(central.pages().quarantined() > Bytes::new(11 << 20));
+            // SAFETY: as above.
+            unsafe { arenas.end_quarantines(central.os(), central.pages(), table, work) };
+            assert_eq!(central.pages().quarantined(), Bytes::ZERO);
+        }
+        central.take_back(&local);
+        // SAFETY: nobody uses the heap any more.
+        unsafe { central.release() };
+        sim.assert_all_released();
+    }
+}
+
+/// Bits are cleared of every chunk in which a cycle may have set some, whenever it was got and buried.
+#[test]
+fn bits_of_the_last_cycle_are_cleared_before_the_next_one_and_before_a_burial() {
+    let sim = SimOs::builder().build();
+    let central = Central::with_hooks(Os::simulated(sim.clone()), Config::default(), Hooks::none());
+    let central = central.expect("memory");
+    let (local, arenas) = (LocalPages::default(), central.arenas());
+    let (kept, ours, _) = full_arena(&central, &local);
+    let (freed, theirs, _) = full_arena(&central, &local);
+    for cycle in 1..8 {
+        arenas.clear_bits();
+        arenas.begin_marking();
+        let table = Generation::new(cycle).table();
+        for at in [ours[0], ours[ours.len() - 1], theirs[0], theirs[theirs.len() / 2]] {
+            for table in [table, Table::Scanned] {
+                let at = at.align_down(GRANULE_BYTES);
+                assert!(!bits::is_set(table, at), "{at} in cycle {cycle}");
+                bits::set(table, at);
+            }
+        }
+    }
+    central.free_arena(&freed, Freed::Dropped).expect("once");
+    arenas.take_freed();
+    // SAFETY: no closure is open, and nothing marks.
+    unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
+    for at in theirs {
+        for table in [Table::Even, Table::Odd, Table::Scanned] {
+            assert!(!bits::is_set(table, at.align_down(GRANULE_BYTES)), "{at} after the burial");
+        }
+    }
+    central.free_arena(&kept, Freed::Dropped).expect("once");
     central.take_back(&local);
     // SAFETY: nobody uses the heap any more.
     unsafe { central.release() };

@@ -261,8 +261,12 @@ mod tests {
         for round in 0..20_000_usize {
             let first = next(64) as usize;
             let range = units(first, (next(6) as usize + 1).min(64 - first));
-            let inside = |unit: usize| range.base() <= units(unit, 1).base() && units(unit, 1).end() <= range.end();
-            if next(2) == 0 && (0..64).filter(|&unit| inside(unit)).all(|unit| places[unit].is_none()) {
+            let inside = |unit: usize| {
+                range.base() <= units(unit, 1).base() && units(unit, 1).end() <= range.end()
+            };
+            if next(2) == 0
+                && (0..64).filter(|&unit| inside(unit)).all(|unit| places[unit].is_none())
+            {
                 let place = Addr::new(0x8000_0000_0000 + round * 64 * UNIT.get());
                 let at = list.entries.partition_point(|entry| entry.range.base() < range.base());
                 list.entries.insert(at, Aside { range, place });

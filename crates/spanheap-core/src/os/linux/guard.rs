@@ -9,6 +9,9 @@
 //! unguard:  make the parts accessible that were protected
 //!           remove markers, if there ever were any
 //!           drop the contents, if an access was possible
+//! shut:     move what is large enough aside (`aside.rs`)
+//!           share half left, and mprotect to none?  -> true
+//! open:     make it accessible, bring back what lies aside
 //! ```
 //!
 //! Which means a range was guarded by is not written down per range. Protected parts are in the list of
@@ -30,6 +33,7 @@
 
 use libc::{PROT_NONE, PROT_READ, PROT_WRITE};
 
+use super::aside::Asides;
 use super::calls::{self, advice};
 use super::{NativeOs, RESERVATION};
 use crate::addr::{AddrRange, Bytes};
@@ -46,6 +50,8 @@ pub(super) struct Guards {
     ever_marked: AtomicBool,
     /// Whether a range was ever given up to policy.
     ever_open: AtomicBool,
+    /// Memory of shut ranges.
+    pub(super) asides: Asides,
     splits: Lock<Splits>,
     /// The length of `splits`, for those who only look.
     entries: AtomicUsize,
@@ -54,7 +60,7 @@ pub(super) struct Guards {
 }
 
 impl Guards {
-    pub(super) fn new(markers: bool, limit: usize) -> Guards {
+    pub(super) fn new(markers: bool, moves: bool, limit: usize) -> Guards {
         let markers = match (markers, calls::knows_advice(advice::GUARD_INSTALL)) {
             (false, _) => Feature::Off,
             (true, Ok(())) => Feature::Untried,
@@ -64,6 +70,8 @@ impl Guards {
             markers: Latch::new(markers),
             ever_marked: AtomicBool::new(false),
             ever_open: AtomicBool::new(false),
+            // Each is a mapping more, besides those of its entry.
+            asides: Asides::new(moves, limit / 2),
             splits: Lock::new(Rank::Mappings, Splits::new()),
             entries: AtomicUsize::new(0),
             limit,
@@ -106,6 +114,7 @@ impl Guards {
 
     /// A range has been made accessible, or is gone.
     pub(super) fn leave(&self, range: AddrRange) {
+        self.asides.drop_within(range);
         // `Relaxed`: who owns the range has entered it, or was told of it by who did.
         if self.entries.load(Relaxed) != 0 {
             // Without memory for a longer list, the entry stays whole and covers what is accessible now.
@@ -184,6 +193,7 @@ impl NativeOs {
         _: Category,
         _ready: Bytes,
     ) -> Guarding {
+        self.guards.asides.drop_within(range);
         if let Some(marked) = self.guards.mark(range) {
             // What was shut need not be a mapping of its own any more.
             let _ = self.guards.unprotect(range);
@@ -226,11 +236,18 @@ impl NativeOs {
     }
 
     pub(in crate::os) unsafe fn shut(&self, range: AddrRange) -> bool {
-        self.guards.protect(range, self.guards.limit / 2)
+        self.guards.asides.put(range);
+        let shut = self.guards.protect(range, self.guards.limit / 2);
+        if !shut {
+            self.guards.asides.bring_back(range);
+        }
+        shut
     }
 
     pub(in crate::os) unsafe fn open(&self, range: AddrRange) -> Result<(), OsError> {
         let opened = self.guards.unprotect(range);
-        opened.map_err(|errno| OsError::new(Operation::Unguard, range.bytes(), errno))
+        opened.map_err(|errno| OsError::new(Operation::Unguard, range.bytes(), errno))?;
+        self.guards.asides.bring_back(range);
+        Ok(())
     }
 }

@@ -332,6 +332,7 @@ impl SimOs {
             collapse: huge,
             names: Feature::Off,
             guard_markers: or_off(self.config.guard_markers),
+            moves: Feature::Off,
             split_limit: self.config.split_limit / MAPPINGS_PER_ENTRY * MAPPINGS_PER_ENTRY,
             splits: self.lock().splits.len() * MAPPINGS_PER_ENTRY,
             guards_without_fault: 0,
