@@ -13,6 +13,7 @@
 //!   away. An inaccessible private mapping is not charged, so the hazard named at `map` does not
 //!   arise.
 //! * `guard`, `unguard`: see `guard.rs`.
+//! * `shut`, `open`: `mremap` where that pays (`aside.rs`), and `mprotect`.
 //! * `release`: `munmap`.
 //! * `hint_huge`, `collapse`: `madvise`; what is refused is not an error.
 //!
@@ -35,9 +36,9 @@
 //!
 //! # Safety
 //! This directory is trusted to change only mappings inside ranges that it returned itself from
-//! `reserve` and `alloc`. It takes the ranges as numbers and believes the layers above, which own
-//! them (the contract of ranges, O1 and O2, in `os/mod.rs`); the simulated system believes nothing and
-//! is run by the tests for that reason.
+//! `reserve` and `alloc`, and those that it makes for memory set aside. It takes the ranges as numbers and
+//! believes the layers above, which own them (the contract of ranges, O1 and O2, in `os/mod.rs`); the
+//! simulated system believes nothing and is run by the tests for that reason.
 #![allow(unsafe_code)]
 
 mod aside;
