@@ -88,6 +88,16 @@ fn unguard(os: &Os, range: AddrRange) -> Result<(), OsError> {
     unsafe { os.unguard(range, Category::Heap) }
 }
 
+fn shut(os: &Os, range: AddrRange) -> bool {
+    // SAFETY: as above.
+    unsafe { os.shut(range) }
+}
+
+fn open(os: &Os, range: AddrRange) {
+    // SAFETY: as above.
+    unsafe { os.open(range) }.unwrap();
+}
+
 /// Gives back a range of which `mapped` bytes are Ready and the others Reserved.
 fn release(os: &Os, range: AddrRange, mapped: Bytes) {
     // SAFETY: as above.
@@ -118,6 +128,20 @@ fn memory_works(os: &Os) {
     used(os, middle);
     assert!(holds_only(middle, 0), "zeros after unguard");
     fill(middle, 2);
+    if shut(os, middle) {
+        assert_eq!(probe.read(middle.base()), None, "shut");
+        assert_eq!(probe.read(middle.end() - Bytes::new(1)), None, "to the last byte");
+        open(os, middle);
+        assert!(holds_only(middle, 2), "open, and the memory has stayed");
+    }
+    if shut(os, middle) {
+        assert_eq!(guard(os, middle), Guarding::Faults, "it faulted before");
+        assert_eq!(probe.read(middle.base()), None, "guarded");
+        unguard(os, middle).unwrap();
+        used(os, middle);
+        assert!(holds_only(middle, 0), "zeros after shut, guard and unguard");
+        fill(middle, 2);
+    }
     fault(os, middle).unwrap();
     assert_eq!(probe.read(middle.base()), None);
     // SAFETY: O1, O2: the range is this test's, and nothing is in it.

@@ -409,3 +409,51 @@ fn threads_use_it_at_once() {
     assert_eq!(os.accounting().mapped_total(), Bytes::ZERO);
     sim.assert_all_released();
 }
+
+/// What is shut is Ready, and nothing may be done with it but opening, guarding and releasing it.
+#[test]
+fn what_is_shut_counts_and_is_left_alone() {
+    let sim = SimOs::builder().page_size(PAGE).guard_markers(false).split_limit(8).build();
+    let os = Os::simulated(sim.clone());
+    let all = AddrRange::at(os.alloc(pages(16), Category::Heap).unwrap(), pages(16));
+    let part = |i: usize, count: usize| AddrRange::at(all.base() + pages(i), pages(count));
+    // SAFETY: as above.
+    let shut = |i, count| unsafe { os.shut(part(i, count)) };
+    // SAFETY: as above.
+    let open = |i, count| unsafe { os.open(part(i, count)) };
+    assert!(shut(2, 2) && shut(6, 1));
+    assert!(!shut(10, 1), "half of the share is for those who cannot do without");
+    assert!(shut(4, 1), "what joins costs nothing");
+    assert_eq!((os.accounting().ready(), sim.ready()), (pages(16), pages(16)));
+    assert_eq!(os.features().splits, 4);
+    assert!(panic_of(|| unused(&os, part(2, 1), PAGE)).is_some());
+    assert!(
+        panic_of(|| {
+            let _ = unguard(&os, part(2, 1), Category::Heap);
+        })
+        .is_some()
+    );
+    assert!(
+        panic_of(|| {
+            let _ = open(9, 1);
+        })
+        .is_some()
+    );
+    // In one call what was shut in two.
+    open(2, 3).unwrap();
+    assert!(
+        panic_of(|| {
+            let _ = open(2, 1);
+        })
+        .is_some()
+    );
+    assert_eq!(os.features().splits, 2);
+    assert!(shut(12, 2));
+    // What was shut is guarded with what was not.
+    assert_eq!(guard(&os, part(5, 2), Category::Heap, pages(2)), Guarding::Faults);
+    assert_eq!(os.accounting().ready(), pages(14));
+    unguard(&os, part(5, 2), Category::Heap).unwrap();
+    release(&os, all, Category::Heap, pages(16), pages(14));
+    assert_eq!(os.features().splits, 0);
+    sim.assert_all_released();
+}

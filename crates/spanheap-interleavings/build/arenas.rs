@@ -16,7 +16,7 @@ pub(super) fn chunks() -> Vec<Module> {
                  let none = || AtomicPtr::new(ptr::null_mut());\n        let flag = || AtomicBool::new(false);\n        \
                  let count = || AtomicU64::new(0);\n        \
                  Chunk { base: zero(), end: zero(), low: zero(), high: zero(), beside: flag(), \
-                 blackened: count(), escapes: count(), number: count(), \
+                 blackened: count(), clean: count(), escapes: count(), number: count(), \
                  owner: AtomicPtr::new(ptr::null_mut()), span: AtomicPtr::new(ptr::null_mut()), next: none(), \
                  next_partial: none(), newer: none(), older: none(), \
                  sites: ChunkSites }\n    }\n    link!(",
@@ -101,7 +101,7 @@ pub(super) fn arenas() -> Vec<Module> {
         "user_arena",
         "heap/user_arena/mod.rs",
         &[
-            ("mod lease;\0ArenaTotals};", ""),
+            ("mod clean;\0ArenaTotals};", ""),
             ("use crate::heap::error::OutOfMemory;", "use crate::arenas::OutOfMemory;"),
             ("use crate::span::sites::{Allocated, ", "use crate::arenas::{"),
             ("use crate::span::", "use super::span::"),

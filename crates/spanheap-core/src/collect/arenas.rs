@@ -4,6 +4,9 @@
 //!   freed --(a grace period)--> quarantined: pages guarded --(a cycle that found no pointer)--> free pages
 //! ```
 //!
+//! Some of the quarantined chunks keep their memory until the next cycle has looked at them, inaccessible: those need no
+//! fault and no zeros when they are used again (`heap/user_arena/keep.rs`).
+//!
 //! The grace period is the first one of a cycle, or, as long as none begins, one that the collector's thread makes for
 //! what was freed meanwhile. It begins when a mebibyte waits, or the first chunk has waited for [`GATHER`], so many
 //! arenas that are freed one after the other share one; and nobody sleeps for its end: a cycle that becomes due in
@@ -57,10 +60,12 @@ impl Undertaker {
         if arenas.has_pending() {
             return Some(PATIENCE);
         }
+        // SAFETY: as above: no cycle marks.
+        let keeps = unsafe { collector.look_after_kept() };
         let waiting = arenas.waiting_bytes();
         if waiting == Bytes::ZERO {
             self.since = None;
-            return None;
+            return keeps;
         }
         let since = *self.since.get_or_insert_with(Instant::now);
         let waited = since.elapsed();
@@ -111,6 +116,21 @@ impl Collector {
         self.central.arenas().clear_bits();
     }
 
+    /// Gives away what has been kept for too long: how long until the rest has been.
+    ///
+    /// # Safety
+    /// No cycle marks.
+    unsafe fn look_after_kept(&self) -> Option<Duration> {
+        let (arenas, central) = (self.central.arenas(), &self.central);
+        let left = arenas.kept_for()?;
+        if left == Duration::ZERO {
+            // SAFETY: the caller's promise.
+            unsafe { arenas.give_kept_away(central.os(), central.pages()) };
+            return None;
+        }
+        Some(left)
+    }
+
     /// Guards the pages of what has died.
     ///
     /// # Safety
@@ -126,14 +146,20 @@ impl Collector {
     }
 
     /// A cycle has marked: chunks that nobody points to any more are given back, unless its marks are not complete.
-    pub(super) fn release_arenas(&self, cycle: u32, is_broken: bool) {
+    /// It has looked at so many bytes.
+    pub(super) fn release_arenas(&self, cycle: u32, is_broken: bool, work: u64) {
         if is_broken {
+            // Nobody knows when the next one is complete.
+            // SAFETY: the cycle does not mark any more.
+            unsafe {
+                self.central.arenas().give_kept_away(self.central.os(), self.central.pages());
+            }
             return;
         }
         let (central, table) = (&self.central, Generation::new(cycle).table());
         // SAFETY: this is the collector's thread, and the cycle's marks are complete.
         let freed =
-            unsafe { central.arenas().end_quarantines(central.os(), central.pages(), table) };
+            unsafe { central.arenas().end_quarantines(central.os(), central.pages(), table, work) };
         central.outside().shrink(freed);
         central.arenas().revise_patience(central.pages());
     }

@@ -79,6 +79,7 @@ impl Collector {
         self.central.sweep_everything();
         self.grace_period(|| {});
         debug_assert!(self.central.is_swept(), "marking begins, and something waits to be swept");
+        self.central.arenas().begin_marking();
 
         let taken_at_snapshot = self.central.taken();
         let in_use = self.central.pages().in_use();
@@ -98,7 +99,7 @@ impl Collector {
         self.central.pages().next_scavenge_generation();
         self.publish(PhaseWord::new(Phase::Idle, cycle));
         self.control.set_gate(false);
-        self.release_arenas(cycle, all);
+        self.release_arenas(cycle, all, report.work);
         let times = Times {
             elapsed: began.elapsed(),
             processors: self.processors,

@@ -241,7 +241,8 @@ impl Mutator {
 }
 
 impl ArenaWriter<'_> {
-    /// Room for one value of `ty`, all zeros. Whoever has written it calls [`ArenaWriter::publish`].
+    /// Room for one value of `ty`. What is in it is anything ([`ArenaWriter::clear`]); whoever has written the value
+    /// calls [`ArenaWriter::publish`].
     ///
     /// # Errors
     /// When the arena has been freed or abandoned, has reached its limit, or there is no memory; the last two leave
@@ -257,7 +258,7 @@ impl ArenaWriter<'_> {
         unsafe { self.alloc_slice(ty, 1) }
     }
 
-    /// Room for `len` values of `ty` in a row, all zeros.
+    /// Room for `len` values of `ty` in a row. What is in it is anything.
     ///
     /// # Errors
     /// As [`ArenaWriter::alloc`]; also when their size overflows.
@@ -289,7 +290,7 @@ impl ArenaWriter<'_> {
         }
     }
 
-    /// Room for what `layout` says, all zeros, which holds no pointers into a heap.
+    /// Room for what `layout` says, which holds no pointers into a heap. What is in it is anything.
     ///
     /// # Errors
     /// As [`ArenaWriter::alloc`].
@@ -328,6 +329,19 @@ impl ArenaWriter<'_> {
             self.core.end_lease(&mut self.lease);
         }
         Ok(room)
+    }
+
+    /// Makes new room zeros, all of its `bytes` bytes. (What is so large that it shares its pages with nothing is so
+    /// already.)
+    ///
+    /// # Safety
+    /// The room came from this writer for so many bytes, and nothing has been written into it.
+    #[inline]
+    pub unsafe fn clear(&self, room: NonNull<u8>, bytes: usize) {
+        if bytes <= user_arena::MAX_SHARED.get() {
+            // SAFETY: the caller's promise.
+            unsafe { room.write_bytes(0, bytes) };
+        }
     }
 
     #[cold]

@@ -19,7 +19,7 @@ pub enum Operation {
     Used,
     /// Back to Reserved.
     Fault,
-    /// Guarded to Prepared.
+    /// Guarded to Prepared, or shut to Ready.
     Unguard,
     /// Any state to None.
     Release,

@@ -134,6 +134,8 @@ pub struct Features {
     /// Guarding pages without changing their mapping. Without it `guard` takes access away by changing
     /// mappings, as long as its share of them lasts.
     pub guard_markers: Feature,
+    /// Moving memory aside that is shut. Without it, shutting and opening large ranges takes longer.
+    pub moves: Feature,
     /// How many mappings ranges that were guarded or made inaccessible may cost, at most, before
     /// `guard` stops making them.
     pub split_limit: usize,
@@ -170,6 +172,7 @@ impl fmt::Display for Features {
         writeln!(f, "huge page collapse: {}", self.collapse)?;
         writeln!(f, "mapping names: {}", self.names)?;
         writeln!(f, "guard markers: {}", self.guard_markers)?;
+        writeln!(f, "moves of shut memory: {}", self.moves)?;
         writeln!(f, "mappings split: {} of {}", self.splits, self.split_limit)?;
         writeln!(f, "guards without fault: {}", self.guards_without_fault)?;
         write!(f, "process barrier: {}", self.barrier)

@@ -13,6 +13,7 @@
 //!    └──────────────── release, from any of the three ─────────┘
 //!
 //!   Prepared, Ready ── guard ──► Reserved, guarded ── unguard ──► Prepared
+//!   Ready ── shut ──► Ready, shut ── open ──► Ready             Ready, shut ── guard ──► Reserved, guarded
 //! ```
 //!
 //! * **None**: not ours.
@@ -23,6 +24,8 @@
 //!
 //! *Guarded* is a kind of Reserved, made page by page in the midst of accessible memory; `guarding.rs`
 //! says what it promises, and when to use `fault` instead. Only `unguard` and `release` lead out of it.
+//!
+//! *Shut* is a kind of Ready: the memory stays and counts, and an access faults. What was in it is forfeit.
 //!
 //! What a range contains once it is Ready: zeros after `alloc`, after `map` + `used` and after `unguard` +
 //! `used`; after `unused` + `used` zeros if [`Os::zero_after_unused`] says so, else anything.
@@ -417,6 +420,27 @@ impl Os {
         dispatch_unsafe!(self, unguard(range, category))?;
         self.accounting.add_mapped(category, range.bytes());
         Ok(())
+    }
+
+    /// Ready to Ready and shut: the memory stays, and from now on an access faults. False if the system refuses, or
+    /// the heap has used up half of its share of mappings: then nothing has changed.
+    ///
+    /// # Safety
+    /// O1 and O2.
+    pub unsafe fn shut(&self, range: AddrRange) -> bool {
+        asan::permit_range(range);
+        self.is_nothing(range) || dispatch_unsafe!(self, shut(range))
+    }
+
+    /// Shut to Ready, whatever calls of [`Os::shut`] the parts of the range come from. There is anything in it.
+    ///
+    /// # Errors
+    /// When the system refuses, which happens only for a part of what was shut in one call; the range stays shut.
+    ///
+    /// # Safety
+    /// O1 and O2.
+    pub unsafe fn open(&self, range: AddrRange) -> Result<(), OsError> {
+        if self.is_nothing(range) { Ok(()) } else { dispatch_unsafe!(self, open(range)) }
     }
 
     /// Any state to None. `mapped` and `ready` are the numbers of bytes in the range that are

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  base                      low                      high               end
-//!   | hdr value | hdr value |  ...  free, zeroed  ...  | leaf | leaf | leaf |
+//!   | hdr value | hdr value |  ...      free     ...  | leaf | leaf | leaf |
 //! ```
 //!
 //! Values with pointers lie at the bottom: a [`Header`] at a multiple of 16, the value behind it at a multiple of
@@ -25,7 +25,8 @@
 //! - C1. `low` and `high` are written by whoever has leased the chunk, or under its arena's lock if nobody has.
 //!   `low` is a multiple of 16 and never above the granule of `high`.
 //! - C2. Below `low` the chunk is a row of headers with their values; a word of zeros at the place of a header is
-//!   a gap of 16 bytes. Between `low` and `high` it is zero.
+//!   a gap of 16 bytes. Between `low` and `high` there is anything, and so there is in a value whose
+//!   owner has not written it yet, or never will: only what has a mark of a marker's is looked into.
 //! - C3. Bits of the chunk in the side tables stand at headers, at granules of leaves, and in the rest of the
 //!   64-granule word behind a header (or before a leaf) that was allocated while a cycle marked: nothing is
 //!   allocated there by a closure that is not of that phase ([`Chunk::blackened`]).
@@ -151,6 +152,9 @@ pub(crate) struct Chunk {
     beside: AtomicBool,
     /// 1 + the cycle in whose marking phase values were last allocated here; 0: none.
     blackened: AtomicU64,
+    /// While this is the number of times that cycles of the heap have begun to mark, no bit of the chunk is set; 0: it
+    /// is not known.
+    clean: AtomicU64,
     /// Marks that the running cycle, or the last one, has set in the quarantined chunk.
     escapes: AtomicU64,
     /// The arena's number in the process.
@@ -218,6 +222,7 @@ impl Chunk {
         self.high.store(range.end().get(), Ordering::Relaxed);
         self.beside.store(beside, Ordering::Relaxed);
         self.blackened.store(0, Ordering::Relaxed);
+        self.clean.store(0, Ordering::Relaxed);
         self.escapes.store(0, Ordering::Relaxed);
         self.number.store(number, Ordering::Relaxed);
         self.owner.store(owner, Ordering::Relaxed);
@@ -278,6 +283,16 @@ impl Chunk {
         self.blackened.store(1 + u64::from(cycle), Ordering::Relaxed);
     }
 
+    /// Whether no bit of the chunk is set, when cycles have begun to mark so many times.
+    pub fn is_clean(&self, markings: u64) -> bool {
+        self.clean.load(Ordering::Relaxed) == markings
+    }
+
+    /// Notes that.
+    pub fn set_clean(&self, markings: u64) {
+        self.clean.store(markings, Ordering::Relaxed);
+    }
+
     /// The number of its arena.
     pub fn number(&self) -> u64 {
         self.number.load(Ordering::Relaxed)
@@ -321,10 +336,10 @@ impl Chunk {
     /// not one beside.
     #[inline]
     pub unsafe fn value_at(&self, granule: Addr) -> Option<Value> {
-        if granule >= self.high().align_down(GRANULE_BYTES) {
+        if granule >= self.low() {
             return None;
         }
-        // SAFETY: the caller's promise: below `high`, marked granules are those of headers (C3).
+        // SAFETY: the caller's promise: below `low`, granules that a marker has marked are those of headers (C3).
         let header = unsafe { Header::read(granule) }?;
         let start = granule + Bytes::new(HEADER_BYTES);
         Some(Value { start, ty: header.ty(), count: header.count() })

@@ -223,6 +223,8 @@ pub(crate) enum State {
     Freed = 4,
     /// The same, and its memory is gone. Its addresses are kept until nobody points to them.
     Quarantined = 5,
+    /// The same, but the memory is still there, and nobody can use it.
+    Shut = 6,
 }
 
 /// A span record.
@@ -415,10 +417,23 @@ impl Span {
         self.state.load(Ordering::Acquire) >= State::Arena as u8
     }
 
-    /// Whether the record describes a chunk the memory of which is gone.
+    /// Whether the record describes a chunk the memory of which is gone, or cannot be used any more.
     #[inline]
     pub fn is_quarantined(&self) -> bool {
-        self.state.load(Ordering::Acquire) == State::Quarantined as u8
+        self.state.load(Ordering::Acquire) >= State::Quarantined as u8
+    }
+
+    /// Whether the record describes a chunk in quarantine that has its memory.
+    #[inline]
+    pub fn is_shut(&self) -> bool {
+        self.state.load(Ordering::Acquire) == State::Shut as u8
+    }
+
+    /// The memory of a chunk that is in quarantine already stays, or goes after all. By the collector's thread.
+    pub(crate) fn set_shut(&self, shut: bool) {
+        debug_assert!(self.is_quarantined());
+        let state = if shut { State::Shut } else { State::Quarantined };
+        self.state.store(state as u8, Ordering::Release);
     }
 
     /// The chunk of a user arena that the record describes, if it does. For whoever knows that the record stays what

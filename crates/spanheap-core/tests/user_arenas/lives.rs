@@ -97,12 +97,14 @@ fn fault_50_51_an_address_is_kept_as_long_as_somebody_points_there() {
     assert_eq!((arenas.released, arenas.guarded), (chunk.bytes().get() as u64, arenas.released));
     verify(&heap);
 
-    // And it is used again then, all zeros.
+    // And it is used again then.
     let again = new_arena(&heap);
     inside(&mutator, |mutator| {
         let mut values = writer(mutator, &again);
         // SAFETY: a closure is open.
         let bytes = unsafe { values.alloc_leaf(bytes_of(1000, 1)) }.expect("memory");
+        // SAFETY: the room is new.
+        unsafe { values.clear(bytes, 1000) };
         // SAFETY: so many bytes.
         let bytes = unsafe { std::slice::from_raw_parts(bytes.as_ptr(), 1000) };
         assert!(bytes.iter().all(|&byte| byte == 0));

@@ -71,6 +71,8 @@ fn fault_55_values_of_every_size_lie_apart_and_are_zero() {
                     let ty = leaked(size, shape);
                     // SAFETY: a closure is open.
                     let at = unsafe { values.alloc(ty) }.expect("memory");
+                    // SAFETY: the room is new.
+                    unsafe { values.clear(at, ty.size) };
                     // SAFETY: so many bytes.
                     let bytes = unsafe { std::slice::from_raw_parts_mut(at.as_ptr(), ty.size) };
                     assert!(bytes.iter().all(|&byte| byte == 0), "{size}");

@@ -323,6 +323,7 @@ macro_rules! shows_values {
                 // SAFETY: as above.
                 let found = unsafe { shared.1.value_at(leaf.align_down(GRANULE_BYTES)) };
                 assert!(found.is_none(), "a leaf is taken for a value");
+                assert!(shared.1.high() <= leaf, "a leaf lies where others may be put");
             }
             writer.join().expect("it ends");
             walker.join().expect("it ends");
@@ -507,7 +508,7 @@ mutant!(
 
 mutant!(
     leaves_that_do_not_move_the_beginning_of_leaves_are_found,
-    "a leaf is taken for a value",
+    "a leaf lies where others may be put",
     shows_values!(high_stays)
 );
 

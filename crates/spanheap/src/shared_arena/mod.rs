@@ -170,11 +170,21 @@ unsafe impl<'gc> Place<'gc> for Locked<'gc, '_> {
 
     #[inline]
     #[track_caller]
-    fn room(&self, info: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, SharedArenaError> {
+    fn room(
+        &self,
+        info: &'static TypeInfo,
+        len: usize,
+        zeroed: bool,
+    ) -> Result<NonNull<u8>, SharedArenaError> {
         // SAFETY: a closure is open, or there would be no mutator; the writer is gone when this returns.
         let mut writer = unsafe { self.mc.core().arena_writer(self.arena) }?;
         // SAFETY: as above; what is described has no destructor.
-        unsafe { writer.alloc_slice(info, len) }
+        let room = unsafe { writer.alloc_slice(info, len) }?;
+        if zeroed {
+            // SAFETY: new room for as many values.
+            unsafe { writer.clear(room, info.size * len) };
+        }
+        Ok(room)
     }
 }
 
@@ -388,7 +398,7 @@ impl SharedArena {
         place::alloc_slice(&self.locked(mc), values.into_iter())
     }
 
-    /// A slice of `len` zeros, or empty cells, in the arena. They are not written: room in an arena is zero.
+    /// A slice of `len` zeros, or empty cells, in the arena.
     ///
     /// # Panics
     /// As [`SharedArena::alloc`].

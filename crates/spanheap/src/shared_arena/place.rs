@@ -1,6 +1,6 @@
 //! Putting values into a shared arena: what its own methods and those of a writer have in common.
 //!
-//! An arena hands out *room*: zeros, aligned, with the description of what they are for written before them where
+//! An arena hands out *room*: aligned, of any contents, with the description of what they are for written before them where
 //! the collector will look for it. The value is moved in, and from then on it is what a new object of the heap
 //! is: it can be reached by nobody but the open closure.
 //!
@@ -26,15 +26,20 @@ use spanheap_core::span::layout::TypeInfo;
 /// Where room comes from: an arena under its lock, or a writer.
 ///
 /// # Safety
-/// What is returned is room for `len` values of the type that `info` describes, one behind the other: zeros in an arena
+/// What is returned is room for `len` values of the type that `info` describes, one behind the other: in an arena
 /// of the heap of `mc`, aligned, nobody else's, and there until the closure of `mc` ends.
 pub(super) unsafe trait Place<'gc> {
     /// The mutator of the closure.
     fn mc(&self) -> &Mutator<'gc>;
 
-    /// Room for values.
+    /// Room for values; zeros if `zeroed`, else what is in it is anything.
     #[track_caller]
-    fn room(&self, info: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, SharedArenaError>;
+    fn room(
+        &self,
+        info: &'static TypeInfo,
+        len: usize,
+        zeroed: bool,
+    ) -> Result<NonNull<u8>, SharedArenaError>;
 }
 
 /// Values in an arena are freed with it, and nobody calls anything then.
@@ -71,7 +76,7 @@ pub(super) fn alloc<'gc, T: Trace + Send + Sync + 'gc>(
     value: T,
 ) -> Result<ArenaGc<'gc, T>, SharedArenaError> {
     const { WithoutDestructor::<T>::CHECKED };
-    let start = place.room(&Describe::<T>::INFO, 1)?;
+    let start = place.room(&Describe::<T>::INFO, 1, false)?;
     // SAFETY: room for a `T`, and ours.
     unsafe { start.cast::<T>().write(value) };
     // SAFETY: the value is initialised.
@@ -85,7 +90,7 @@ pub(super) fn alloc_with<'gc, T: Trace + Send + Sync + 'gc>(
     make: impl FnOnce() -> T,
 ) -> Result<ArenaGc<'gc, T>, SharedArenaError> {
     const { WithoutDestructor::<T>::CHECKED };
-    let start = place.room(&Describe::<T>::INFO, 1)?;
+    let start = place.room(&Describe::<T>::INFO, 1, false)?;
     // SAFETY: room for a `T`, and ours, whatever `make` does.
     unsafe { start.cast::<T>().write(make()) };
     // SAFETY: the value is initialised.
@@ -98,7 +103,7 @@ pub(super) fn alloc_copy<'gc, T: Trace + Copy + Send + Sync + 'gc>(
     place: &impl Place<'gc>,
     values: &[T],
 ) -> Result<ArenaGc<'gc, [T]>, SharedArenaError> {
-    let start = place.room(&Describe::<T>::INFO, values.len())?;
+    let start = place.room(&Describe::<T>::INFO, values.len(), false)?;
     // SAFETY: room for as many values, and not part of them.
     unsafe {
         start.cast::<T>().copy_from_nonoverlapping(NonNull::from(values).cast(), values.len())
@@ -131,7 +136,7 @@ pub(super) fn alloc_slice<'gc, T: Trace + Send + Sync + 'gc>(
 ) -> Result<ArenaGc<'gc, [T]>, SharedArenaError> {
     const { WithoutDestructor::<T>::CHECKED };
     let len = values.len();
-    let start = place.room(&Describe::<T>::INFO, len)?;
+    let start = place.room(&Describe::<T>::INFO, len, false)?;
     let mut done = 0;
     for value in values {
         assert!(done < len, "an iterator gave more values than its length, {len}");
@@ -154,8 +159,8 @@ pub(super) fn alloc_zeroed<'gc, T: Trace + Zeroable + Send + Sync + 'gc>(
     len: usize,
 ) -> Result<ArenaGc<'gc, [T]>, SharedArenaError> {
     const { WithoutDestructor::<T>::CHECKED };
-    let start = place.room(&Describe::<T>::INFO, len)?;
+    let start = place.room(&Describe::<T>::INFO, len, true)?;
     let slice = NonNull::slice_from_raw_parts(start.cast::<T>(), len);
-    // SAFETY: room is zeros, and zeros are values of `T`.
+    // SAFETY: the room is zeros, and zeros are values of `T`.
     Ok(unsafe { publish(place, start, slice) })
 }

@@ -87,11 +87,21 @@ unsafe impl<'gc> Place<'gc> for ArenaWriter<'gc, '_> {
 
     #[inline(always)]
     #[track_caller]
-    fn room(&self, info: &'static TypeInfo, len: usize) -> Result<NonNull<u8>, SharedArenaError> {
+    fn room(
+        &self,
+        info: &'static TypeInfo,
+        len: usize,
+        zeroed: bool,
+    ) -> Result<NonNull<u8>, SharedArenaError> {
         // SAFETY: I2.
         let core = unsafe { &mut *self.core.get() };
         // SAFETY: a closure is open, or there would be no mutator; what is described has no destructor.
-        unsafe { core.alloc_slice(info, len) }
+        let room = unsafe { core.alloc_slice(info, len) }?;
+        if zeroed {
+            // SAFETY: new room for as many values.
+            unsafe { core.clear(room, info.size * len) };
+        }
+        Ok(room)
     }
 }
 
@@ -252,7 +262,7 @@ impl<'gc, 'a> ArenaWriter<'gc, 'a> {
         place::alloc_slice(self, values.into_iter())
     }
 
-    /// A slice of `len` zeros, or empty cells, in the arena. They are not written: room in an arena is zero.
+    /// A slice of `len` zeros, or empty cells, in the arena.
     ///
     /// # Panics
     /// When there is no room.

@@ -25,11 +25,12 @@ impl Central {
         chunk_unit(&self.os)
     }
 
-    /// Pages for the chunk with that record, all zeros; `describe` says what they are to be, by their base.
+    /// Pages for the chunk with that record, all zeros if `clean` says so; `describe` says what they are to be, by
+    /// their base.
     pub fn alloc_chunk(
         &self,
         bytes: Bytes,
-        align: Bytes,
+        (align, clean): (Bytes, bool),
         local: &LocalPages,
         chunk: &'static Chunk,
         describe: impl Fn(Addr, PageCount) -> Info,
@@ -40,7 +41,8 @@ impl Central {
         let attempt = || {
             self.reclaim(pages, align);
             let describe = |base| describe(base, pages);
-            self.pages.alloc_chunk(&self.os, &self.memory, local, (pages, align), chunk, describe)
+            let pages = (pages, align, clean);
+            self.pages.alloc_chunk(&self.os, &self.memory, local, pages, chunk, describe)
         };
         self.in_need(local, attempt)
     }

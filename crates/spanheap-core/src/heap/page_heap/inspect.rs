@@ -59,6 +59,7 @@ impl PageHeap {
                 Some(_) => match unsafe { arena.span(addr.page_in_arena()).as_ref() } {
                     Some(span) if span.is_in_use() => PageUse::Span(span),
                     Some(span) if span.is_manual() => PageUse::Manual,
+                    Some(span) if span.is_shut() => PageUse::Arena,
                     Some(span) if span.is_quarantined() => PageUse::Quarantined,
                     Some(span) if span.is_arena() => PageUse::Arena,
                     _ => PageUse::Taken,

@@ -7,8 +7,11 @@
 //!
 //! ```text
 //!   free, returned --alloc_chunk--> arena --guard--> quarantined --end_quarantine--> returned
+//!                                     |--shut--> arena, shut --open, free_chunk-----> free
 //!                                     '--------------free_chunk---------------------> free
 //! ```
+//!
+//! Or they are *shut*: an access faults, and the memory stays, to be used again soon; they may be guarded later.
 //!
 //! To the page allocator, pages in quarantine are allocated; to the system layer they are neither mapped nor
 //! ready. How many there are is known by arena, since the end of a heap releases its arenas with exact counts.
@@ -29,14 +32,14 @@ use crate::span::{Chunk, Info, OwnedSpan, Span, bits, map};
 const PIECE: usize = 256 << 10;
 
 impl PageHeap {
-    /// Pages for a chunk, all zeros: a whole number of physical pages, at a multiple of `align` and of a
-    /// physical page. `describe` says what they are to be, by their base.
+    /// Pages for a chunk, all zeros if `clean` says so: a whole number of physical pages, at a multiple of `align`
+    /// and of a physical page. `describe` says what they are to be, by their base.
     pub fn alloc_chunk(
         &self,
         os: &Os,
         memory: &Persistent,
         local: &LocalPages,
-        (pages, align): (PageCount, Bytes),
+        (pages, align, clean): (PageCount, Bytes, bool),
         chunk: &'static Chunk,
         describe: impl FnOnce(Addr) -> Info,
     ) -> Result<OwnedSpan, Refused> {
@@ -47,7 +50,8 @@ impl PageHeap {
         let writer = self.writer(os, memory, local);
         self.totals.change(writer, MemoryState::Free, MemoryState::Arena, pages);
         asan::permit_range(range);
-        let mut dirty = AddrRange::new(range.base(), taken.dirty_to);
+        let dirty_to = if clean { taken.dirty_to } else { range.base() };
+        let mut dirty = AddrRange::new(range.base(), dirty_to);
         while !dirty.is_empty() {
             let piece = dirty.bytes().min(Bytes::new(PIECE));
             // SAFETY: ready pages that were just taken, and belong to nobody else.
@@ -77,11 +81,32 @@ impl PageHeap {
         guarding
     }
 
+    /// Makes the pages of chunks that lie one behind the other inaccessible, without giving their memory away. False if
+    /// that cannot be done.
+    ///
+    /// # Safety
+    /// As [`PageHeap::guard`].
+    pub unsafe fn shut(&self, os: &Os, range: AddrRange) -> bool {
+        // SAFETY: as in `guard`.
+        let shut = unsafe { os.shut(range) };
+        if shut {
+            asan::forbid_range(range);
+        }
+        shut
+    }
+
+    /// Makes shut pages of chunks accessible that nobody points to, and which [`PageHeap::free_chunk`] gets next.
+    /// False, if the system refuses.
+    pub fn open(&self, os: &Os, range: AddrRange) -> bool {
+        // SAFETY: O1: the pages are the chunks'. O2: nobody points to them.
+        unsafe { os.open(range) }.is_ok()
+    }
+
     /// Gives the guarded pages of a chunk back, which nobody points to. When the system refuses, the span is
     /// returned, still guarded.
     pub fn end_quarantine(&self, os: &Os, span: OwnedSpan) -> Result<(), OwnedSpan> {
         let range = span.info().range();
-        debug_assert!(span.span().is_quarantined());
+        debug_assert!(span.span().is_quarantined() && !span.span().is_shut());
         debug_assert!(
             ALL_TABLES.iter().all(|&table| bits::lines(span.info(), table)
                 .flat_map(|(_, line)| line)
@@ -112,7 +137,7 @@ impl PageHeap {
         Ok(())
     }
 
-    /// Gives the pages of a chunk back that was never guarded, and that nobody points to.
+    /// Gives the pages of a chunk back that is not guarded or shut, and that nobody points to.
     ///
     /// # Safety
     /// Nobody uses the memory any more.

@@ -4,7 +4,8 @@
 //! down from the top. Whatever does not fit, or needs more than that, is `None`, and the caller refills.
 //!
 //! # Safety
-//! Headers are written into the free part of the leased chunk, which is nobody else's (C1 of the chunk).
+//! Headers, and gaps in place of them, are written into the free part of the leased chunk, which is nobody else's (C1 of
+//! the chunk).
 #![allow(unsafe_code)]
 
 use crate::addr::{Addr, Bytes, GRANULE_BYTES};
@@ -86,6 +87,12 @@ impl Lease {
         if record.low() < low {
             // Walks look for headers in what is passed over.
             asan::permit(record.low(), low.bytes_since(record.low()));
+            let mut header = record.low();
+            while header < low.min(limit) {
+                // SAFETY: the free part of a chunk that has just been leased.
+                unsafe { &*header.as_ptr::<AtomicU64>() }.store(0, Ordering::Relaxed);
+                header = header + Bytes::new(GRANULE_BYTES);
+            }
         }
         (self.low, self.limit) = (low.get(), limit.get().max(low.get()));
         self.high = record.high().get();
@@ -107,7 +114,7 @@ impl Lease {
         chunk
     }
 
-    /// Room for `count` values with pointers, `bytes` together, all zeros.
+    /// Room for `count` values with pointers, `bytes` together. What is in it is anything.
     #[inline(always)]
     pub fn take_scanned(
         &mut self,
@@ -138,8 +145,8 @@ impl Lease {
         Some(unsafe { NonNull::new_unchecked((header + Bytes::new(HEADER_BYTES)).as_ptr()) })
     }
 
-    /// Room for `bytes` bytes without pointers, all zeros. A value without bytes gets one, lest it lie in
-    /// somebody else's page.
+    /// Room for `bytes` bytes without pointers. What is in it is anything. A value without bytes gets one, lest it lie
+    /// in somebody else's page.
     #[inline(always)]
     pub fn take_leaf(&mut self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
         let start = self.high.checked_sub(bytes.max(1))? & !(align - 1);

@@ -8,6 +8,8 @@
 //! | file | what |
 //! |---|---|
 //! | `mod` | one arena: its chunks, who has leased one, whether it was freed |
+//! | `clean` | clearing the bits of chunks |
+//! | `keep` | freed chunks that keep their memory until the next cycle |
 //! | `lease` | allocating in a chunk |
 //! | `refill` | getting chunks |
 //! | `registry` | the chunks of all arenas of a heap, and what becomes of them |
@@ -35,6 +37,8 @@
 //! gone, which happens under the arena's lock.
 #![allow(unsafe_code)]
 
+mod clean;
+mod keep;
 mod lease;
 mod refill;
 mod registry;

@@ -12,7 +12,7 @@
 //! Chunk records are described that nobody else knows yet; the length of a large slice is written into its chunk.
 #![allow(unsafe_code)]
 
-use super::lease::{Lease, colour_beside};
+use super::lease::{Colour, Lease, colour_beside};
 use super::{ArenaCore, ArenaError, MAX_CHUNK, MAX_SHARED, Step, Taken, chunk_for, whole};
 use crate::addr::{Addr, AddrRange, Bytes, PageCount, WORD_BYTES};
 use crate::heap::Central;
@@ -116,6 +116,8 @@ struct Request {
     requested: Bytes,
     /// Whether it is for one value.
     beside: bool,
+    /// How the first value is coloured.
+    colour: Colour,
 }
 
 impl Central {
@@ -141,11 +143,12 @@ impl Central {
             Step::Done => {}
             Step::Get(bytes, least) => {
                 let begun = Instant::now();
-                let chunk = self.new_chunk(core, wanted, bytes, local);
+                let colour = lease.colour();
+                let chunk = self.new_chunk(core, wanted, (bytes, colour), local);
                 let chunk = match chunk {
                     Err(ArenaError::OutOfMemory(_)) if least < bytes => {
                         core.reserve(least)?;
-                        self.new_chunk(core, wanted, least, local)?
+                        self.new_chunk(core, wanted, (least, colour), local)?
                     }
                     other => other?,
                 };
@@ -162,10 +165,11 @@ impl Central {
         &self,
         core: &Arc<ArenaCore>,
         wanted: Wanted,
-        bytes: Bytes,
+        (bytes, colour): (Bytes, Colour),
         local: &LocalPages,
     ) -> Result<NonNull<Chunk>, ArenaError> {
-        let request = Request { bytes, align: 1, requested: wanted.requested(), beside: false };
+        let requested = wanted.requested();
+        let request = Request { bytes, align: 1, requested, beside: false, colour };
         self.chunk_with(core, request, local, Info::chunk)
     }
 
@@ -189,7 +193,7 @@ impl Central {
             Wanted::Scanned { ty, count, .. } => Info::chunk_beside(base, pages, ty, count),
         };
         let requested = wanted.requested();
-        let request = Request { bytes, align, requested, beside: true };
+        let request = Request { bytes, align, requested, beside: true, colour: lease.colour() };
         let at = self.chunk_with(core, request, local, describe)?;
         // SAFETY: nobody else knows the chunk.
         let chunk = unsafe { at.as_ref() };
@@ -222,7 +226,7 @@ impl Central {
         local: &LocalPages,
         describe: impl Fn(Addr, PageCount) -> Info,
     ) -> Result<NonNull<Chunk>, ArenaError> {
-        let Request { bytes, align, requested, beside } = request;
+        let Request { bytes, align, requested, beside, colour } = request;
         let refused = |refused| {
             core.unreserve(bytes);
             ArenaError::OutOfMemory(self.out_of_memory(requested, refused))
@@ -236,9 +240,15 @@ impl Central {
             chunk.describe(AddrRange::at(base, pages.bytes()), core.number(), owner, beside);
             describe(base, pages)
         };
-        match self.alloc_chunk(bytes, Bytes::new(align), local, chunk, info) {
+        // What several values share is written by each of them.
+        let place = (Bytes::new(align), beside);
+        match self.alloc_chunk(bytes, place, local, chunk, info) {
             Ok(span) => {
                 chunk.set_span(span.into_raw().as_ptr());
+                if colour == Colour::White {
+                    // Bits of free pages are clear, and no cycle marks before the open closure has ended.
+                    chunk.set_clean(self.arenas().markings());
+                }
                 self.arenas().enter(record);
                 self.grow_outside(bytes);
                 Ok(record)

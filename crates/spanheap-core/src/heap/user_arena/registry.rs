@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`Arenas::free`] | anybody | at any time; the arena's chunks go onto the list of freed ones |
 //! | [`Arenas::take_freed`] | the collector's thread | before a grace period begins, or a cycle: these are *pending* |
-//! | [`Arenas::quarantine_pending`] | the same | after that grace period, while no cycle marks: guards their pages |
+//! | [`Arenas::quarantine_pending`] | the same | after that grace period, while no cycle marks: guards their pages, or shuts them |
 //! | [`Arenas::clear_bits`] | the same | between the grace periods of a cycle |
 //! | [`Arenas::end_quarantines`] | the same | after a cycle whose marks are complete |
 //!
@@ -33,7 +33,7 @@
 //! Records are made in a pool of the heap's, and given back by the collector's thread.
 #![allow(unsafe_code)]
 
-use super::{AlreadyFreed, ArenaCore, Taken};
+use super::{AlreadyFreed, ArenaCore, Taken, keep};
 use crate::addr::{AddrRange, Bytes};
 use crate::fatal::fatal;
 use crate::heap::page_heap::PageHeap;
@@ -89,6 +89,8 @@ pub struct Totals {
     pub unguardable: u64,
     /// Bytes of address space that have come back from quarantine.
     pub released: u64,
+    /// Bytes in quarantine that have their memory still.
+    pub kept: Bytes,
     /// Pointers into quarantined chunks that cycles have found, summed over all cycles.
     pub escapes: u64,
     /// Chunks and values of which a report would say nothing, for want of room to note them.
@@ -116,6 +118,10 @@ pub struct Arenas {
     /// Bytes in quarantine at which a cycle is due.
     patience: AtomicUsize,
     counts: Counts,
+    /// 1 + how many times a cycle has begun to mark ([`Arenas::begin_marking`]).
+    pub(super) markings: AtomicU64,
+    /// What is in quarantine with its memory.
+    pub(super) kept: keep::Kept,
     /// What is told of the arenas at a fault.
     sites: Sites,
 }
@@ -154,6 +160,8 @@ impl Arenas {
             waiting: AtomicUsize::new(0),
             patience: AtomicUsize::new(QUARANTINE_FLOOR),
             counts,
+            markings: AtomicU64::new(1),
+            kept: keep::Kept::new(),
             sites: Sites::new(),
         }
     }
@@ -180,6 +188,7 @@ impl Arenas {
             guarded: read(guarded),
             unguardable: read(unguardable),
             released: read(released),
+            kept: self.kept.bytes(),
             escapes: read(escapes),
             unnoted: self.sites.missed(),
         }
@@ -234,7 +243,9 @@ impl Arenas {
         lists.freed = Some(first);
         let before = self.waiting.fetch_add(bytes.get(), Ordering::Release);
         drop(lists);
-        self.counts.live.fetch_sub(bytes.get(), Ordering::Relaxed);
+        let live = self.counts.live.fetch_sub(bytes.get(), Ordering::Relaxed);
+        // What waits has its memory as well.
+        self.kept.note_held(Bytes::new(live + before));
         (bytes, before == 0)
     }
 
@@ -265,24 +276,35 @@ impl Arenas {
         self.waiting.fetch_sub(bytes.get(), Ordering::Relaxed);
     }
 
-    /// Guards the pages of what is pending.
+    /// Guards the pages of what is pending, or shuts them ([`keep`]).
     ///
     /// # Safety
     /// A grace period that began after [`Arenas::take_freed`] is over, and no cycle marks. This is the collector's
     /// thread.
     pub unsafe fn quarantine_pending(&self, os: &Os, pages: &PageHeap) {
         let mut next = self.lists.lock().pending.take();
+        let bound = self.kept.bound(pages);
         while let Some(first) = next {
             // Chunks that lie one behind the other, in either direction, are guarded in one call.
-            let mut range = bury(first);
+            let mut range = self.bury(first);
+            let room = bound.saturating_sub(self.kept.bytes());
+            let fits = range.bytes() <= room;
             next = record(first).next();
             while let Some(at) = next {
-                let Some(joined) = joined(range, record(at).range()) else { break };
-                bury(at);
+                // What may be kept is not made too long for it.
+                let joined = joined(range, record(at).range())
+                    .filter(|joined| (joined.bytes() <= room) == fits);
+                let Some(joined) = joined else { break };
+                self.bury(at);
                 range = joined;
                 next = record(at).next();
             }
             // SAFETY: the chunks were freed, and nobody uses them, by the caller's promise.
+            if unsafe { self.try_keep(os, pages, (first, next), range, bound) } {
+                self.note_guarded(first, next, Guarding::Faults);
+                continue;
+            }
+            // SAFETY: as above.
             let guarding = unsafe { pages.guard(os, range) };
             self.note_guarded(first, next, guarding);
         }
@@ -307,10 +329,13 @@ impl Arenas {
         }
     }
 
-    /// Forgets the marks of the last cycle. For the collector's thread, when no closure is open that has seen that
-    /// cycle mark, and the next one does not mark yet.
-    pub fn clear_bits(&self) {
-        self.for_each(|at| record(at).clear_bits());
+    /// Says in the span of a freed chunk that its memory is about to go; returns its addresses.
+    fn bury(&self, at: NonNull<Chunk>) -> AddrRange {
+        let chunk = record(at);
+        self.clear(chunk);
+        // SAFETY: the collector's thread does this, while no cycle marks.
+        unsafe { span_of(chunk).set_quarantined() };
+        chunk.range()
     }
 
     /// Calls `visit` with each chunk, which may remove it. For the collector's thread.
@@ -349,26 +374,38 @@ impl Arenas {
         lists.abandoned = abandoned;
     }
 
-    /// A cycle has marked completely, with bits in `table`: what nobody points to is given back. Returns the bytes
-    /// of abandoned arenas that are gone.
+    /// A cycle has marked completely, with bits in `table`, and has looked at so many bytes: what nobody points to is
+    /// given back. Returns the bytes of abandoned arenas that are gone.
     ///
     /// # Safety
     /// This is the collector's thread, and the last closure that began before the cycle has ended.
-    pub unsafe fn end_quarantines(&self, os: &Os, pages: &PageHeap, table: Table) -> Bytes {
+    pub unsafe fn end_quarantines(
+        &self,
+        os: &Os,
+        pages: &PageHeap,
+        table: Table,
+        work: u64,
+    ) -> Bytes {
         let mut escapes = 0;
+        let mut run = keep::Run::default();
         self.for_each(|at| {
             let chunk = record(at);
-            if !span_of(chunk).is_quarantined() {
+            let span = span_of(chunk);
+            if !span.is_quarantined() {
                 return;
             }
             escapes += chunk.take_escapes();
+            if span.is_shut() {
+                // SAFETY: as the caller's promise says.
+                unsafe { self.judge_shut(&mut run, at, table, os, pages) };
+                return;
+            }
             if chunk.count_bits(table) == 0 {
                 // SAFETY: the right to the span was put into the record.
                 let span = unsafe { take_span(chunk) };
                 match pages.end_quarantine(os, span) {
                     Ok(()) => {
-                        let bytes = chunk.range().bytes().get() as u64;
-                        self.counts.released.fetch_add(bytes, Ordering::Relaxed);
+                        self.note_released(chunk.range().bytes());
                         self.remove(at);
                     }
                     // It is tried again after the next cycle.
@@ -376,6 +413,9 @@ impl Arenas {
                 }
             }
         });
+        // SAFETY: as the caller's promise says.
+        unsafe { self.free_run(&mut run, os, pages) };
+        self.kept.end_cycle(work);
         self.counts.escapes.fetch_add(escapes, Ordering::Relaxed);
         self.end_abandoned(pages, table)
     }
@@ -413,7 +453,7 @@ impl Arenas {
     }
 
     /// Takes a chunk that has no pages any more off the list of all, and recycles its record.
-    fn remove(&self, at: NonNull<Chunk>) {
+    pub(super) fn remove(&self, at: NonNull<Chunk>) {
         let chunk = record(at);
         // SAFETY: whoever had leased the chunk was in a closure that has ended, and it is leased to nobody again.
         unsafe { self.sites.end(chunk.sites()) };
@@ -435,7 +475,7 @@ impl Arenas {
 
     /// Whether so many addresses are in quarantine that a cycle is due.
     pub fn wants_cycle(&self, pages: &PageHeap) -> bool {
-        pages.quarantined().get() > self.patience.load(Ordering::Relaxed)
+        pages.quarantined().get() > self.patience.load(Ordering::Relaxed) || self.kept.wants_cycle()
     }
 
     /// Says how much of it is too much, from what a cycle has left: no cycle is due for what the last one has
@@ -444,6 +484,16 @@ impl Arenas {
         let heap = pages.in_use().get().saturating_mul(QUARANTINE_SHARE);
         let left = pages.quarantined().get().saturating_mul(2);
         self.patience.store(QUARANTINE_FLOOR.max(heap).max(left), Ordering::Relaxed);
+    }
+
+    /// An access to so many bytes that have been guarded does not fault.
+    pub(super) fn note_unguardable(&self, bytes: Bytes) {
+        self.counts.unguardable.fetch_add(bytes.get() as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes that have come back from quarantine.
+    pub(super) fn note_released(&self, bytes: Bytes) {
+        self.counts.released.fetch_add(bytes.get() as u64, Ordering::Relaxed);
     }
 
     /// Whether the heap has ended.
@@ -510,24 +560,14 @@ pub(super) fn is_own(chunk: &Chunk, span: &Span) -> bool {
 ///
 /// # Safety
 /// It is there.
-unsafe fn take_span(chunk: &Chunk) -> OwnedSpan {
+pub(super) unsafe fn take_span(chunk: &Chunk) -> OwnedSpan {
     let span = NonNull::from(span_of(chunk));
     // SAFETY: the caller's promise: nobody else makes one of it.
     unsafe { OwnedSpan::from_raw(span) }
 }
 
-/// Says in the span of a freed chunk that its memory is about to go; returns its addresses.
-fn bury(at: NonNull<Chunk>) -> AddrRange {
-    let chunk = record(at);
-    chunk.clear_bits();
-    let span = span_of(chunk);
-    // SAFETY: the collector's thread does this, while no cycle marks.
-    unsafe { span.set_quarantined() };
-    chunk.range()
-}
-
 /// Two ranges that touch, as one.
-fn joined(a: AddrRange, b: AddrRange) -> Option<AddrRange> {
+pub(super) fn joined(a: AddrRange, b: AddrRange) -> Option<AddrRange> {
     if a.end() == b.base() {
         Some(AddrRange::new(a.base(), b.end()))
     } else if b.end() == a.base() {

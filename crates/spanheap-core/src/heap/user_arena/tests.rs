@@ -125,7 +125,6 @@ fn colours_against_a_list(seed: u64, page_size: usize) {
                 };
                 // SAFETY: so many bytes, which nobody else has.
                 let room = unsafe { core::slice::from_raw_parts_mut(at.as_ptr::<u8>(), bytes) };
-                assert!(room.iter().all(|&byte| byte == 0), "{at} is not zero");
                 room.fill(0xee);
                 // Of leaves without bytes one may lie where the next one begins.
                 if bytes > 0 {
@@ -135,20 +134,21 @@ fn colours_against_a_list(seed: u64, page_size: usize) {
             core.end_lease(&mut lease);
         }
         check(&core, &given, cycle);
+        central.arenas().begin_marking();
         central.arenas().clear_bits();
         for &at in given.keys() {
             for table in [Table::Even, Table::Odd, Table::Scanned] {
                 assert!(!bits::is_set(table, Addr::new(at)), "a bit is left at {at:#x}");
             }
         }
-        // The pages come back, dirty, and are clean when the next arena gets them.
+        // The pages come back, dirty.
         central.free_arena(&core, Freed::Dropped).expect("once");
         central.arenas().take_freed();
         // SAFETY: no closure is open, and nothing marks.
         unsafe { central.arenas().quarantine_pending(central.os(), central.pages()) };
         let table = Generation::new(cycle).table();
         // SAFETY: as above.
-        unsafe { central.arenas().end_quarantines(central.os(), central.pages(), table) };
+        unsafe { central.arenas().end_quarantines(central.os(), central.pages(), table, 0) };
         assert_eq!(central.pages().quarantined(), Bytes::ZERO);
     }
     central.take_back(&local);
@@ -278,6 +278,243 @@ fn broken_chunks_are_named() {
     central.take_back(&local);
     // SAFETY: nobody uses the heap any more.
     unsafe { central.release() };
+}
+
+/// An arena of a mebibyte or more: its values, and what it has in chunks.
+fn full_arena(central: &Central, local: &LocalPages) -> (Arc<ArenaCore>, Vec<Addr>, Bytes) {
+    let core = central.arenas().make(central.number(), "".into(), None);
+    let mut lease = Lease::none(Colour::White);
+    let wanted = Wanted::of(&TYPES[4], 1).expect("it is small");
+    let mut values = Vec::new();
+    while core.reserved() < Bytes::new(1 << 20) {
+        let at = wanted.take(&mut lease);
+        let at = at.unwrap_or_else(|| {
+            central.arena_room(&core, &mut lease, wanted, local).expect("memory")
+        });
+        // SAFETY: 1600 bytes that nobody else has.
+        unsafe { at.write_bytes(0xee, 1600) };
+        values.push(Addr::of(at.as_ptr()));
+    }
+    core.end_lease(&mut lease);
+    let reserved = core.reserved();
+    (core, values, reserved)
+}
+
+/// What was freed stays in memory until a cycle has looked at it. Then it is free memory, unless somebody points there.
+#[test]
+fn freed_chunks_are_kept_for_the_next_arena() {
+    for (markers, escapes, wait) in
+        [(true, false, false), (false, false, false), (true, true, false), (false, true, true)]
+    {
+        let sim = SimOs::builder().guard_markers(markers).split_limit(1000).build();
+        let os = Os::simulated(sim.clone());
+        let central = Central::with_hooks(os, Config::default(), Hooks::none()).expect("memory");
+        let (local, arenas) = (LocalPages::default(), central.arenas());
+        let (core, values, reserved) = full_arena(&central, &local);
+        let before = central.os().accounting().ready();
+        central.free_arena(&core, Freed::Dropped).expect("once");
+        arenas.take_freed();
+        // SAFETY: no closure is open, and nothing marks.
+        unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
+        let kept = arenas.totals().kept;
+        assert!(kept >= Bytes::new(960 << 10), "{kept} of {reserved}");
+        assert_eq!(arenas.totals().guarded, reserved.get() as u64);
+        assert_eq!(central.pages().quarantined(), reserved - kept);
+        assert_eq!(central.os().accounting().ready(), before - (reserved - kept));
+        let last = *values.last().expect("there are some");
+        arenas.begin_marking();
+        if escapes {
+            bits::set(Generation::new(1).table(), last.align_down(GRANULE_BYTES));
+        }
+        if wait {
+            // SAFETY: as above.
+            unsafe { arenas.give_kept_away(central.os(), central.pages()) };
+            assert_eq!(arenas.totals().kept, Bytes::ZERO);
+            assert_eq!(central.pages().quarantined(), reserved);
+            assert_eq!(central.os().accounting().ready(), before - reserved);
+        }
+        let table = Generation::new(1).table();
+        // SAFETY: as above.
+        unsafe { arenas.end_quarantines(central.os(), central.pages(), table, 0) };
+        assert_eq!(arenas.totals().kept, Bytes::ZERO, "whatever was found");
+        let mut held = Bytes::ZERO;
+        arenas.for_each(|at| held += registry::record(at).range().bytes());
+        assert_eq!(held, central.pages().quarantined());
+        assert_eq!(held > Bytes::ZERO, escapes);
+        let mut found = crate::heap::verify::Verified::default();
+        arenas.verify(central.number(), &mut found);
+        assert!(found.findings.is_empty());
+        if escapes {
+            registry::record(held_chunk(arenas)).clear_bits();
+        } else {
+            // The same memory again: what is got besides are side tables, and the chunks that were too small to be kept.
+            let idle = central.os().accounting().ready();
+            let (again, others, _) = full_arena(&central, &local);
+            let common = others.iter().filter(|at| values.contains(at)).count();
+            assert!(common > others.len() / 2, "{common} of {}", others.len());
+            assert!(central.os().accounting().ready() <= idle + Bytes::new(256 << 10));
+            central.free_arena(&again, Freed::Dropped).expect("once");
+        }
+        central.take_back(&local);
+        // SAFETY: nobody uses the heap any more.
+        unsafe { central.release() };
+        sim.assert_all_released();
+    }
+}
+
+/// The one chunk that is left.
+fn held_chunk(arenas: &Arenas) -> NonNull<Chunk> {
+    let mut held = None;
+    arenas.for_each(|at| held = Some(at));
+    held.expect("there is one")
+}
+
+/// There is a bound, and when half of it is reached in a small heap, a cycle is due.
+#[test]
+fn kept_memory_is_bounded_and_asks_for_a_cycle() {
+    let sim = SimOs::builder().build();
+    let central = Central::with_hooks(Os::simulated(sim.clone()), Config::default(), Hooks::none());
+    let central = central.expect("memory");
+    let (local, arenas) = (LocalPages::default(), central.arenas());
+    let mut asked = None;
+    for _ in 0..24 {
+        let (core, ..) = full_arena(&central, &local);
+        central.free_arena(&core, Freed::Dropped).expect("once");
+        arenas.take_freed();
+        // SAFETY: no closure is open, and nothing marks.
+        unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
+        if arenas.wants_cycle(central.pages()) {
+            asked.get_or_insert(arenas.totals().kept);
+        }
+    }
+    let kept = arenas.totals().kept;
+    assert!(kept <= Bytes::new(16 << 20) && kept > Bytes::new(14 << 20), "{kept}");
+    let asked = asked.expect("a cycle is due");
+    assert!(asked >= Bytes::new(8 << 20) && asked < Bytes::new(11 << 20), "{asked}");
+    assert!(arenas.kept_for().is_some());
+    // SAFETY: as above.
+    unsafe { arenas.give_kept_away(central.os(), central.pages()) };
+    assert_eq!(arenas.kept_for(), None);
+    assert!(!arenas.wants_cycle(central.pages()));
+    central.take_back(&local);
+    // SAFETY: nobody uses the heap any more.
+    unsafe { central.release() };
+    sim.assert_all_released();
+}
+
+/// The bound follows what arenas had, with what was freed at once, and forgets it after two cycles; a limit makes it small.
+#[test]
+fn as_much_is_kept_as_arenas_had_lately() {
+    let (limit, least) = (Bytes::new(1 << 30), Bytes::new(16 << 20));
+    for limits in [(None, None), (Some(limit), None), (None, Some(limit))] {
+        let sim = SimOs::builder().build();
+        let config = Config { soft_limit: limits.0, hard_limit: limits.1, ..Config::default() };
+        let os = Os::simulated(sim.clone());
+        let central = Central::with_hooks(os, config, Hooks::none()).expect("memory");
+        let (local, arenas) = (LocalPages::default(), central.arenas());
+        let mut all = Vec::new();
+        for at_once in [24, 1, 1] {
+            all.extend((0..at_once).map(|_| full_arena(&central, &local).0));
+            let held: Bytes = all.iter().map(|core| core.reserved()).sum();
+            for core in all.drain(..) {
+                central.free_arena(&core, Freed::Dropped).expect("once");
+            }
+            arenas.take_freed();
+            let target = central.pages().limits().target();
+            let share = target.map_or(held.max(least), |target| Bytes::new(target.get() / 64));
+            let bound = arenas.kept.bound(central.pages());
+            assert_eq!(bound, held.max(least).min(share), "{limits:?}");
+            // SAFETY: no closure is open, and nothing marks.
+            unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
+            let (kept, some) = (arenas.totals().kept, bound.min(held).get() / 4 * 3);
+            assert!(kept.get() > some && kept <= bound, "{kept}, {limits:?}");
+            assert_eq!(arenas.wants_cycle(central.pages()), at_once == 24);
+            for cycle in 1..=2 {
+                arenas.begin_marking();
+                let table = Generation::new(cycle).table();
+                // SAFETY: as above.
+                unsafe { arenas.end_quarantines(central.os(), central.pages(), table, 0) };
+            }
+            assert_eq!(arenas.totals().kept, Bytes::ZERO);
+        }
+        central.take_back(&local);
+        // SAFETY: nobody uses the heap any more.
+        unsafe { central.release() };
+        sim.assert_all_released();
+    }
+}
+
+/// What cannot be opened is guarded, and asks for no more cycles; and no cycle is asked for when they are dear.
+#[test]
+fn chunks_that_cannot_be_opened_are_guarded() {
+    for markers in [true, false] {
+        let sim = SimOs::builder().guard_markers(markers).split_limit(1000).build();
+        let os = Os::simulated(sim.clone());
+        let central = Central::with_hooks(os, Config::default(), Hooks::none()).expect("memory");
+        let (local, arenas) = (LocalPages::default(), central.arenas());
+        let table = Generation::new(1).table();
+        for (work, asks) in [(0, true), (64 << 20, true), (0, false)] {
+            let cores: Vec<_> = (0..12).map(|_| full_arena(&central, &local).0).collect();
+            for core in cores {
+                central.free_arena(&core, Freed::Dropped).expect("once");
+            }
+            arenas.take_freed();
+            // SAFETY: no closure is open, and nothing marks.
+            unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
+            assert_eq!(arenas.wants_cycle(central.pages()), asks, "the last cycle says so");
+            sim.set_fail_from(Some(sim.calls() + 1));
+            // SAFETY: as above.
+            unsafe { arenas.end_quarantines(central.os(), central.pages(), table, work) };
+            sim.set_fail_from(None);
+            assert_eq!(arenas.totals().kept, Bytes::ZERO);
+            assert!(!arenas.wants_cycle(central.pages()));
+            assert!(central.pages().quarantined() > Bytes::new(11 << 20));
+            // SAFETY: as above.
+            unsafe { arenas.end_quarantines(central.os(), central.pages(), table, work) };
+            assert_eq!(central.pages().quarantined(), Bytes::ZERO);
+        }
+        central.take_back(&local);
+        // SAFETY: nobody uses the heap any more.
+        unsafe { central.release() };
+        sim.assert_all_released();
+    }
+}
+
+/// Bits are cleared of every chunk in which a cycle may have set some, whenever it was got and buried.
+#[test]
+fn bits_of_the_last_cycle_are_cleared_before_the_next_one_and_before_a_burial() {
+    let sim = SimOs::builder().build();
+    let central = Central::with_hooks(Os::simulated(sim.clone()), Config::default(), Hooks::none());
+    let central = central.expect("memory");
+    let (local, arenas) = (LocalPages::default(), central.arenas());
+    let (kept, ours, _) = full_arena(&central, &local);
+    let (freed, theirs, _) = full_arena(&central, &local);
+    for cycle in 1..8 {
+        arenas.clear_bits();
+        arenas.begin_marking();
+        let table = Generation::new(cycle).table();
+        for at in [ours[0], ours[ours.len() - 1], theirs[0], theirs[theirs.len() / 2]] {
+            for table in [table, Table::Scanned] {
+                let at = at.align_down(GRANULE_BYTES);
+                assert!(!bits::is_set(table, at), "{at} in cycle {cycle}");
+                bits::set(table, at);
+            }
+        }
+    }
+    central.free_arena(&freed, Freed::Dropped).expect("once");
+    arenas.take_freed();
+    // SAFETY: no closure is open, and nothing marks.
+    unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
+    for at in theirs {
+        for table in [Table::Even, Table::Odd, Table::Scanned] {
+            assert!(!bits::is_set(table, at.align_down(GRANULE_BYTES)), "{at} after the burial");
+        }
+    }
+    central.free_arena(&kept, Freed::Dropped).expect("once");
+    central.take_back(&local);
+    // SAFETY: nobody uses the heap any more.
+    unsafe { central.release() };
+    sim.assert_all_released();
 }
 
 /// Handles outlive their heap, and are dropped by threads that know nothing of its end.

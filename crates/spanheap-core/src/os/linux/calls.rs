@@ -28,6 +28,9 @@ pub(super) mod advice {
     pub(in super::super) const GUARD_REMOVE: c_int = 103;
 }
 
+/// A move that leaves the mapping behind, without memory.
+const MREMAP_DONTUNMAP: c_int = 4;
+
 /// `prctl` commands for the names of mappings.
 const PR_SET_VMA: c_int = 0x5356_4d41;
 const PR_SET_VMA_ANON_NAME: c_int = 0;
@@ -79,6 +82,18 @@ pub(super) fn unmap(range: AddrRange) -> Result<(), i32> {
         // SAFETY: the range is ours and its owner gives it up.
         let status = unsafe { libc::munmap(range.base().as_ptr(), range.bytes().get()) };
         check(status)
+    })
+}
+
+/// Moves the memory of a range to `place`, whatever is there, and leaves an empty mapping behind or none.
+pub(super) fn relocate(range: AddrRange, place: Addr, leave: bool) -> Result<(), i32> {
+    let behind = if leave { MREMAP_DONTUNMAP } else { 0 };
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | behind;
+    let (base, bytes) = (range.base().as_ptr(), range.bytes().get());
+    uninterrupted(|| {
+        // SAFETY: both ranges are ours, and nobody uses what is in either.
+        let start = unsafe { libc::mremap(base, bytes, bytes, flags, place.as_ptr::<u8>()) };
+        if start == MAP_FAILED { Err(last_errno()) } else { Ok(()) }
     })
 }
 

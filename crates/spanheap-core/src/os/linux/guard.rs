@@ -9,6 +9,9 @@
 //! unguard:  make the parts accessible that were protected
 //!           remove markers, if there ever were any
 //!           drop the contents, if an access was possible
+//! shut:     move what is large enough aside (`aside.rs`)
+//!           share half left, and mprotect to none?  -> true
+//! open:     make it accessible, bring back what lies aside
 //! ```
 //!
 //! Which means a range was guarded by is not written down per range. Protected parts are in the list of
@@ -30,6 +33,7 @@
 
 use libc::{PROT_NONE, PROT_READ, PROT_WRITE};
 
+use super::aside::Asides;
 use super::calls::{self, advice};
 use super::{NativeOs, RESERVATION};
 use crate::addr::{AddrRange, Bytes};
@@ -46,6 +50,8 @@ pub(super) struct Guards {
     ever_marked: AtomicBool,
     /// Whether a range was ever given up to policy.
     ever_open: AtomicBool,
+    /// Memory of shut ranges.
+    pub(super) asides: Asides,
     splits: Lock<Splits>,
     /// The length of `splits`, for those who only look.
     entries: AtomicUsize,
@@ -54,7 +60,7 @@ pub(super) struct Guards {
 }
 
 impl Guards {
-    pub(super) fn new(markers: bool, limit: usize) -> Guards {
+    pub(super) fn new(markers: bool, moves: bool, limit: usize) -> Guards {
         let markers = match (markers, calls::knows_advice(advice::GUARD_INSTALL)) {
             (false, _) => Feature::Off,
             (true, Ok(())) => Feature::Untried,
@@ -64,6 +70,8 @@ impl Guards {
             markers: Latch::new(markers),
             ever_marked: AtomicBool::new(false),
             ever_open: AtomicBool::new(false),
+            // Each is a mapping more, besides those of its entry.
+            asides: Asides::new(moves, limit / 2),
             splits: Lock::new(Rank::Mappings, Splits::new()),
             entries: AtomicUsize::new(0),
             limit,
@@ -106,6 +114,7 @@ impl Guards {
 
     /// A range has been made accessible, or is gone.
     pub(super) fn leave(&self, range: AddrRange) {
+        self.asides.drop_within(range);
         // `Relaxed`: who owns the range has entered it, or was told of it by who did.
         if self.entries.load(Relaxed) != 0 {
             // Without memory for a longer list, the entry stays whole and covers what is accessible now.
@@ -145,15 +154,15 @@ impl Guards {
         })
     }
 
-    /// Whether the range is protected now.
-    fn protect(&self, range: AddrRange) -> bool {
+    /// Whether the range is protected now; not if that makes the list longer than `limit`.
+    fn protect(&self, range: AddrRange, limit: usize) -> bool {
         let protect = || {
             calls::protect(range, PROT_NONE).inspect_err(|_| {
                 // The range may consist of several mappings, of which the first have been changed.
                 let _ = calls::protect(range, PROT_READ | PROT_WRITE);
             })
         };
-        self.enter(range, Some(self.limit), protect).is_ok()
+        self.enter(range, Some(limit), protect).is_ok()
     }
 
     /// Makes those parts accessible that are not.
@@ -176,7 +185,7 @@ impl Guards {
     }
 }
 
-/// The two operations; their equals are in `sim/mod.rs`.
+/// The operations; their equals are in `sim/mod.rs`.
 impl NativeOs {
     pub(in crate::os) unsafe fn guard(
         &self,
@@ -184,13 +193,21 @@ impl NativeOs {
         _: Category,
         _ready: Bytes,
     ) -> Guarding {
+        self.guards.asides.drop_within(range);
         if let Some(marked) = self.guards.mark(range) {
+            // What was shut need not be a mapping of its own any more.
+            let _ = self.guards.unprotect(range);
             return marked;
+        }
+        if self.guards.unprotect(range).is_err() {
+            // It was shut, and stays so; its memory goes if it can go.
+            let _ = self.discard(range);
+            return Guarding::Faults;
         }
         // SAFETY: the range is Ready or Prepared, so it can be read and written, and its contents are
         // forfeit.
         unsafe { self.drop_contents(range) };
-        if self.guards.protect(range) {
+        if self.guards.protect(range, self.guards.limit) {
             return Guarding::Faults;
         }
         self.guards.ever_open.store(true, Relaxed);
@@ -215,6 +232,22 @@ impl NativeOs {
             // SAFETY: the range is accessible by now; nobody uses it, or has a right to what is in it.
             unsafe { self.drop_contents(range) };
         }
+        Ok(())
+    }
+
+    pub(in crate::os) unsafe fn shut(&self, range: AddrRange) -> bool {
+        self.guards.asides.put(range);
+        let shut = self.guards.protect(range, self.guards.limit / 2);
+        if !shut {
+            self.guards.asides.bring_back(range);
+        }
+        shut
+    }
+
+    pub(in crate::os) unsafe fn open(&self, range: AddrRange) -> Result<(), OsError> {
+        let opened = self.guards.unprotect(range);
+        opened.map_err(|errno| OsError::new(Operation::Unguard, range.bytes(), errno))?;
+        self.guards.asides.bring_back(range);
         Ok(())
     }
 }

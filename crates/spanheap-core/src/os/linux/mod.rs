@@ -13,6 +13,7 @@
 //!   away. An inaccessible private mapping is not charged, so the hazard named at `map` does not
 //!   arise.
 //! * `guard`, `unguard`: see `guard.rs`.
+//! * `shut`, `open`: `mremap` where that pays (`aside.rs`), and `mprotect`.
 //! * `release`: `munmap`.
 //! * `hint_huge`, `collapse`: `madvise`; what is refused is not an error.
 //!
@@ -35,11 +36,12 @@
 //!
 //! # Safety
 //! This directory is trusted to change only mappings inside ranges that it returned itself from
-//! `reserve` and `alloc`. It takes the ranges as numbers and believes the layers above, which own
-//! them (the contract of ranges, O1 and O2, in `os/mod.rs`); the simulated system believes nothing and
-//! is run by the tests for that reason.
+//! `reserve` and `alloc`, and those that it makes for memory set aside. It takes the ranges as numbers and
+//! believes the layers above, which own them (the contract of ranges, O1 and O2, in `os/mod.rs`); the
+//! simulated system believes nothing and is run by the tests for that reason.
 #![allow(unsafe_code)]
 
+mod aside;
 mod calls;
 mod guard;
 mod names;
@@ -72,12 +74,13 @@ const USUAL_MAPPINGS: usize = 65_530;
 pub struct NativeBuilder {
     names: bool,
     guard_markers: bool,
+    moves: bool,
     split_limit: Option<usize>,
 }
 
 impl Default for NativeBuilder {
     fn default() -> NativeBuilder {
-        NativeBuilder { names: true, guard_markers: true, split_limit: None }
+        NativeBuilder { names: true, guard_markers: true, moves: true, split_limit: None }
     }
 }
 
@@ -91,6 +94,12 @@ impl NativeBuilder {
     /// Whether `guard` may use markers. Default: yes.
     pub fn guard_markers(mut self, on: bool) -> NativeBuilder {
         self.guard_markers = on;
+        self
+    }
+
+    /// Whether `shut` may move memory aside. Default: yes.
+    pub fn moves(mut self, on: bool) -> NativeBuilder {
+        self.moves = on;
         self
     }
 
@@ -139,7 +148,7 @@ impl NativeOs {
             page_size,
             huge_page_size,
             names: Names::new(options.names),
-            guards: Guards::new(options.guard_markers, limit),
+            guards: Guards::new(options.guard_markers, options.moves, limit),
             discard: Latch::new(Feature::Untried),
             uncharged: Latch::new(Feature::Untried),
             huge_hints: Latch::new(match huge_page_size {
@@ -175,6 +184,7 @@ impl NativeOs {
             collapse: self.collapse.get(),
             names: self.names.feature(),
             guard_markers: self.guards.markers(),
+            moves: self.guards.asides.moves(),
             split_limit,
             splits,
             guards_without_fault: 0,
@@ -239,6 +249,7 @@ impl NativeOs {
         _mapped: Bytes,
         _ready: Bytes,
     ) -> Result<(), OsError> {
+        self.guards.asides.drop_within(range);
         calls::unmap(range).map_err(|errno| {
             // Splitting no mapping, this can succeed where munmap cannot.
             let _ = self.discard(range);
@@ -249,7 +260,12 @@ impl NativeOs {
     }
 
     pub(super) fn resident(&self, range: AddrRange, visit: &mut impl FnMut(AddrRange)) {
-        resident::for_each_run(range, self.page_size, visit);
+        self.guards.asides.for_each_part(range, |part, lies| {
+            let place = AddrRange::at(lies, part.bytes());
+            resident::for_each_run(place, self.page_size, &mut |run: AddrRange| {
+                visit(AddrRange::at(part.base() + run.base().bytes_since(lies), run.bytes()));
+            });
+        });
     }
 
     pub(super) fn process_resident(&self) -> Option<Bytes> {

@@ -332,6 +332,7 @@ impl SimOs {
             collapse: huge,
             names: Feature::Off,
             guard_markers: or_off(self.config.guard_markers),
+            moves: Feature::Off,
             split_limit: self.config.split_limit / MAPPINGS_PER_ENTRY * MAPPINGS_PER_ENTRY,
             splits: self.lock().splits.len() * MAPPINGS_PER_ENTRY,
             guards_without_fault: 0,
@@ -395,7 +396,8 @@ impl SimOs {
         ready: Bytes,
     ) -> Guarding {
         let mut state = self.lock();
-        let tally = state.shadow.check("guard", range, Expect::Mapped(Some(category)));
+        let tally = state.shadow.check("guard", range, Expect::Guardable(category));
+        state.leave(range);
         tally.expect("guard", range, "Ready", tally.ready, ready);
         let limit = self.config.split_limit / MAPPINGS_PER_ENTRY;
         let faults = self.config.guard_markers || state.splits.insert(range, Some(limit)).is_ok();
@@ -412,6 +414,26 @@ impl SimOs {
         state.shadow.check("unguard", range, Expect::Guarded(category));
         state.admit(Operation::Unguard, range.bytes(), Bytes::ZERO)?;
         state.shadow.map(range, category);
+        state.leave(range);
+        Ok(())
+    }
+
+    pub(super) unsafe fn shut(&self, range: AddrRange) -> bool {
+        let mut state = self.lock();
+        state.shadow.check("shut", range, Expect::Ready);
+        let limit = self.config.split_limit / MAPPINGS_PER_ENTRY / 2;
+        let shut = state.splits.insert(range, Some(limit)).is_ok();
+        if shut {
+            state.shadow.shut(range);
+        }
+        shut
+    }
+
+    pub(super) unsafe fn open(&self, range: AddrRange) -> Result<(), OsError> {
+        let mut state = self.lock();
+        state.shadow.check("open", range, Expect::Shut);
+        state.admit(Operation::Unguard, range.bytes(), Bytes::ZERO)?;
+        state.shadow.open(range);
         state.leave(range);
         Ok(())
     }

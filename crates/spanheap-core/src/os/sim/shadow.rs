@@ -37,6 +37,8 @@ enum PageState {
     Guarded,
     Prepared,
     Ready,
+    /// Ready, and an access faults.
+    Shut,
     Leaked,
 }
 
@@ -79,6 +81,10 @@ pub(super) enum Expect {
     Guarded(Category),
     /// Ready.
     Ready,
+    /// Ready and shut.
+    Shut,
+    /// Prepared or Ready, shut or not, and mapped for the category.
+    Guardable(Category),
 }
 
 impl Expect {
@@ -87,12 +93,18 @@ impl Expect {
         match self {
             Expect::Reserved => page.state == PageState::Reserved,
             Expect::Mapped(category) => mapped && category.is_none_or(|c| c == page.category),
-            Expect::Owned(category) if mapped => category.is_none_or(|c| c == page.category),
+            Expect::Owned(category) if mapped || page.state == PageState::Shut => {
+                category.is_none_or(|c| c == page.category)
+            }
             Expect::Owned(_) => matches!(page.state, PageState::Reserved | PageState::Guarded),
             Expect::Guarded(category) => {
                 page.state == PageState::Guarded && page.category == category
             }
             Expect::Ready => page.state == PageState::Ready,
+            Expect::Shut => page.state == PageState::Shut,
+            Expect::Guardable(category) => {
+                (mapped || page.state == PageState::Shut) && page.category == category
+            }
         }
     }
 }
@@ -177,10 +189,10 @@ impl Shadow {
                  expected {expect:?}"
             );
             let bytes = Bytes::new(run.len() * self.page_size);
-            if matches!(state, PageState::Prepared | PageState::Ready) {
+            if matches!(state, PageState::Prepared | PageState::Ready | PageState::Shut) {
                 tally.mapped += bytes;
             }
-            if state == PageState::Ready {
+            if matches!(state, PageState::Ready | PageState::Shut) {
                 tally.ready += bytes;
             }
         }
@@ -224,6 +236,17 @@ impl Shadow {
         self.set(range, |page| page.state = PageState::Guarded);
     }
 
+    /// Ready to Shut, and junk.
+    pub(super) fn shut(&mut self, range: AddrRange) {
+        self.fill(range, FAULT_JUNK, |page| page.soiled);
+        self.set(range, |page| page.state = PageState::Shut);
+    }
+
+    /// Shut to Ready.
+    pub(super) fn open(&mut self, range: AddrRange) {
+        self.set(range, |page| page.state = PageState::Ready);
+    }
+
     /// Any state to None, or to Leaked when the range is kept.
     pub(super) fn release(&mut self, range: AddrRange, kept: bool) {
         let page_size = self.page_size;
@@ -257,7 +280,7 @@ impl Shadow {
             }
             let pages = block.index(self, from)..block.index(self, to);
             for (run, page) in block.pages.iter(pages) {
-                if page.state != PageState::Ready {
+                if !matches!(page.state, PageState::Ready | PageState::Shut) {
                     continue;
                 }
                 let base = block.base + Bytes::new(run.start * self.page_size);
@@ -384,7 +407,7 @@ impl Shadow {
     fn set_ready_count(&mut self, range: AddrRange, after: Bytes) {
         let mut before = 0;
         self.set_runs(range, |run, page| {
-            if page.state == PageState::Ready {
+            if matches!(page.state, PageState::Ready | PageState::Shut) {
                 before += run.bytes().get();
             }
         });

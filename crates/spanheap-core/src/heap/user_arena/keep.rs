@@ -1,0 +1,259 @@
+//! Freed chunks that keep their memory until the next cycle has looked at them.
+//!
+//! A page that goes back to the system and comes again costs a fault and zeros that nobody has asked for: ten times as
+//! much as filling it with values. So what dies between two cycles is *shut* at first, as far as there is not much of it:
+//! an access faults, the memory stays. A cycle that finds no pointer to it makes free pages of it, ready to be written; and
+//! what it does find a pointer to is guarded, as everything else was at once.
+//!
+//! # How much
+//! At most the largest of [`MOST`], a quarter of the heap, and what all arenas had lately when one of them was freed, with
+//! what had been freed and waited for its grace period (up to [`MOST_OF_ARENAS`]). So a program that fills arenas of
+//! thirty mebibytes one after the other keeps one of them; and where the collector's thread does not get a processor
+//! as soon as it would like, the arenas of one turn become those of the next. Of a limit of the heap's it takes the 64th
+//! part at most. When half of that is there and marking is cheap, since the heap has no more than a quarter as much in it
+//! and the last cycle has looked at no more, a cycle is due. Whatever has waited for [`AGE`] is given away.
+//!
+//! # Runs
+//! Each range that is shut by itself costs mappings and two system calls, whatever its length. So chunks are shut in
+//! runs that lie one behind the other, of [`LEAST`] bytes or more, and opened in such.
+//!
+//! # Locking
+//! None: everything here is done by the collector's thread, but that anybody may read the counts, and notes how much there
+//! is when he frees an arena.
+//!
+//! # Safety
+//! As the registry's.
+#![allow(unsafe_code)]
+
+use super::registry::{Arenas, joined, record, span_of, take_span};
+use crate::addr::{AddrRange, Bytes};
+use crate::heap::page_heap::PageHeap;
+use crate::os::{Guarding, Os};
+use crate::span::{Chunk, Table};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::ptr::NonNull;
+use std::time::{Duration, Instant};
+
+/// So much may be kept in any heap.
+const MOST: usize = 16 << 20;
+
+/// What part of a larger heap may be kept: one in so many.
+const SHARE: usize = 4;
+
+/// As much as arenas had lately may be kept, but no more than this.
+const MOST_OF_ARENAS: usize = 128 << 20;
+
+/// What part of a limit may be kept: one in so many.
+const LIMIT_SHARE: usize = 64;
+
+/// The shortest run that is kept.
+const LEAST: Bytes = Bytes::new(64 << 10);
+
+/// How long it is kept at most.
+const AGE: Duration = Duration::from_secs(1);
+
+/// How much is kept, and since when.
+pub(super) struct Kept {
+    bytes: AtomicUsize,
+    /// When something was kept last, see [`now`].
+    since: AtomicU64,
+    is_plenty: AtomicBool,
+    /// The most that arenas had when one of them was freed, with what was freed before and waited: since the last cycle,
+    /// and between that and the one before.
+    most: [AtomicUsize; 2],
+    /// Bytes that the last complete cycle has looked at.
+    work: AtomicU64,
+}
+
+impl Kept {
+    pub(super) const fn new() -> Kept {
+        let (bytes, since) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let most = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        let (is_plenty, work) = (AtomicBool::new(false), AtomicU64::new(0));
+        Kept { bytes, since, is_plenty, most, work }
+    }
+
+    /// Bytes that are kept.
+    pub(super) fn bytes(&self) -> Bytes {
+        Bytes::new(self.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Whether so much is kept that a cycle is due.
+    pub(super) fn wants_cycle(&self) -> bool {
+        self.is_plenty.load(Ordering::Relaxed)
+    }
+
+    /// An arena is freed, and the arenas of the heap, with what else is freed and waits, have so much.
+    pub(super) fn note_held(&self, held: Bytes) {
+        // Of two who do this at once, the smaller one may remain.
+        if held.get() > self.most[0].load(Ordering::Relaxed) {
+            self.most[0].store(held.get(), Ordering::Relaxed);
+        }
+    }
+
+    /// A complete cycle has ended, which has looked at so many bytes.
+    pub(super) fn end_cycle(&self, work: u64) {
+        self.work.store(work, Ordering::Relaxed);
+        self.most[1].store(self.most[0].swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// How much may be kept.
+    pub(super) fn bound(&self, pages: &PageHeap) -> Bytes {
+        let most = self.most.iter().map(|most| most.load(Ordering::Relaxed)).max().unwrap_or(0);
+        let plenty = MOST.max(pages.in_use().get() / SHARE).max(most.min(MOST_OF_ARENAS));
+        let limit = pages.limits().target().map_or(usize::MAX, |limit| limit.get() / LIMIT_SHARE);
+        Bytes::new(plenty.min(limit))
+    }
+
+    fn add(&self, bytes: Bytes, bound: Bytes, in_use: Bytes) {
+        let kept = self.bytes.fetch_add(bytes.get(), Ordering::Relaxed) + bytes.get();
+        self.since.store(now(), Ordering::Relaxed);
+        let little = (kept / SHARE) as u64;
+        let is_cheap = in_use.get() as u64 <= little && self.work.load(Ordering::Relaxed) <= little;
+        if kept >= bound.get() / 2 && is_cheap {
+            self.is_plenty.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn sub(&self, bytes: Bytes) {
+        self.bytes.fetch_sub(bytes.get(), Ordering::Relaxed);
+        self.is_plenty.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Nanoseconds since a moment that is the same for the whole process.
+fn now() -> u64 {
+    static BEGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    u64::try_from(BEGIN.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Chunks that nobody points to, one behind the other, linked by `next`.
+#[derive(Default)]
+pub(super) struct Run(Option<(NonNull<Chunk>, AddrRange)>);
+
+impl Arenas {
+    /// Shuts the pages of the chunks from `first` up to `behind`, which are `range`, if they are to be kept.
+    ///
+    /// # Safety
+    /// As [`Arenas::quarantine_pending`]; the chunks are buried.
+    pub(super) unsafe fn try_keep(
+        &self,
+        os: &Os,
+        pages: &PageHeap,
+        (first, behind): (NonNull<Chunk>, Option<NonNull<Chunk>>),
+        range: AddrRange,
+        bound: Bytes,
+    ) -> bool {
+        let bytes = range.bytes();
+        if bytes < LEAST || self.kept.bytes() + bytes > bound {
+            return false;
+        }
+        // SAFETY: the caller's promise.
+        if !unsafe { pages.shut(os, range) } {
+            return false;
+        }
+        let mut next = Some(first);
+        while let Some(at) = next.filter(|_| next != behind) {
+            span_of(record(at)).set_shut(true);
+            next = record(at).next();
+        }
+        self.kept.add(bytes, bound, pages.in_use());
+        true
+    }
+
+    /// A cycle has marked completely: a chunk that is shut, and that nobody points to, goes into the run of those that
+    /// are freed together; another one is guarded.
+    ///
+    /// # Safety
+    /// As [`Arenas::end_quarantines`].
+    pub(super) unsafe fn judge_shut(
+        &self,
+        run: &mut Run,
+        at: NonNull<Chunk>,
+        table: Table,
+        os: &Os,
+        pages: &PageHeap,
+    ) {
+        let chunk = record(at);
+        if chunk.count_bits(table) > 0 {
+            self.give_away(chunk, os, pages);
+            return;
+        }
+        if let Some((first, range)) = run.0 {
+            if let Some(joined) = joined(range, chunk.range()) {
+                chunk.set_next(Some(first));
+                run.0 = Some((at, joined));
+                return;
+            }
+            // SAFETY: the same contract.
+            unsafe { self.free_run(run, os, pages) };
+        }
+        chunk.set_next(None);
+        run.0 = Some((at, chunk.range()));
+    }
+
+    /// Frees the chunks of the run, with their memory. If the system refuses, they are guarded, and wait for the next
+    /// cycle: what is kept asks for cycles, and must not do so for ever.
+    ///
+    /// # Safety
+    /// As [`Arenas::end_quarantines`], which has found nothing that points to them.
+    pub(super) unsafe fn free_run(&self, run: &mut Run, os: &Os, pages: &PageHeap) {
+        let Some((first, range)) = run.0.take() else { return };
+        let mut next = Some(first);
+        if !pages.open(os, range) {
+            while let Some(at) = next {
+                self.give_away(record(at), os, pages);
+                next = record(at).next();
+            }
+            return;
+        }
+        self.kept.sub(range.bytes());
+        self.note_released(range.bytes());
+        while let Some(at) = next {
+            let chunk = record(at);
+            next = chunk.next();
+            // SAFETY: the right to the span was put into the record.
+            let span = unsafe { take_span(chunk) };
+            // SAFETY: nobody points to it, by the caller's promise.
+            unsafe { pages.free_chunk(span) };
+            self.remove(at);
+        }
+    }
+
+    /// Guards a chunk that was shut.
+    fn give_away(&self, chunk: &Chunk, os: &Os, pages: &PageHeap) {
+        let range = chunk.range();
+        // SAFETY: the chunk was freed, and nobody uses it: it was shut.
+        let guarding = unsafe { pages.guard(os, range) };
+        span_of(chunk).set_shut(false);
+        self.kept.sub(range.bytes());
+        if guarding != Guarding::Faults {
+            self.note_unguardable(range.bytes());
+        }
+    }
+
+    /// Guards everything that was kept.
+    ///
+    /// # Safety
+    /// This is the collector's thread, and no cycle marks.
+    pub unsafe fn give_kept_away(&self, os: &Os, pages: &PageHeap) {
+        if self.kept.bytes() == Bytes::ZERO {
+            return;
+        }
+        self.for_each(|at| {
+            let chunk = record(at);
+            if span_of(chunk).is_shut() {
+                self.give_away(chunk, os, pages);
+            }
+        });
+    }
+
+    /// How long until what is kept has been for too long; `None` if nothing is.
+    pub fn kept_for(&self) -> Option<Duration> {
+        if self.kept.bytes() == Bytes::ZERO {
+            return None;
+        }
+        let age = now().saturating_sub(self.kept.since.load(Ordering::Relaxed));
+        Some(AGE.saturating_sub(Duration::from_nanos(age)))
+    }
+}
