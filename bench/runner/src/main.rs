@@ -1,0 +1,177 @@
+//! `spanheap-bench`: builds the systems that are here, runs them in turns, and writes results, a table and a page.
+//!
+//! See the library for how it is made. Here is only what is said to the user.
+
+#![deny(unsafe_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use spanheap_bench::build::{self, Folders, Missing};
+use spanheap_bench::failure::{Failure, Result};
+use spanheap_bench::options::Options;
+use spanheap_bench::results::{About, Described, Results};
+use spanheap_bench::rounds::{Plan, run_case};
+use spanheap_bench::suite::{Case, Suite};
+use spanheap_bench::systems::{AGAIN, KNOWN, OURS, System, find};
+use spanheap_bench::{findings, machine, page, table};
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all went well.
+fn run(options: &Options) -> Result<bool> {
+    let bench = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    if let Some(file) = &options.from {
+        let beside = file.parent().map_or_else(PathBuf::new, Path::to_owned);
+        let results = Results::load(file)?;
+        return finish(&results, options.out.as_ref().unwrap_or(&beside));
+    }
+    let suite = Suite::load(&bench)?;
+    if options.list {
+        list(&suite);
+        return Ok(true);
+    }
+    let cases = chosen_cases(&suite, &options.workload)?;
+    if let Some(name) = options.system.iter().find(|name| find(name).is_none()) {
+        let names: Vec<&str> = KNOWN.iter().map(|known| known.name).collect();
+        return Err(Failure::new(format!(
+            "there is no system {name:?}; there are {}",
+            names.join(", ")
+        )));
+    }
+    let folders = Folders::of(&bench)?;
+    let out = options.out.clone().unwrap_or_else(|| folders.root.join("bench/target/report"));
+    fs::create_dir_all(&out)?;
+    let out = out.canonicalize()?;
+    let takes_part = |name: &str| {
+        let is_meant = match (options.no_peers, options.system.is_empty()) {
+            (true, _) => name == OURS,
+            (false, true) => true,
+            // The second self takes part wherever we do.
+            (false, false) => options.system.iter().any(|system| system == name),
+        };
+        is_meant && name != AGAIN && cases.iter().any(|case| case.systems.iter().any(|s| s == name))
+    };
+    eprintln!("building");
+    let (systems, missing) = build::build(&folders, takes_part)?;
+    for Missing { name, why } in &missing {
+        eprintln!("{name} takes no part: {why}");
+    }
+    let mut results = empty(options, &folders, &suite, &cases, &systems, &missing);
+    measure(options, &cases, &systems, &out, &mut results)?;
+    finish(&results, &out)
+}
+
+/// The cases that are named, or whose workload is; all, if none is named.
+fn chosen_cases(suite: &Suite, names: &[String]) -> Result<Vec<Case>> {
+    let is_meant = |case: &Case, name: &String| case.name == *name || case.workload == *name;
+    if let Some(name) =
+        names.iter().find(|name| !suite.cases.iter().any(|case| is_meant(case, name)))
+    {
+        let known: Vec<&str> = suite.cases.iter().map(|case| case.name.as_str()).collect();
+        return Err(Failure::new(format!(
+            "there is no workload {name:?}; there are {}",
+            known.join(", ")
+        )));
+    }
+    let wanted = |case: &&Case| names.is_empty() || names.iter().any(|name| is_meant(case, name));
+    Ok(suite.cases.iter().filter(wanted).cloned().collect())
+}
+
+/// Results without runs.
+fn empty(
+    options: &Options,
+    folders: &Folders,
+    suite: &Suite,
+    cases: &[Case],
+    systems: &[System],
+    missing: &[Missing],
+) -> Results {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let about = About {
+        date: machine::now(),
+        command: format!("spanheap bench --peers {}", arguments.join(" ")).trim_end().to_owned(),
+        quick: options.quick,
+        launches: options.launches(),
+        facts: machine::facts(&folders.root),
+    };
+    let described = |name: &str| Described {
+        name: name.to_owned(),
+        about: find(name).map_or(String::new(), |known| known.about.to_owned()),
+    };
+    let again = systems.iter().find(|system| system.name == OURS).map(|_| described(AGAIN));
+    Results {
+        about,
+        systems: systems.iter().map(|system| described(&system.name)).chain(again).collect(),
+        missing: missing
+            .iter()
+            .map(|missing| Described { name: missing.name.clone(), about: missing.why.clone() })
+            .collect(),
+        cases: cases.to_vec(),
+        goals: suite.goals.clone(),
+        runs: Vec::new(),
+    }
+}
+
+/// Runs everything. What there is so far is saved after each case, so that nothing is lost when somebody has no more
+/// patience.
+fn measure(
+    options: &Options,
+    cases: &[Case],
+    systems: &[System],
+    out: &Path,
+    results: &mut Results,
+) -> Result<()> {
+    let folder = out.join("files");
+    fs::create_dir_all(&folder)?;
+    let plan = Plan {
+        systems,
+        quick: options.quick,
+        launches: options.launches(),
+        curve_launches: options.curve_launches(),
+        memory: options.memory << 20,
+        folder: &folder,
+        progress: &|line| eprintln!("{line}"),
+    };
+    for case in cases {
+        run_case(&plan, case, results)?;
+        results.save(&out.join("results.json"))?;
+    }
+    fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+/// Writes the table and the page, and says what is wrong. Whether nothing is.
+fn finish(results: &Results, out: &Path) -> Result<bool> {
+    let markdown = table::markdown(results);
+    fs::create_dir_all(out)?;
+    fs::write(out.join("table.md"), &markdown)?;
+    fs::write(out.join("report.html"), page::html(results))?;
+    print!("{markdown}");
+    eprintln!("results.json, table.md and report.html are in {}", out.display());
+    let faults = findings::faults(results);
+    faults.iter().for_each(|fault| eprintln!("error: {fault}"));
+    Ok(faults.is_empty())
+}
+
+fn list(suite: &Suite) {
+    println!("workloads:");
+    for case in &suite.cases {
+        println!("  {:<20} {}", case.name, case.title);
+    }
+    println!("systems:");
+    for known in &KNOWN {
+        println!("  {:<20} {}", known.name, known.about);
+    }
+}
