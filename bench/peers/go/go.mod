@@ -1,3 +1,3 @@
 module spanheap/bench/peers/go
 
-go 1.24
+go 1.25

@@ -1,13 +1,11 @@
 //go:build goexperiment.arenas
 
-package main
+package requestarena
 
 import (
 	"arena"
 	"unsafe"
 )
-
-const haveArenas = true
 
 // place is where documents go: an arena, or the heap if it has none. One type for both, since a branch that is
 // always the same costs less than a call through an interface.

@@ -1,4 +1,4 @@
-package main
+package requestarena
 
 import (
 	"encoding/binary"

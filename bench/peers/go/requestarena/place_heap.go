@@ -1,8 +1,6 @@
 //go:build !goexperiment.arenas
 
-package main
-
-const haveArenas = false
+package requestarena
 
 // place is where documents go: the heap, in a program without arenas.
 type place struct{}
