@@ -1,0 +1,7 @@
+//! The program `rc`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    spanheap_bench_peers::main(spanheap_bench_peers::RC)
+}
