@@ -14,6 +14,8 @@
 //! the message bus grows with the heap; [`request_arena`] what it costs to decode a document for each request, by
 //! where the document goes, and [`arena_objects`] what each object costs there.
 //!
+//! With `--peers` the whole suite runs, beside other systems: [`suite`].
+//!
 //! What is measured is the process: wall time of the workload, CPU time and peak memory from the
 //! operating system. A collector that works on other threads cannot hide there.
 
@@ -33,6 +35,7 @@ mod report;
 mod request_arena;
 mod run_queue;
 mod stalls;
+mod suite;
 mod write_storm;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -57,8 +60,11 @@ pub(crate) struct Options {
     #[command(subcommand)]
     special: Option<Special>,
     /// One of those below.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "peers")]
     workload: Option<String>,
+    /// Run all workloads beside other systems, and write a page. What follows is for the suite: --peers --help.
+    #[arg(long, value_name = "OPTION", num_args = 0.., allow_hyphen_values = true, conflicts_with = "workload")]
+    peers: Option<Vec<String>>,
     /// How many threads share the work, 1 to 1024.
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -91,7 +97,9 @@ Examples:
   spanheap bench stalls --live 0.1GiB,1GiB,4GiB
   spanheap bench request-arena --requests 1000000
   spanheap bench phases --large 1GiB --phase-seconds 5
-  spanheap bench fragmentation --free random";
+  spanheap bench fragmentation --free random
+  spanheap bench --peers --quick                         all of them beside other systems, some minutes
+  spanheap bench --peers --workload binary-trees --system spanheap,go";
 
 /// The benchmarks with options of their own.
 #[derive(Subcommand)]
@@ -156,6 +164,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Some(Special::RequestArena(options)) => return contain(|| request_arena::run(options)),
         Some(Special::ArenaObjects(options)) => return contain(|| arena_objects::run(options)),
         None => {}
+    }
+    if let Some(arguments) = &options.peers {
+        return suite::run(arguments);
     }
     let name = options.workload.as_deref().unwrap_or_default();
     let Some(workload) = WORKLOADS.iter().find(|workload| workload.name == name) else {
