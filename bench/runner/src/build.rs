@@ -176,19 +176,19 @@ fn build_libgc(folders: &Folders) -> std::result::Result<PathBuf, String> {
     }
     let program = folders.programs.join("libgc");
     let mut command = Command::new(compiler);
-    command.args(["-std=gnu11", "-O2", "-o"]).arg(&program).args(&sources).args(&flags);
-    command.args(["-lm", "-lpthread"]);
+    command.args(["-std=c11", "-O2", "-ffp-contract=off", "-D_GNU_SOURCE", "-o"]).arg(&program);
+    command.args(&sources).args(&flags).args(["-lpthread", "-lm"]);
     compile(command, program, "bench/peers/c cannot be built")
 }
 
-/// What the compiler is told about libgc: by the library's own description, or by its name. `CPPFLAGS` and `LDFLAGS`
-/// lead to one that lies elsewhere.
+/// What the compiler is told about libgc: `GC_CFLAGS` and `GC_LIBS`, or what the library's own description says, or its
+/// name.
 fn libgc_flags() -> Vec<String> {
-    let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let variable = |name| std::env::var(name).map(words).unwrap_or_default();
-    let told = version("pkg-config", &["--cflags", "--libs", "bdw-gc"]).map(words);
-    let library = told.unwrap_or_else(|| vec!["-lgc".into()]);
-    [variable("CPPFLAGS"), variable("LDFLAGS"), library].concat()
+    let variable = |name| std::env::var(name).ok();
+    let told = |what| version("pkg-config", &[what, "bdw-gc"]);
+    let compile = variable("GC_CFLAGS").or_else(|| told("--cflags")).unwrap_or_default();
+    let link = variable("GC_LIBS").or_else(|| told("--libs")).unwrap_or_else(|| "-lgc".into());
+    [compile, link].iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect()
 }
 
 fn compile(

@@ -40,6 +40,19 @@ pub(crate) fn size(text: &str) -> std::result::Result<u64, String> {
     Ok(bytes as u64)
 }
 
+/// By how much a heap may grow before the next cycle, in percent; `None` is as much as it likes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Percent(pub(crate) Option<u32>);
+
+/// The percentage that `text` names, which may be `off`.
+pub(crate) fn percent(text: &str) -> std::result::Result<Percent, String> {
+    if text == "off" {
+        return Ok(Percent(None));
+    }
+    let number = text.parse().map_err(|_| "a percentage is a whole number, or off")?;
+    Ok(Percent(Some(number)))
+}
+
 /// A longer run than a year is a typing error.
 const MAX_SECONDS: f64 = 366.0 * 86_400.0;
 
@@ -73,7 +86,7 @@ pub(crate) fn check_range<T: PartialOrd + Display>(
 
 #[cfg(test)]
 mod tests {
-    use super::{check_threads, seconds, size};
+    use super::{Percent, check_threads, percent, seconds, size};
 
     #[test]
     fn sizes_are_numbers_with_units() {
@@ -95,6 +108,15 @@ mod tests {
         for text in ["", "MiB", "64M", "-1", "-1MiB", "1e3", "inf", "NaN", "1.2.3GB", "9999999TiB"]
         {
             assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn percentages_are_numbers_or_off() {
+        assert_eq!(percent("100"), Ok(Percent(Some(100))));
+        assert_eq!(percent("off"), Ok(Percent(None)));
+        for text in ["", "-1", "on", "1.5", "4294967296"] {
+            assert!(percent(text).is_err(), "{text}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! Quality beyond "looks mixed" does not matter here; equal seeds giving equal runs does.
 
 /// A generator with its own state; never in the all-zero state, from which it would not leave.
+#[derive(Clone)]
 pub(crate) struct Random(u64);
 
 impl Random {

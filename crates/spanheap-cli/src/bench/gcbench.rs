@@ -15,13 +15,18 @@
 //! spines, a few loads for each; and the nodes of the long-lived tree and the numbers of the array that
 //! are as they were made.
 //!
+//! `top_down_s` and `bottom_up_s` are the wall times of the two ways, the mean of the threads.
+//!
 //! Trees are built in batches, for the reason given in `binary_trees.rs`; with several threads each
 //! takes its share of the trees of each depth.
+
+use std::time::{Duration, Instant};
 
 use spanheap::{Gc, GcCell, Heap, Mutator, Root, Rootable, Trace};
 
 use super::params::{Key, Params};
-use super::{Outcome, Workload, in_threads, share};
+use super::report::Figure;
+use super::{Outcome, Work, Workload, in_threads, share};
 use crate::failure::{Failure, Result};
 
 pub(super) const WORKLOAD: Workload = Workload {
@@ -35,7 +40,7 @@ pub(super) const WORKLOAD: Workload = Workload {
     ],
     footprint,
     settings: |_, builder| builder,
-    run,
+    run: Work::OnHeap(run),
 };
 
 /// Nodes that are built in one `enter`, unless a single tree has more.
@@ -83,20 +88,24 @@ fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
         let array = mc.alloc_slice((0..array as usize).map(reciprocal));
         mc.root(mc.alloc(LongLived { tree, array }))
     });
-    let sums = in_threads(params.threads, |index| {
-        let mut sum = 0;
+    let parts = in_threads(params.threads, |index| {
+        let mut part = Part::default();
         for depth in (min..=max).step_by(2) {
             // At least one, if the trees are larger than the stretch tree.
             let trees = (2 * nodes(stretch) / nodes(depth)).max(1);
             let trees = share(trees, params.threads, index);
-            sum += temporary(heap, depth, trees, |mc| {
+            let started = Instant::now();
+            part.sum += temporary(heap, depth, trees, |mc| {
                 let root = empty(mc);
                 populate(mc, root, depth);
                 spine(root)
             });
-            sum += temporary(heap, depth, trees, |mc| spine(bottom_up(mc, depth)));
+            let between = Instant::now();
+            part.sum += temporary(heap, depth, trees, |mc| spine(bottom_up(mc, depth)));
+            part.top_down += between - started;
+            part.bottom_up += between.elapsed();
         }
-        Ok(sum)
+        Ok(part)
     })?;
     let intact = heap.enter(|mc| {
         let kept = kept.get(mc);
@@ -104,7 +113,23 @@ fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
         let same = numbers.filter(|&(i, &number)| number == reciprocal(i)).count();
         count(kept.tree) + same as u64
     });
-    Ok(Outcome::plain(sums.iter().sum::<u64>() + intact))
+    let sum = parts.iter().map(|part| part.sum).sum::<u64>();
+    let mean = |time: fn(&Part) -> Duration| {
+        parts.iter().map(time).sum::<Duration>().as_secs_f64() / parts.len() as f64
+    };
+    let figures = vec![
+        Figure::real("top_down_s", mean(|part| part.top_down)),
+        Figure::real("bottom_up_s", mean(|part| part.bottom_up)),
+    ];
+    Ok(Outcome { checksum: sum + intact, latency: None, figures })
+}
+
+/// What a thread did with temporary trees, and how long each of the two ways took.
+#[derive(Default)]
+struct Part {
+    sum: u64,
+    top_down: Duration,
+    bottom_up: Duration,
 }
 
 /// Makes `trees` trees with `make`, in batches, and adds up what it returns.

@@ -16,7 +16,7 @@ use spanheap::{Collected, Gc, Heap, HeapBuilder, Mutator, OutOfMemory, Root, Roo
 
 use super::params::{Key, Params};
 use super::report::Figure;
-use super::{Outcome, Workload};
+use super::{Outcome, Work, Workload};
 use crate::failure::{Failure, Result};
 
 pub(super) const WORKLOAD: Workload = Workload {
@@ -28,7 +28,7 @@ pub(super) const WORKLOAD: Workload = Workload {
     ],
     footprint: |params| Some(params.get("limit")),
     settings: |params, builder| hard_limited(builder, params.get("limit")),
-    run,
+    run: Work::OnHeap(run),
 };
 
 /// Objects of a chunk: the unit in which the program lets go.

@@ -22,7 +22,7 @@ use super::lru::Churn;
 use super::lru::cache::Cache;
 use super::params::{Key, Params};
 use super::report::Figure;
-use super::{Outcome, Workload};
+use super::{Outcome, Work, Workload};
 use crate::failure::{Failure, Result};
 use crate::process;
 
@@ -37,7 +37,7 @@ pub(super) const WORKLOAD: Workload = Workload {
     ],
     footprint: limit,
     settings: |params, builder| limited(builder, limit(params).unwrap_or(u64::MAX)),
-    run,
+    run: Work::OnHeap(run),
 };
 
 /// How often the heap is looked at.

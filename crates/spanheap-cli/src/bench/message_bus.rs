@@ -19,6 +19,11 @@
 //! mixed sizes, are made before the first push and checked after the last; they are in all figures but the
 //! push times.
 //!
+//! With a `rate`, so many messages per second are *due*, evenly. The thread waits for each by looking at the clock, and the
+//! time of a push is from when it was due: one that begins late because another took long counts as late, as it
+//! does for those who wait for it. Without, the next push begins when one is done, and a slow one hides those that would have been
+//! due meanwhile.
+//!
 //! `push_own_.._us` are the times less what the thread waited for a processor ([`super::run_queue`]): the part that the
 //! heap can be blamed for. Where collector and program have two processors and a third thread wants one, the collector
 //! is why there is none free.
@@ -27,7 +32,7 @@
 //! of the messages. The checksum is the sum of `n + (last byte)` over messages that were pushed out,
 //! and of `n` and all bytes over those that are left.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use spanheap::{Gc, GcCell, Heap, Mutator, Root, Rootable, Trace};
 
@@ -35,7 +40,7 @@ use super::histogram::Histogram;
 use super::params::{Key, Params};
 use super::report::{Figure, PERCENTILES};
 use super::run_queue::RunQueue;
-use super::{Outcome, Workload, in_threads, share};
+use super::{Outcome, Work, Workload, in_threads, share};
 use crate::failure::{Failure, Result};
 use crate::live_data::LiveData;
 
@@ -48,13 +53,14 @@ pub(super) const WORKLOAD: Workload = Workload {
         Key { name: "live", default: 0, min: 0, max: u64::MAX },
         Key { name: "collection", default: 1, min: 0, max: 1 },
         Key { name: "continuous", default: 0, min: 0, max: 1 },
+        Key { name: "rate", default: 0, min: 0, max: 1_000_000_000 },
     ],
     footprint,
     settings: |params, builder| {
         let builder = builder.collect_continuously(params.get("continuous") == 1);
         if params.get("collection") == 0 { builder.gc_percent_off() } else { builder }
     },
-    run,
+    run: Work::OnHeap(run),
 };
 
 #[derive(Trace)]
@@ -90,6 +96,9 @@ fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
             params.threads
         )));
     }
+    if (1..params.threads as u64).contains(&params.get("rate")) {
+        return Err(Failure::new("each thread must have one push per second at least"));
+    }
     if params.get("collection") == 0 && params.get("continuous") == 1 {
         return Err(Failure::new("collection is off and continuous is on: it cannot be both"));
     }
@@ -99,6 +108,7 @@ fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
         window,
         messages: params.get("messages"),
         size: params.get("size") as usize,
+        rate: params.get("rate"),
         threads: params.threads,
     };
     let sent = load.measure(heap)?;
@@ -115,6 +125,8 @@ pub(super) struct Load {
     pub(super) window: u64,
     pub(super) messages: u64,
     pub(super) size: usize,
+    /// Pushes per second; 0 is as fast as it goes.
+    pub(super) rate: u64,
     pub(super) threads: usize,
 }
 
@@ -124,7 +136,8 @@ impl Load {
         let results = in_threads(self.threads, |index| {
             let window = share(self.window, self.threads, index);
             let messages = share(self.messages, self.threads, index);
-            drive(heap, window as usize, messages, self.size)
+            let pace = Pace::new(share(self.rate, self.threads, index));
+            drive(heap, window as usize, messages, self.size, &pace)
         })?;
         let mut all = Sent::default();
         results.iter().for_each(|sent| all.add(sent));
@@ -152,8 +165,35 @@ impl Sent {
 
 type BusRoot = Root<Rootable![Bus<'_>]>;
 
+/// When the pushes of a thread begin.
+struct Pace {
+    started: Instant,
+    rate: u64,
+}
+
+impl Pace {
+    fn new(rate: u64) -> Pace {
+        Pace { started: Instant::now(), rate }
+    }
+
+    /// Waits until a push is due, if it is not yet. Returns when it was; without a rate, that is now.
+    fn wait_for(&self, number: u64) -> Instant {
+        let mut now = Instant::now();
+        if self.rate == 0 {
+            return now;
+        }
+        let nanos = u128::from(number) * 1_000_000_000 / u128::from(self.rate);
+        let due = self.started + Duration::from_nanos(nanos as u64);
+        while now < due {
+            std::hint::spin_loop();
+            now = Instant::now();
+        }
+        due
+    }
+}
+
 /// One bus: all its pushes, and its part of the checksum.
-fn drive(heap: &Heap, window: usize, messages: u64, size: usize) -> Result<Sent> {
+fn drive(heap: &Heap, window: usize, messages: u64, size: usize, pace: &Pace) -> Result<Sent> {
     let bus = heap.enter(|mc| -> Result<BusRoot> {
         let slots = (0..window).map(|_| GcCell::new(None));
         let ring = mc.try_alloc_slice(slots)?;
@@ -162,7 +202,7 @@ fn drive(heap: &Heap, window: usize, messages: u64, size: usize) -> Result<Sent>
     let mut sent = Sent::default();
     let mut run_queue = RunQueue::new();
     for number in 0..messages {
-        let started = Instant::now();
+        let started = pace.wait_for(number);
         let gone = heap.enter(|mc| push(mc, bus.get(mc), number, size))?;
         let time = started.elapsed();
         sent.times.record(time.as_nanos() as u64);

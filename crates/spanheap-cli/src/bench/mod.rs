@@ -15,6 +15,8 @@
 //! where the document goes, and [`arena_objects`] what each object costs there.
 //!
 //! With `--peers` the whole suite runs, beside other systems: [`suite`].
+//! What the workloads are to programs in other languages stands in `bench/WORKLOADS.md`: objects, order of operations, random
+//! numbers, checksums.
 //!
 //! What is measured is the process: wall time of the workload, CPU time and peak memory from the
 //! operating system. A collector that works on other threads cannot hide there.
@@ -34,19 +36,22 @@ mod phases;
 mod report;
 mod request_arena;
 mod run_queue;
+mod spatial_index;
 mod stalls;
+mod start_up;
 mod suite;
 mod write_storm;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
-use spanheap::{Heap, HeapBuilder};
+use spanheap::{Heap, HeapBuilder, Stats};
 
 use crate::failure::{Failure, Result};
-use crate::options::check_threads;
+use crate::options::{Percent, check_threads, percent, size};
+use crate::process::CpuTime;
 use crate::{output, process};
 use histogram::Histogram;
 use params::{Key, Params};
@@ -74,9 +79,26 @@ pub(crate) struct Options {
     /// Print one line of JSON.
     #[arg(long)]
     json: bool,
-    /// How much the heap may grow over what was live before the next cycle, in percent.
-    #[arg(long, default_value_t = 100)]
-    gc_percent: u32,
+    /// How much the heap may grow over what was live before the next cycle, in percent, or `off`.
+    #[arg(long, default_value = "100", value_parser = percent)]
+    gc_percent: Percent,
+    /// A soft limit for the memory of the heap: a number of bytes, or with a unit.
+    #[arg(long, value_parser = size)]
+    limit: Option<u64>,
+}
+
+impl Options {
+    /// What the heap is like, as far as the workload does not say otherwise.
+    fn builder(&self) -> HeapBuilder {
+        let builder = match self.gc_percent {
+            Percent(Some(percent)) => Heap::builder().gc_percent(percent),
+            Percent(None) => Heap::builder().gc_percent_off(),
+        };
+        match self.limit {
+            Some(bytes) => limits::limited(builder, bytes),
+            None => builder,
+        }
+    }
 }
 
 const EXAMPLES: &str = "Workloads:
@@ -88,12 +110,15 @@ const EXAMPLES: &str = "Workloads:
   limits         the same below a limit that leaves little room
   leak           a list that only grows, against a hard limit
   marking        graphs that stay: how long does a cycle take?
+  spatial-index  a large R-tree: queries beside points that move
+  start-up       small heaps that are made and dropped
 
 Examples:
   spanheap bench binary-trees --set depth=18
   spanheap bench message-bus --threads 2 --json
   spanheap bench message-bus --set collection=off        the same loop without the collector
   spanheap bench limits --set percent=110
+  spanheap bench gcbench --gc-percent off --limit 64MiB  in so much memory, if possible
   spanheap bench stalls --live 0.1GiB,1GiB,4GiB
   spanheap bench request-arena --requests 1000000
   spanheap bench phases --large 1GiB --phase-seconds 5
@@ -124,7 +149,15 @@ struct Workload {
     footprint: fn(&Params) -> Option<u64>,
     /// What the heap is like, besides its `gc_percent`.
     settings: fn(&Params, HeapBuilder) -> HeapBuilder,
-    run: fn(&Heap, &Params) -> Result<Outcome>,
+    run: Work,
+}
+
+/// What a workload works on.
+enum Work {
+    /// A heap, which is made before the clock starts.
+    OnHeap(fn(&Heap, &Params) -> Result<Outcome>),
+    /// Heaps that it makes itself with what it is given. The statistics are those of the last one.
+    OnHeaps(fn(&dyn Fn() -> HeapBuilder, &Params) -> Result<(Outcome, Stats)>),
 }
 
 /// What a workload found out.
@@ -144,7 +177,10 @@ impl Outcome {
     }
 }
 
-const WORKLOADS: [Workload; 8] = [
+/// Workloads that have limits of their own.
+const LIMITED: [&str; 2] = ["limits", "leak"];
+
+const WORKLOADS: [Workload; 10] = [
     binary_trees::WORKLOAD,
     gcbench::WORKLOAD,
     message_bus::WORKLOAD,
@@ -153,6 +189,8 @@ const WORKLOADS: [Workload; 8] = [
     limits::WORKLOAD,
     leak::WORKLOAD,
     marking::WORKLOAD,
+    spatial_index::WORKLOAD,
+    start_up::WORKLOAD,
 ];
 
 /// Runs the workload that `options` name.
@@ -178,31 +216,63 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     check_threads(options.threads)?;
     let params = Params::parse(workload.keys, &options.set, options.threads)?;
-    check_footprint(workload, &params)?;
-    let builder = Heap::builder().gc_percent(options.gc_percent);
-    let heap = (workload.settings)(&params, builder).build()?;
-
-    let before = process::cpu_time();
-    let started = Instant::now();
-    let outcome = contain(|| (workload.run)(&heap, &params))?;
-    let wall = started.elapsed();
+    let footprint = check_footprint(workload, &params)?;
+    if options.limit.is_some() && LIMITED.contains(&workload.name) {
+        return Err(Failure::new(format!(
+            "{} has a limit of its own, among its keys",
+            workload.name
+        )));
+    }
+    let measured = measure(options, workload, &params)?;
     let report = Report {
         workload: workload.name,
         params: &params,
         gc_percent: options.gc_percent,
-        outcome: &outcome,
-        wall,
-        cpu: process::cpu_time().since(before),
+        limit: options.limit,
+        footprint,
+        outcome: &measured.outcome,
+        wall: measured.wall,
+        cpu: measured.cpu,
         peak_resident: process::peak_resident(),
-        stats: heap.stats(),
+        stats: measured.stats,
     };
     if options.json { output::line(&report.json()?) } else { report.print() }
 }
 
+/// A workload that has run.
+struct Measured {
+    outcome: Outcome,
+    wall: Duration,
+    cpu: CpuTime,
+    stats: Stats,
+}
+
+/// Runs a workload. Its heap, if it does not make its heaps itself, is made before and dropped behind the measuring.
+fn measure(options: &Options, workload: &Workload, params: &Params) -> Result<Measured> {
+    let builder = || (workload.settings)(params, options.builder());
+    let heap = match workload.run {
+        Work::OnHeap(_) => Some(builder().build()?),
+        Work::OnHeaps(_) => None,
+    };
+    let (before, started) = (process::cpu_time(), Instant::now());
+    let (outcome, stats) = contain(|| match (&workload.run, &heap) {
+        (Work::OnHeap(run), Some(heap)) => run(heap, params).map(|outcome| (outcome, None)),
+        (Work::OnHeap(_), None) => Err(Failure::new("there is no heap")),
+        (Work::OnHeaps(run), _) => {
+            run(&builder, params).map(|(outcome, stats)| (outcome, Some(stats)))
+        }
+    })?;
+    let (wall, cpu) = (started.elapsed(), process::cpu_time().since(before));
+    let stats = stats.or_else(|| heap.as_ref().map(Heap::stats));
+    let stats = stats.ok_or_else(|| Failure::new("there was no heap"))?;
+    Ok(Measured { outcome, wall, cpu, stats })
+}
+
 /// Refuses sizes that this machine cannot hold, before the operating system has to end the process.
-fn check_footprint(workload: &Workload, params: &Params) -> Result<()> {
+/// Returns how large it is.
+fn check_footprint(workload: &Workload, params: &Params) -> Result<u64> {
     match (workload.footprint)(params) {
-        Some(bytes) => check_fits(workload.name, bytes),
+        Some(bytes) => check_fits(workload.name, bytes).map(|()| bytes),
         None => Err(Failure::new(format!(
             "{}: these parameters make a size that overflows 64 bits",
             workload.name

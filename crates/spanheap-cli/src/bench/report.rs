@@ -14,6 +14,7 @@ use spanheap::Stats;
 use super::Outcome;
 use super::params::Params;
 use crate::failure::Result;
+use crate::options::Percent;
 use crate::output::{self, bytes, duration};
 use crate::process::CpuTime;
 
@@ -21,7 +22,11 @@ use crate::process::CpuTime;
 pub(super) struct Report<'a> {
     pub(super) workload: &'static str,
     pub(super) params: &'a Params,
-    pub(super) gc_percent: u32,
+    pub(super) gc_percent: Percent,
+    /// The soft limit of the heap, if one was given.
+    pub(super) limit: Option<u64>,
+    /// The most bytes that the workload keeps alive at once.
+    pub(super) footprint: u64,
     pub(super) outcome: &'a Outcome,
     pub(super) wall: Duration,
     pub(super) cpu: CpuTime,
@@ -91,8 +96,11 @@ impl Report<'_> {
     /// Prints the result for a person.
     pub(super) fn print(&self) -> Result<()> {
         let Report { cpu, stats, outcome, .. } = self;
-        let settings: Vec<String> =
-            self.settings().map(|(key, value)| format!("{key}={value}")).collect();
+        let setting = |(key, value): (&str, Option<u64>)| match value {
+            Some(value) => format!("{key}={value}"),
+            None => format!("{key}=off"),
+        };
+        let settings: Vec<String> = self.settings().map(setting).collect();
         let share = stats.gc_cpu.as_secs_f64() / cpu.total().as_secs_f64().max(1e-9) * 100.0;
         output::line(&format!("{} {}", self.workload, settings.join(" ")))?;
         output::line(&format!("checksum       {}", outcome.checksum))?;
@@ -118,11 +126,14 @@ impl Report<'_> {
         outcome.figures.iter().try_for_each(|figure| output::line(&figure.line()))
     }
 
-    /// All that was set, by the user or by default.
-    fn settings(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let common =
-            [("threads", self.params.threads as u64), ("gc_percent", u64::from(self.gc_percent))];
-        self.params.all().iter().copied().chain(common)
+    /// All that was set, by the user or by default. What is off has no value.
+    fn settings(&self) -> impl Iterator<Item = (&'static str, Option<u64>)> {
+        let common = [
+            ("threads", Some(self.params.threads as u64)),
+            ("gc_percent", self.gc_percent.0.map(u64::from)),
+            ("limit", self.limit),
+        ];
+        self.params.all().iter().map(|&(key, value)| (key, Some(value))).chain(common)
     }
 }
 
@@ -141,6 +152,7 @@ impl Serialize for Report<'_> {
         map.serialize_entry("workload", self.workload)?;
         map.serialize_entry("subject", "spanheap")?;
         map.serialize_entry("params", &Settings(self))?;
+        map.serialize_entry("footprint_bytes", &self.footprint)?;
         map.serialize_entry("checksum", &self.outcome.checksum)?;
         map.serialize_entry("wall_s", &self.wall.as_secs_f64())?;
         map.serialize_entry("user_s", &self.cpu.user.as_secs_f64())?;

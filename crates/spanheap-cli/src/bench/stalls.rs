@@ -92,7 +92,7 @@ fn check(options: &Options) -> Result<Load> {
     let sent = messages.checked_mul(size + 64);
     let fits = sent.and_then(|sent| sent.checked_add(live.saturating_mul(2)));
     check_fits("stalls", fits.unwrap_or(u64::MAX))?;
-    Ok(Load { window, messages, size: size as usize, threads })
+    Ok(Load { window, messages, size: size as usize, rate: 0, threads })
 }
 
 /// One heap with so much live data.

@@ -32,7 +32,7 @@ use spanheap::{Gc, GcCell, Heap, Mutator, Root, Rootable, Trace};
 use super::histogram::Histogram;
 use super::params::{Key, Params};
 use super::report::Figure;
-use super::{Outcome, Workload, in_threads, share};
+use super::{Outcome, Work, Workload, in_threads, share};
 use crate::failure::{Failure, Result};
 use crate::process::thread_cpu_time;
 use crate::random::Random;
@@ -50,7 +50,7 @@ pub(super) const WORKLOAD: Workload = Workload {
     },
     // Cycles run when this workload says so, and only then.
     settings: |_, builder| builder.gc_percent_off(),
-    run,
+    run: Work::OnHeap(run),
 };
 
 /// Stores of a closure.

@@ -246,6 +246,7 @@ fn bench(workload: &str, settings: &[&str], threads: usize) -> Value {
         "workload",
         "subject",
         "params",
+        "footprint_bytes",
         "checksum",
         "wall_s",
         "user_s",
@@ -295,6 +296,9 @@ fn binary_trees_counts_every_node() {
         assert_eq!(report["params"]["depth"], depth);
         assert_eq!(report["params"]["threads"], threads);
         assert_eq!(report["params"]["gc_percent"], 100);
+        assert_eq!(report["params"]["limit"], Value::Null);
+        let arenas = bench("binary-trees", &[&format!("depth={depth}"), "arena=1"], threads);
+        assert_eq!(report["checksum"], arenas["checksum"], "depth {depth}, {threads} threads");
     }
 }
 
@@ -333,11 +337,30 @@ fn message_bus_adds_up_what_was_sent() {
 #[test]
 fn bench_prints_a_table_without_json() {
     let text = succeed(&["bench", "message-bus", "--set", "window=10", "messages=20", "size=8"]);
-    let first = "message-bus window=10 messages=20 size=8 live=0 collection=1 continuous=0 threads=1 \
-                 gc_percent=100\n";
+    let first = "message-bus window=10 messages=20 size=8 live=0 collection=1 continuous=0 rate=0 \
+                 threads=1 gc_percent=100 limit=off\n";
     for line in [first, "\npush  ", "\nlongest stall  "] {
         assert!(text.contains(line), "{line:?} is missing: {text}");
     }
+}
+
+#[test]
+fn bench_works_in_so_much_memory_as_it_is_told() {
+    let sizes = ["bench", "message-bus", "--json", "--set", "window=2000", "messages=20000"];
+    let report = |more: &[&str]| -> Value {
+        serde_json::from_str(&succeed(&[&sizes[..], more].concat())).expect("JSON")
+    };
+    let unlimited = report(&["--gc-percent", "off"]);
+    // 20 MB pass through, and nobody has asked for a cycle.
+    assert_eq!(unlimited["gc_cycles"], 0);
+    assert_eq!(unlimited["params"]["gc_percent"], Value::Null);
+    let limited = report(&["--gc-percent", "off", "--limit", "8MiB"]);
+    assert!(limited["gc_cycles"].as_u64() > Some(0), "{limited}");
+    assert_eq!(limited["params"]["limit"], 8 << 20);
+    assert_eq!(limited["checksum"], unlimited["checksum"]);
+    assert_eq!(limited["footprint_bytes"], 2000 * (1024 + 24 + 8));
+    let error = fail(&["bench", "limits", "--limit", "1GiB"]);
+    assert_eq!(error, "limits has a limit of its own, among its keys");
 }
 
 #[test]
@@ -346,11 +369,14 @@ fn bench_refuses_what_it_cannot_do() {
     assert_eq!(
         workload,
         "there is no workload \"quicksort\"; there are binary-trees, gcbench, message-bus, write-storm, \
-         lru, limits, leak, marking, and with options of their own, which follow the name, phases, fragmentation, \
+         lru, limits, leak, marking, spatial-index, start-up, and with options of their own, which follow the name, phases, fragmentation, \
          stalls, request-arena and arena-objects"
     );
     for (arguments, expected) in [
-        (&["binary-trees", "--set", "width=3"][..], "there is no key \"width\"; there are depth"),
+        (
+            &["binary-trees", "--set", "width=3"][..],
+            "there is no key \"width\"; there are depth, arena",
+        ),
         (&["binary-trees", "--set", "depth"], "--set \"depth\" is not key=value"),
         (&["binary-trees", "--set", "depth=deep"], "depth=\"deep\" is not a whole number"),
         (&["binary-trees", "--set", "depth=60"], "depth is 60, it must be 4 to 58"),

@@ -14,6 +14,10 @@ pub fn keys(workload: &str) -> &'static [&'static str] {
         "lru" => &LRU,
         "limits" => &LIMITS,
         "leak" => &["refused", "error", "full_at", "relief_max_us"],
+        "gcbench" => &["top_down_s", "bottom_up_s"],
+        "marking" => &MARKING,
+        "spatial-index" => &SPATIAL,
+        "start-up" => &START_UP,
         _ => &[],
     }
 }
@@ -80,6 +84,47 @@ const LIMITS: [&str; 19] = [
     "assist_cpu_ms",
     "deferred_cycles",
     "samples",
+];
+
+const MARKING: [&str; 10] = [
+    "cycle_p50_ns",
+    "cycle_p99_ns",
+    "cycle_p999_ns",
+    "cycle_p9999_ns",
+    "cycle_max_ns",
+    "reached",
+    "reached_bytes",
+    "cpu_ns_per_object",
+    "wall_ns_per_object",
+    "cycle_bytes_per_s",
+];
+
+const SPATIAL: [&str; 14] = [
+    "query_p50_ns",
+    "query_p99_ns",
+    "query_p999_ns",
+    "query_p9999_ns",
+    "query_max_ns",
+    "build_s",
+    "ops_per_s",
+    "queries",
+    "moves",
+    "move_p50_ns",
+    "move_p999_ns",
+    "move_max_ns",
+    "nodes",
+    "levels",
+];
+
+const START_UP: [&str; 8] = [
+    "round_p50_ns",
+    "round_p99_ns",
+    "round_p999_ns",
+    "round_p9999_ns",
+    "round_max_ns",
+    "first_round_ns",
+    "first_resident_bytes",
+    "grown_resident_bytes",
 ];
 
 /// A number of a report.
@@ -159,6 +204,54 @@ fn limits_stays_below_its_limit() {
     }
     let error = fail(&["bench", "limits", "--set", "entries=100", "shards=1"]);
     assert!(error.contains("leaves no room for objects"), "{error}");
+}
+
+#[test]
+fn message_bus_at_a_rate_sends_the_same() {
+    let small = ["window=100", "messages=2000", "size=64"];
+    let free = bench("message-bus", &small, 2);
+    let paced = bench("message-bus", &[&small[..], &["rate=200000"]].concat(), 2);
+    assert_eq!(free["checksum"], paced["checksum"]);
+    // The last of 1000 messages of each thread is due 999 hundred-thousandths of a second after the first.
+    assert!(number(&paced, "wall_s") >= 999e-5, "{paced}");
+    let error = fail(&["bench", "message-bus", "--set", "rate=1", "--threads", "2"]);
+    assert_eq!(error, "each thread must have one push per second at least");
+}
+
+#[test]
+fn spatial_index_finds_the_same_with_and_without_a_collector() {
+    for threads in ["1", "2"] {
+        let arguments = ["bench", "spatial-index", "--json", "--threads", threads, "--set"];
+        let arguments =
+            [&arguments[..], &["points=4000", "operations=3000", "--gc-percent"]].concat();
+        let [often, never] = ["10", "off"].map(|percent| {
+            let text = succeed(&[&arguments[..], &[percent]].concat());
+            serde_json::from_str::<Value>(&text).expect("JSON")
+        });
+        assert_eq!(often["checksum"], never["checksum"]);
+        assert_eq!(number(&often, "queries") + number(&often, "moves"), 3000.0);
+    }
+    let report = bench("spatial-index", &["points=4000", "operations=1000"], 1);
+    // 4000 points in nodes of 12 to 32.
+    assert!((2.0..=4.0).contains(&number(&report, "levels")), "{report}");
+    assert!((125.0..400.0).contains(&number(&report, "nodes")), "{report}");
+    let error = fail(&["bench", "spatial-index", "--set", "points=1", "--threads", "2"]);
+    assert_eq!(error, "1 points cannot be shared by 2 threads");
+}
+
+#[test]
+fn marking_and_start_up_report_what_they_measured() {
+    let report = bench("marking", &["objects=2000", "shape=2", "rounds=2"], 1);
+    assert_eq!((&report["reached"], &report["reached_bytes"]), (&2000.into(), &128_000.into()));
+    assert_eq!(report["checksum"], 2000 * 2001 / 2);
+    let report = bench("start-up", &["rounds=3", "objects=10"], 1);
+    assert_eq!(report["checksum"], 3 * 45 + 10 * 3);
+    let point = |key: &str| number(&report, key);
+    assert!(point("first_round_ns") <= point("round_max_ns"), "{report}");
+    for workload in ["marking", "start-up"] {
+        let error = fail(&["bench", workload, "--threads", "2"]);
+        assert!(error.starts_with(&format!("{workload} runs on one thread")), "{error}");
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ use spanheap::{Collected, Heap, OutOfMemory};
 use super::histogram::Histogram;
 use super::params::{Key, Params};
 use super::report::Figure;
-use super::{Outcome, Workload, in_threads, share};
+use super::{Outcome, Work, Workload, in_threads, share};
 use crate::failure::{Failure, Result};
 use crate::process;
 use crate::random::Random;
@@ -42,7 +42,7 @@ pub(super) const WORKLOAD: Workload = Workload {
     ],
     footprint: |params| Cache::weight(params.get("entries"), params.get("shards")),
     settings: |_, builder| builder,
-    run,
+    run: Work::OnHeap(run),
 };
 
 /// One operation in so many gives its key another value.
