@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -111,7 +112,7 @@ func (p *Params) object() object {
 	var all object
 	for i, key := range p.keys {
 		if key.Text != "" {
-			all = append(all, Figure{key.Name, p.words[i]})
+			all = append(all, Figure{key.Name, wordOrNumber(p.words[i])})
 		} else {
 			all = append(all, Figure{key.Name, p.numbers[i]})
 		}
@@ -124,6 +125,14 @@ func (p *Params) object() object {
 		limit.Value = p.Limit
 	}
 	return append(all, percent, limit)
+}
+
+// wordOrNumber is a text as it is in a report: a number, if it is one.
+func wordOrNumber(text string) any {
+	if _, err := strconv.ParseFloat(text, 64); err != nil {
+		return text
+	}
+	return json.Number(text)
 }
 
 var units = []struct {
