@@ -1,8 +1,9 @@
 //! The parameters of a workload: `key=value` arguments, checked against the keys that the workload has.
 //!
 //! A value is a whole number; `off` and `on` are 0 and 1, and binary units are understood, as in
-//! `spanheap bench --set`. Two keys are common to all workloads: `threads`, and `gc_percent`, which is how much a heap may
-//! grow over what was live before the next cycle. A system without such a setting refuses every `gc_percent` but 100.
+//! `spanheap bench --set`. Three keys are common to all workloads: `threads`; `gc_percent`, which is how much a heap may
+//! grow over what was live before the next cycle; and `limit`, a bound for its memory. A system without such a setting
+//! refuses the key, and none here has a limit.
 
 use crate::bench::{Failure, Result};
 
@@ -24,10 +25,20 @@ pub const fn key(name: &'static str, default: u64, min: u64, max: u64) -> Key {
 pub struct Params {
     values: Vec<(&'static str, u64)>,
     pub threads: usize,
-    pub gc_percent: u64,
+    /// If it was given. 0 is `off`.
+    pub gc_percent: Option<u64>,
+    /// If it was given.
+    pub limit: Option<u64>,
 }
 
-const COMMON: [Key; 2] = [key("threads", 1, 1, 1024), key("gc_percent", 100, 1, 100_000)];
+/// Stands for a common key that was not given.
+const NONE: u64 = u64::MAX;
+
+const COMMON: [Key; 3] = [
+    key("threads", 1, 1, 1024),
+    key("gc_percent", NONE, 0, 100_000),
+    key("limit", NONE, 1, NONE - 1),
+];
 
 impl Params {
     /// Takes the defaults of `keys`, and then each of `settings`; the last one counts.
@@ -48,9 +59,10 @@ impl Params {
                 Failure::new(format!("{name} is {text:?}, it must be a number from {min} to {max}"))
             })?;
         }
-        let gc_percent = values.pop().map_or(100, |(_, value)| value);
-        let threads = values.pop().map_or(1, |(_, value)| value as usize);
-        Ok(Params { values, threads, gc_percent })
+        let common = values.split_off(keys.len());
+        let given = |index: usize| Some(common[index].1).filter(|&value| value != NONE);
+        let (gc_percent, limit) = (given(1), given(2));
+        Ok(Params { values, threads: common[0].1 as usize, gc_percent, limit })
     }
 
     /// The value of a key that the workload has.
@@ -98,15 +110,20 @@ mod tests {
     fn defaults_hold_until_something_is_set_and_the_last_setting_counts() {
         let params = parse(&["size=1KiB", "threads=2", "depth=5", "size=2KiB"]).expect("fine");
         assert_eq!(params.own(), [("depth", 5), ("size", 2048)]);
-        assert_eq!((params.threads, params.gc_percent), (2, 100));
-        assert_eq!(parse(&[]).expect("fine").own(), [("depth", 16), ("size", 7)]);
+        assert_eq!((params.threads, params.gc_percent, params.limit), (2, None, None));
+        let params = parse(&["gc_percent=off", "limit=3MiB"]).expect("fine");
+        assert_eq!((params.gc_percent, params.limit), (Some(0), Some(3 << 20)));
+        assert_eq!(params.own(), [("depth", 16), ("size", 7)]);
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
         for (setting, expected) in [
             ("depth", "\"depth\" is not key=value"),
-            ("deep=1", "there is no key \"deep\"; there are depth, size, threads, gc_percent"),
+            (
+                "deep=1",
+                "there is no key \"deep\"; there are depth, size, threads, gc_percent, limit",
+            ),
             ("depth=3", "depth is \"3\", it must be a number from 4 to 40"),
             ("depth=off", "depth is \"off\", it must be a number from 4 to 40"),
             ("depth=", "depth is \"\", it must be a number from 4 to 40"),

@@ -43,8 +43,14 @@ pub fn run(system: &System, arguments: &[String]) -> Result<String> {
     let Some((_, run)) = system.workloads.iter().find(|(known, _)| *known == name) else {
         return Err(Failure::not_applicable(format!("{name} cannot be done with it")));
     };
-    if params.gc_percent != 100 && !system.has_gc_percent {
+    if params.limit.is_some() {
+        return Err(Failure::not_applicable("it knows no limit"));
+    }
+    if params.gc_percent.is_some() && !system.has_gc_percent {
         return Err(Failure::not_applicable("it has no gc_percent to be set"));
+    }
+    if params.gc_percent == Some(0) {
+        return Err(Failure::not_applicable("it cannot be kept from collecting"));
     }
     let before = process::cpu_time();
     let started = Instant::now();
@@ -67,14 +73,14 @@ fn line(
         let _ = write!(settings, "\"{key}\":{value},");
     }
     let _ = write!(settings, "\"threads\":{}", params.threads);
-    if system.has_gc_percent {
-        let _ = write!(settings, ",\"gc_percent\":{}", params.gc_percent);
+    if let Some(percent) = params.gc_percent {
+        let _ = write!(settings, ",\"gc_percent\":{percent}");
     }
     let mut line = format!(
         "{{\"workload\":\"{}\",\"subject\":\"{}\",\"params\":{{{settings}}},\"checksum\":{},\"wall_s\":{:?},\
          \"user_s\":{:?},\"sys_s\":{:?},\"peak_rss_bytes\":{}",
         workload.name,
-        system.name,
+        system.subject,
         outcome.checksum,
         wall.as_secs_f64(),
         cpu.user.as_secs_f64(),

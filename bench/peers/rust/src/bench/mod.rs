@@ -3,6 +3,8 @@
 //! | file | |
 //! |---|---|
 //! | `systems.rs` | which system does which workloads |
+//! | `gcbench.rs`, `message_bus.rs`, `lru.rs`, `spatial_index.rs`, `marking.rs` | what the systems have in common there |
+//! | `zipf.rs` | keys of which few are asked for often |
 //! | `owned/` | `Box`, `Rc` and `Arc` |
 //! | `gc_arena/` | gc-arena |
 //! | `dumpster/` | dumpster, both kinds |
@@ -11,21 +13,23 @@
 pub mod bump;
 pub mod dumpster;
 pub mod gc_arena;
+mod gcbench;
 #[path = "../../../../../crates/spanheap-cli/src/bench/histogram.rs"]
 mod histogram;
+mod lru;
+mod marking;
+mod message_bus;
 pub mod owned;
-#[allow(dead_code)]
-#[path = "../../../../../crates/spanheap-cli/src/bench/run_queue.rs"]
-mod run_queue;
+mod spatial_index;
 pub mod systems;
+mod zipf;
 
 use std::fmt;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::options::{Key, Params, key};
 use histogram::Histogram;
-use run_queue::RunQueue;
 
 /// Why there is no result.
 #[derive(Debug)]
@@ -73,8 +77,19 @@ impl Outcome {
 
 /// Something that a workload has found out besides; the unit is at the end of the key.
 pub struct Figure {
-    pub key: String,
+    pub key: &'static str,
     pub value: Number,
+}
+
+impl Figure {
+    fn count(key: &'static str, value: u64) -> Figure {
+        Figure { key, value: Number::Count(value) }
+    }
+
+    /// What is no number, such as a part of nothing, is 0.
+    fn real(key: &'static str, value: f64) -> Figure {
+        Figure { key, value: Number::Real(if value.is_finite() { value } else { 0.0 }) }
+    }
 }
 
 pub enum Number {
@@ -114,7 +129,7 @@ pub struct Workload {
 pub type Run = fn(&Params) -> Result<Outcome>;
 
 pub const WORKLOADS: &[Workload] = &[
-    Workload { name: "binary-trees", keys: &[key("depth", 16, 4, 58)] },
+    Workload { name: "binary-trees", keys: &[key("depth", 16, 4, 58), key("arena", 0, 0, 1)] },
     Workload {
         name: "gcbench",
         keys: &[
@@ -131,10 +146,37 @@ pub const WORKLOADS: &[Workload] = &[
             key("window", 200_000, 1, u64::MAX),
             key("messages", 1_000_000, 1, u64::MAX),
             key("size", 1024, 1, u64::MAX),
-            key("live", 0, 0, 0),
-            key("collection", 1, 1, 1),
-            key("continuous", 0, 0, 0),
+            key("rate", 0, 0, 1_000_000_000),
         ],
+    },
+    Workload {
+        name: "marking",
+        keys: &[
+            key("shape", 1, 0, 5),
+            key("objects", 1_000_000, 1, 1 << 32),
+            key("rounds", 10, 1, 1_000_000),
+        ],
+    },
+    Workload {
+        name: "lru",
+        keys: &[
+            key("entries", 8_000_000, 1, u64::MAX),
+            key("keys", 16_000_000, 1, 1 << 32),
+            key("operations", 20_000_000, 0, u64::MAX),
+            key("shards", 64, 1, 1 << 16),
+        ],
+    },
+    Workload {
+        name: "spatial-index",
+        keys: &[
+            key("points", 1_000_000, 1, 1 << 32),
+            key("operations", 500_000, 0, u64::MAX),
+            key("k", 10, 1, 1024),
+        ],
+    },
+    Workload {
+        name: "start-up",
+        keys: &[key("rounds", 1000, 1, u64::MAX), key("objects", 1000, 1, u64::MAX)],
     },
 ];
 
@@ -155,10 +197,28 @@ fn in_threads<T: Send>(threads: usize, body: impl Fn(usize) -> Result<T> + Sync)
     if threads == 1 {
         return Ok(vec![body(0)?]);
     }
+    on_stacks(threads, STACK, body)
+}
+
+/// What a thread has for a stack if nothing is said.
+const STACK: usize = 2 << 20;
+
+/// The same on new threads, with stacks of so many bytes: for systems that recurse along the data.
+fn on_stacks<T: Send>(
+    threads: usize,
+    stack: usize,
+    body: impl Fn(usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
     thread::scope(|scope| {
         let body = &body;
-        let start = |index| scope.spawn(move || body(index));
-        let handles: Vec<_> = (0..threads).map(start).collect();
+        let mut handles = Vec::with_capacity(threads);
+        for index in 0..threads {
+            let builder = thread::Builder::new().stack_size(stack);
+            let handle = builder
+                .spawn_scoped(scope, move || body(index))
+                .map_err(|error| Failure::new(format!("thread {index} cannot start: {error}")))?;
+            handles.push(handle);
+        }
         let join = |handle: thread::ScopedJoinHandle<'_, Result<T>>| {
             handle.join().unwrap_or_else(|_| Err(Failure::new("a thread panicked")))
         };
@@ -172,102 +232,10 @@ fn tree_depths(depth: u64) -> impl Iterator<Item = (u64, u64)> {
     (4..=depth).step_by(2).map(move |small| (small, 1 << (depth - small + 4)))
 }
 
-/// The parameters of gcbench.
-struct GcBench {
-    stretch: u64,
-    long: u64,
-    array: usize,
-    min: u64,
-    max: u64,
-}
-
-impl GcBench {
-    fn new(params: &Params) -> Result<GcBench> {
-        let [stretch, long, min, max] =
-            ["stretch", "longlived", "min", "max"].map(|key| params.get(key));
-        if min > max {
-            return Err(Failure::new(format!("min is {min}, it must not be above max, {max}")));
-        }
-        let array = params.get("array") as usize;
-        Ok(GcBench { stretch, long, array, min, max })
+/// Refuses the trees in arenas, for a system that has none.
+fn no_arena(params: &Params) -> Result<()> {
+    match params.get("arena") {
+        0 => Ok(()),
+        _ => Err(Failure::not_applicable("it has no arenas that are freed at once")),
     }
-
-    /// Depths of the temporary trees, and how many there are of each for a thread, twice.
-    fn temporary(&self, threads: usize, index: usize) -> impl Iterator<Item = (u64, u64)> {
-        let stretch = self.stretch;
-        (self.min..=self.max).step_by(2).map(move |depth| {
-            let trees = (2 * nodes(stretch) / nodes(depth)).max(1);
-            (depth, share(trees, threads, index))
-        })
-    }
-}
-
-/// A number of the array of gcbench.
-fn reciprocal(index: usize) -> f64 {
-    1.0 / (index + 1) as f64
-}
-
-/// How many numbers of the array are as they were made.
-fn intact(array: &[f64]) -> u64 {
-    array.iter().enumerate().filter(|&(index, &number)| number == reciprocal(index)).count() as u64
-}
-
-/// The message bus, apart from the bus.
-trait Bus: Sized {
-    fn new(window: usize, params: &Params) -> Self;
-    /// Puts a message in place of another. Returns what that one adds to the checksum.
-    fn push(&mut self, number: u64, size: usize) -> u64;
-    /// What the messages that are left add to the checksum. The bus is not torn down.
-    fn finish(self) -> u64;
-}
-
-/// Runs the message bus.
-fn message_bus<B: Bus>(params: &Params) -> Result<Outcome> {
-    let [window, messages, size] = ["window", "messages", "size"].map(|key| params.get(key));
-    let threads = params.threads;
-    if threads as u64 > window {
-        return Err(Failure::new(format!(
-            "a window of {window} is too small for {threads} threads"
-        )));
-    }
-    let parts = in_threads(threads, |index| {
-        let mut bus = B::new(share(window, threads, index) as usize, params);
-        let (mut times, mut own, mut sum) = (Times::default(), Times::default(), 0_u64);
-        let mut run_queue = RunQueue::new();
-        for number in 0..share(messages, threads, index) {
-            let started = Instant::now();
-            let gone = bus.push(number, size as usize);
-            let time = started.elapsed();
-            times.record(time);
-            own.record(run_queue.own_part(time));
-            sum = sum.wrapping_add(gone);
-        }
-        Ok((sum.wrapping_add(bus.finish()), times, own))
-    })?;
-    let (mut times, mut own, mut checksum) = (Times::default(), Times::default(), 0_u64);
-    for part in &parts {
-        checksum = checksum.wrapping_add(part.0);
-        times.merge(&part.1);
-        own.merge(&part.2);
-    }
-    let figure = |(name, part)| Figure {
-        key: format!("push_own_{name}_us"),
-        value: Number::Real(own.quantile(part) as f64 / 1e3),
-    };
-    Ok(Outcome {
-        checksum,
-        latency: Some(("push", times)),
-        figures: PERCENTILES.map(figure).into(),
-    })
-}
-
-/// What a message that was pushed out adds to the checksum.
-fn gone(number: u64, payload: &[u8]) -> u64 {
-    // A message has at least one byte: `size` is at least 1.
-    number.wrapping_add(u64::from(payload[payload.len() - 1]))
-}
-
-/// What a message that is left adds to the checksum.
-fn left(number: u64, payload: &[u8]) -> u64 {
-    number.wrapping_add(payload.iter().map(|&byte| u64::from(byte)).sum())
 }

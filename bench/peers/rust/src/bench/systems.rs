@@ -2,49 +2,71 @@
 //!
 //! Box on mimalloc is the same code as Box; its program has another global allocator.
 
-use super::owned::{AtomicallyCounted, Boxes, Counted, Pointer};
+use super::owned::{AtomicallyCounted, Boxes, Counted, Links};
 use super::{Run, bump, dumpster, gc_arena, owned};
 
 /// A way to manage memory.
 pub struct System {
+    /// The name of the program.
     pub name: &'static str,
+    /// The name in the report.
+    pub subject: &'static str,
     /// Whether it collects at a growth that can be set.
     pub has_gc_percent: bool,
     pub workloads: &'static [(&'static str, Run)],
 }
 
-/// The workloads that boxes and counted pointers have in common.
-const fn common<P: Pointer>() -> [(&'static str, Run); 3] {
+/// The workloads that boxes and counted pointers have in common, and the cache of each.
+const fn owned<P: Links>(lru: Run) -> [(&'static str, Run); 5] {
     [
         ("binary-trees", owned::binary_trees::<P>),
         ("gcbench", owned::gcbench::<P>),
         ("message-bus", owned::message_bus::<P>),
+        ("lru", lru),
+        ("spatial-index", owned::spatial_index::<P>),
     ]
 }
 
-pub const BOX: &System =
-    &System { name: "box", has_gc_percent: false, workloads: &common::<Boxes>() };
+pub const BOX: &System = &System {
+    name: "box",
+    subject: "box-system",
+    has_gc_percent: false,
+    workloads: &owned::<Boxes>(owned::lru_boxes),
+};
 
-pub const BOX_MIMALLOC: &System = &System { name: "box-mimalloc", ..*BOX };
+pub const BOX_MIMALLOC: &System = &System { name: "box-mimalloc", subject: "box-mimalloc", ..*BOX };
 
-pub const RC: &System =
-    &System { name: "rc", has_gc_percent: false, workloads: &common::<Counted>() };
+pub const RC: &System = &System {
+    name: "rc",
+    subject: "rc",
+    has_gc_percent: false,
+    workloads: &owned::<Counted>(owned::lru_rc),
+};
 
-pub const ARC: &System =
-    &System { name: "arc", has_gc_percent: false, workloads: &common::<AtomicallyCounted>() };
+pub const ARC: &System = &System {
+    name: "arc",
+    subject: "arc",
+    has_gc_percent: false,
+    workloads: &owned::<AtomicallyCounted>(owned::lru_arc),
+};
 
 pub const GC_ARENA: &System = &System {
     name: "gc-arena",
+    subject: "gc-arena",
     has_gc_percent: true,
     workloads: &[
         ("binary-trees", gc_arena::binary_trees),
         ("gcbench", gc_arena::gcbench),
         ("message-bus", gc_arena::message_bus),
+        ("lru", gc_arena::lru),
+        ("marking", gc_arena::marking),
+        ("start-up", gc_arena::start_up),
     ],
 };
 
 pub const DUMPSTER: &System = &System {
     name: "dumpster",
+    subject: "dumpster",
     has_gc_percent: false,
     workloads: &[
         ("binary-trees", dumpster::unsync::binary_trees::run),
@@ -55,6 +77,7 @@ pub const DUMPSTER: &System = &System {
 
 pub const DUMPSTER_SYNC: &System = &System {
     name: "dumpster-sync",
+    subject: "dumpster-sync",
     has_gc_percent: false,
     workloads: &[
         ("binary-trees", dumpster::sync::binary_trees::run),
@@ -65,6 +88,7 @@ pub const DUMPSTER_SYNC: &System = &System {
 
 pub const BUMPALO: &System = &System {
     name: "bumpalo",
+    subject: "bumpalo",
     has_gc_percent: false,
     workloads: &[("binary-trees", bump::binary_trees)],
 };

@@ -1,20 +1,16 @@
 //! bumpalo: a bump allocator, which frees all of its objects at once.
 //!
 //! # What it cannot do
-//! Nothing is freed alone, and destructors do not run. So it can do what has phases: `binary-trees`, where each tree, or each
-//! batch of small ones, is a phase at whose end the allocator is reset, and `request-arena`, which is in spanheap's own program
-//! (built with the feature `peers`). A cache, a ring of messages or an index would only grow.
+//! Nothing is freed alone, and destructors do not run. So it can do what has phases: `binary-trees` with `arena=1`, where each tree
+//! is a phase at whose end the allocator is reset, and `request-arena`, which is in spanheap's own program (built with the
+//! feature `peers`). A cache, a ring of messages or an index would only grow.
 //!
-//! The long-lived tree has an allocator of its own. A tree has no more memory than its nodes, 16 bytes each, and the reset
-//! keeps the largest chunk only, as bumpalo does.
+//! A reset keeps the largest chunk only, which is how bumpalo is made.
 
 use bumpalo::Bump;
 
 use super::{Failure, Outcome, Result, in_threads, nodes, share, tree_depths};
 use crate::options::Params;
-
-/// Nodes that are built before a reset, unless a single tree has more: as in spanheap's program.
-const BATCH_NODES: u64 = 1 << 14;
 
 struct Node<'b> {
     left: Option<&'b Node<'b>>,
@@ -22,6 +18,9 @@ struct Node<'b> {
 }
 
 pub fn binary_trees(params: &Params) -> Result<Outcome> {
+    if params.get("arena") == 0 {
+        return Err(Failure::not_applicable("it frees no single tree; arena=1 is what it can do"));
+    }
     let depth = params.get("depth");
     let stretch = count(build(&Bump::new(), depth + 1));
     if stretch != nodes(depth + 1) {
@@ -30,15 +29,12 @@ pub fn binary_trees(params: &Params) -> Result<Outcome> {
     let bump = Bump::new();
     let long_lived = build(&bump, depth);
     let sums = in_threads(params.threads, |index| {
-        let (mut bump, mut sum) = (Bump::new(), 0);
+        let mut sum = 0;
         for (small, trees) in tree_depths(depth) {
-            let batch = (BATCH_NODES / nodes(small)).max(1);
-            let mut left = share(trees, params.threads, index);
-            while left > 0 {
-                let now = left.min(batch);
-                sum += (0..now).map(|_| count(build(&bump, small))).sum::<u64>();
+            let mut bump = Bump::new();
+            for _ in 0..share(trees, params.threads, index) {
+                sum += count(build(&bump, small));
                 bump.reset();
-                left -= now;
             }
         }
         Ok(sum)

@@ -3,7 +3,7 @@
 use dumpster::Trace;
 
 use super::Gc;
-use crate::bench::{Failure, Outcome, Result, in_threads, nodes, share, tree_depths};
+use crate::bench::{Failure, Outcome, Result, in_threads, no_arena, nodes, share, tree_depths};
 use crate::options::Params;
 
 #[derive(Trace)]
@@ -13,6 +13,7 @@ struct Node {
 }
 
 pub fn run(params: &Params) -> Result<Outcome> {
+    no_arena(params)?;
     let depth = params.get("depth");
     let stretch = count(&build(depth + 1));
     if stretch != nodes(depth + 1) {

@@ -4,7 +4,8 @@
 use dumpster::Trace;
 
 use super::Gc;
-use crate::bench::{self, Bus, Outcome, Result, gone, left};
+use crate::bench::message_bus::{self, Bus, gone, left};
+use crate::bench::{Outcome, Result};
 use crate::options::Params;
 
 #[derive(Trace)]
@@ -16,7 +17,7 @@ struct Message {
 struct Ring(Box<[Option<Gc<Message>>]>);
 
 pub fn run(params: &Params) -> Result<Outcome> {
-    bench::message_bus::<Ring>(params)
+    message_bus::run::<Ring>(params)
 }
 
 impl Bus for Ring {

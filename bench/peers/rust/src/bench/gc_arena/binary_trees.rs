@@ -2,8 +2,8 @@
 
 use gc_arena::{Arena, Collect, Gc, Mutation, Rootable};
 
-use super::at_once;
-use crate::bench::{Failure, Outcome, Result, in_threads, nodes, share, tree_depths};
+use super::pace;
+use crate::bench::{Failure, Outcome, Result, in_threads, no_arena, nodes, share, tree_depths};
 use crate::options::Params;
 
 /// Nodes that are built in one closure, unless a single tree has more.
@@ -20,9 +20,10 @@ struct Node<'gc> {
 type Trees = Arena<Rootable![Option<Gc<'_, Node<'_>>>]>;
 
 pub fn binary_trees(params: &Params) -> Result<Outcome> {
+    no_arena(params)?;
     let depth = params.get("depth");
     let mut arena = Trees::new(|_| None);
-    at_once(arena.metrics(), params);
+    pace(arena.metrics(), params);
     let stretch = arena.mutate(|mc, _| count(build(mc, depth + 1)));
     if stretch != nodes(depth + 1) {
         return Err(Failure::new(format!("the stretch tree has {stretch} nodes")));
@@ -35,7 +36,7 @@ pub fn binary_trees(params: &Params) -> Result<Outcome> {
         threads => {
             let sums = in_threads(threads, |index| {
                 let mut arena = Trees::new(|_| None);
-                at_once(arena.metrics(), params);
+                pace(arena.metrics(), params);
                 Ok(short_lived(&mut arena, depth, |trees| share(trees, threads, index)))
             })?;
             sums.iter().sum()

@@ -4,8 +4,9 @@ use gc_arena::barrier::unlock;
 use gc_arena::lock::Lock;
 use gc_arena::{Arena, Collect, Gc, Mutation, Rootable};
 
-use super::at_once;
-use crate::bench::{GcBench, Outcome, Result, in_threads, intact, nodes, reciprocal};
+use super::pace;
+use crate::bench::gcbench::{GcBench, Temporary, intact};
+use crate::bench::{Outcome, Result, in_threads, nodes};
 use crate::options::Params;
 
 /// Nodes that are built in one closure, unless a single tree has more.
@@ -36,39 +37,36 @@ type Trees = Arena<Rootable![Option<LongLived<'_>>]>;
 pub fn gcbench(params: &Params) -> Result<Outcome> {
     let bench = GcBench::new(params)?;
     let mut arena = Trees::new(|_| None);
-    at_once(arena.metrics(), params);
+    pace(arena.metrics(), params);
     arena.mutate(|mc, _| spine(bottom_up(mc, bench.stretch)));
     arena.collect_debt();
     arena.mutate_root(|mc, root| {
         let tree = top_down(mc, bench.long);
-        *root = Some(LongLived { tree, array: (0..bench.array).map(reciprocal).collect() });
+        *root = Some(LongLived { tree, array: bench.numbers().collect() });
     });
     arena.collect_debt();
-    let sum = match params.threads {
-        1 => temporary(&mut arena, &bench, 1, 0),
-        threads => {
-            let sums = in_threads(threads, |index| {
-                let mut arena = Trees::new(|_| None);
-                at_once(arena.metrics(), params);
-                Ok(temporary(&mut arena, &bench, threads, index))
-            })?;
-            sums.iter().sum()
-        }
+    let parts = match params.threads {
+        1 => vec![temporary(&mut arena, &bench, 1, 0)],
+        threads => in_threads(threads, |index| {
+            let mut arena = Trees::new(|_| None);
+            pace(arena.metrics(), params);
+            Ok(temporary(&mut arena, &bench, threads, index))
+        })?,
     };
     let kept = arena
         .mutate(|_, root| root.as_ref().map_or(0, |kept| count(kept.tree) + intact(&kept.array)));
     std::mem::forget(arena);
-    Ok(Outcome::plain(sum + kept))
+    Ok(bench.outcome(&parts, kept))
 }
 
 /// The temporary trees of a thread.
-fn temporary(arena: &mut Trees, bench: &GcBench, threads: usize, index: usize) -> u64 {
-    let mut sum = 0;
+fn temporary(arena: &mut Trees, bench: &GcBench, threads: usize, index: usize) -> Temporary {
+    let mut part = Temporary::default();
     for (depth, trees) in bench.temporary(threads, index) {
-        sum += batches(arena, depth, trees, |mc| spine(top_down(mc, depth)));
-        sum += batches(arena, depth, trees, |mc| spine(bottom_up(mc, depth)));
+        part.top_down(|| batches(arena, depth, trees, |mc| spine(top_down(mc, depth))));
+        part.bottom_up(|| batches(arena, depth, trees, |mc| spine(bottom_up(mc, depth))));
     }
-    sum
+    part
 }
 
 /// Makes `trees` trees with `make`, in batches, and adds up what it returns.

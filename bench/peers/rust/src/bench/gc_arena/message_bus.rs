@@ -6,8 +6,9 @@
 use gc_arena::lock::Lock;
 use gc_arena::{Arena, Collect, Gc, Mutation, Rootable};
 
-use super::in_steps;
-use crate::bench::{self, Bus, Outcome, Result, gone, left};
+use super::pace;
+use crate::bench::message_bus::{self, Bus, gone, left};
+use crate::bench::{Outcome, Result};
 use crate::options::Params;
 
 /// Slots of a segment.
@@ -29,7 +30,7 @@ struct Ring {
 }
 
 pub fn message_bus(params: &Params) -> Result<Outcome> {
-    bench::message_bus::<Ring>(params)
+    message_bus::run::<Ring>(params)
 }
 
 impl Bus for Ring {
@@ -38,7 +39,7 @@ impl Bus for Ring {
             let segment = |_| Gc::new(mc, std::array::from_fn(|_| Lock::new(None)));
             (0..window.div_ceil(SEGMENT)).map(segment).collect()
         });
-        in_steps(arena.metrics(), params);
+        pace(arena.metrics(), params);
         Ring { arena, window }
     }
 

@@ -1,7 +1,7 @@
 //! `binary-trees` for owned memory: a tree is freed node by node as soon as it was counted.
 
 use super::Pointer;
-use crate::bench::{Failure, Outcome, Result, in_threads, nodes, share, tree_depths};
+use crate::bench::{Failure, Outcome, Result, in_threads, no_arena, nodes, share, tree_depths};
 use crate::options::Params;
 
 struct Node<P: Pointer> {
@@ -10,6 +10,7 @@ struct Node<P: Pointer> {
 }
 
 pub fn binary_trees<P: Pointer>(params: &Params) -> Result<Outcome> {
+    no_arena(params)?;
     let depth = params.get("depth");
     let stretch = count(&*build::<P>(depth + 1));
     if stretch != nodes(depth + 1) {

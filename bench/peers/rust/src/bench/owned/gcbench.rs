@@ -1,7 +1,8 @@
 //! `gcbench` for owned memory.
 
 use super::Pointer;
-use crate::bench::{GcBench, Outcome, Result, in_threads, intact, reciprocal};
+use crate::bench::gcbench::{GcBench, Temporary, intact};
+use crate::bench::{Outcome, Result, in_threads};
 use crate::options::Params;
 
 /// As in the original: two references and two numbers that nobody uses.
@@ -16,18 +17,18 @@ pub fn gcbench<P: Pointer>(params: &Params) -> Result<Outcome> {
     let bench = GcBench::new(params)?;
     spine(&*bottom_up::<P>(bench.stretch));
     let tree = top_down::<P>(bench.long);
-    let array: Box<[f64]> = (0..bench.array).map(reciprocal).collect();
-    let sums = in_threads(params.threads, |index| {
-        let mut sum = 0;
+    let array: Box<[f64]> = bench.numbers().collect();
+    let parts = in_threads(params.threads, |index| {
+        let mut part = Temporary::default();
         for (depth, trees) in bench.temporary(params.threads, index) {
-            sum += (0..trees).map(|_| spine(&*top_down::<P>(depth))).sum::<u64>();
-            sum += (0..trees).map(|_| spine(&*bottom_up::<P>(depth))).sum::<u64>();
+            part.top_down(|| (0..trees).map(|_| spine(&*top_down::<P>(depth))).sum());
+            part.bottom_up(|| (0..trees).map(|_| spine(&*bottom_up::<P>(depth))).sum());
         }
-        Ok(sum)
+        Ok(part)
     })?;
     let kept = count(&*tree) + intact(&array);
     std::mem::forget((tree, array));
-    Ok(Outcome::plain(sums.iter().sum::<u64>() + kept))
+    Ok(bench.outcome(&parts, kept))
 }
 
 fn empty<P: Pointer>() -> P::To<Node<P>> {

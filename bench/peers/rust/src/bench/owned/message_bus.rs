@@ -1,7 +1,8 @@
 //! `message-bus` for owned memory: the push that replaces a message frees it.
 
 use super::Pointer;
-use crate::bench::{self, Bus, Outcome, Result, gone, left};
+use crate::bench::message_bus::{self, Bus, gone, left};
+use crate::bench::{Outcome, Result};
 use crate::options::Params;
 
 struct Message<P: Pointer> {
@@ -12,7 +13,7 @@ struct Message<P: Pointer> {
 struct Ring<P: Pointer>(Box<[Option<P::To<Message<P>>>]>);
 
 pub fn message_bus<P: Pointer>(params: &Params) -> Result<Outcome> {
-    bench::message_bus::<Ring<P>>(params)
+    message_bus::run::<Ring<P>>(params)
 }
 
 impl<P: Pointer> Bus for Ring<P> {

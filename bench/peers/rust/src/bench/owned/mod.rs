@@ -10,12 +10,18 @@
 //! - Dropping a tree visits every node of it, at a time that the program has chosen; so does the drop of a
 //!   message. That is what a collector saves, and what it has to be held against.
 //!
+//! The cache of `lru` is where they part: with boxes it is plain pointers and unsafe code, with counted pointers it is safe.
+//! `Rc` cannot share its cache with other threads.
+//!
 //! Nodes that get their children after they were made (gcbench, top-down) have one owner at that time. An `Rc` or `Arc` gives
 //! out `&mut` then ([`Pointer::exclusive`]), which is cheaper than a cell in each node.
 
 mod binary_trees;
 mod gcbench;
+mod lru_boxes;
+mod lru_counted;
 mod message_bus;
+mod spatial_index;
 
 use std::ops::Deref;
 use std::rc::Rc;
@@ -23,7 +29,10 @@ use std::sync::Arc;
 
 pub use binary_trees::binary_trees;
 pub use gcbench::gcbench;
+pub use lru_boxes::lru_boxes;
+pub use lru_counted::{lru_arc, lru_rc};
 pub use message_bus::message_bus;
+pub use spatial_index::{Links, spatial_index};
 
 /// A pointer that owns what it points to, alone or with others.
 pub trait Pointer: 'static {
