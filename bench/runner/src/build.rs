@@ -98,6 +98,21 @@ pub fn build(
     Ok((systems, missing))
 }
 
+/// The systems that are `wanted` and have a program of their name in a folder.
+pub fn built(folder: &Path, wanted: impl Fn(&str) -> bool) -> (Vec<System>, Vec<Missing>) {
+    let (mut systems, mut missing) = (Vec::new(), Vec::new());
+    for known in KNOWN.iter().filter(|known| wanted(known.name)) {
+        let (name, program) = (known.name.to_owned(), folder.join(known.name));
+        match program.canonicalize() {
+            Ok(program) if program.is_file() => {
+                systems.push(System { name, style: known.style, program });
+            }
+            _ => missing.push(Missing { name, why: "the folder has no such program".to_owned() }),
+        }
+    }
+    (systems, missing)
+}
+
 /// Our own program, in the state of the source tree.
 fn build_ours(root: &Path) -> Result<PathBuf> {
     let programs = cargo_build(&root.join("Cargo.toml"), "spanheap-cli").map_err(Failure::new)?;

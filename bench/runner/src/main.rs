@@ -63,8 +63,13 @@ fn run(options: &Options) -> Result<bool> {
         };
         is_meant && name != AGAIN && cases.iter().any(|case| case.systems.iter().any(|s| s == name))
     };
-    eprintln!("building");
-    let (systems, missing) = build::build(&folders, takes_part)?;
+    let (systems, missing) = match &options.programs {
+        Some(folder) => build::built(folder, takes_part),
+        None => {
+            eprintln!("building");
+            build::build(&folders, takes_part)?
+        }
+    };
     for Missing { name, why } in &missing {
         eprintln!("{name} takes no part: {why}");
     }

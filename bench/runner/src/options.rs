@@ -32,6 +32,9 @@ pub struct Options {
     /// A run with more resident memory is killed, in MiB.
     #[arg(long, default_value_t = 6144, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1 << 30))]
     pub memory: u64,
+    /// Build nothing: the programs are in this folder, each with the name of its system.
+    #[arg(long, value_name = "DIR")]
+    pub programs: Option<PathBuf>,
     /// No runs: table and page anew from the results of earlier ones.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "workload", "system", "launches", "no_peers", "no_curves"])]
     pub from: Option<PathBuf>,
