@@ -174,7 +174,7 @@ pub fn noise(results: &Results, case: &Case, measure: &str) -> Option<f64> {
             Ratio::of(&of(&format!("{OURS}:{variant}")), &of(&format!("{AGAIN}:{variant}")))
         }
     };
-    ratio.map(|ratio| ratio.reach())
+    ratio.filter(Ratio::has_interval).map(|ratio| ratio.reach())
 }
 
 /// How a goal stands.
@@ -182,9 +182,9 @@ pub fn noise(results: &Results, case: &Case, measure: &str) -> Option<f64> {
 pub enum Verdict {
     /// The median keeps the bound, and so does the whole interval.
     Met,
-    /// The median keeps the bound, part of the interval does not.
+    /// The median keeps the bound, part of the interval does not, or there is none.
     MetBarely,
-    /// The median does not keep the bound, part of the interval does.
+    /// The median does not keep the bound, part of the interval does, or there is none.
     MissedBarely,
     /// Nothing of the interval keeps the bound.
     Missed,
@@ -256,16 +256,17 @@ fn judge_one<'a>(results: &'a Results, case: &Case, goal: &'a Goal) -> Judged<'a
 
 /// A median between its quartiles, for what is no ratio.
 fn spread(sample: &[f64]) -> Option<Ratio> {
-    let Summary { lower, median, upper, .. } = Summary::of(sample)?;
-    Some(Ratio { value: median, low: lower, high: upper })
+    let Summary { lower, median, upper, count, .. } = Summary::of(sample)?;
+    Some(Ratio { value: median, low: lower, high: upper, count })
 }
 
 fn verdict(goal: &Goal, found: Ratio) -> Verdict {
     let ends = [found.low, found.high].map(|end| goal.holds(end));
+    let is_sure = |side: bool| found.has_interval() && ends == [side; 2];
     match goal.holds(found.value) {
-        true if ends == [true, true] => Verdict::Met,
+        true if is_sure(true) => Verdict::Met,
         true => Verdict::MetBarely,
-        false if ends == [false, false] => Verdict::Missed,
+        false if is_sure(false) => Verdict::Missed,
         false => Verdict::MissedBarely,
     }
 }

@@ -103,10 +103,9 @@ fn empty(
     systems: &[System],
     missing: &[Missing],
 ) -> Results {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let about = About {
         date: machine::now(),
-        command: format!("spanheap bench --peers {}", arguments.join(" ")).trim_end().to_owned(),
+        command: command(std::env::args().skip(1)),
         quick: options.quick,
         launches: options.launches(),
         facts: machine::facts(&folders.root),
@@ -127,6 +126,20 @@ fn empty(
         goals: suite.goals.clone(),
         runs: Vec::new(),
     }
+}
+
+/// What was typed, without the names of folders, which are of no use to others.
+fn command(arguments: impl Iterator<Item = String>) -> String {
+    let mut words = vec!["spanheap bench --peers".to_owned()];
+    let mut is_folder = false;
+    for argument in arguments {
+        let names_folder = ["--out", "--programs"].iter().any(|name| argument.starts_with(name));
+        if !names_folder && !is_folder {
+            words.push(argument.clone());
+        }
+        is_folder = names_folder && !argument.contains('=');
+    }
+    words.join(" ")
 }
 
 /// Runs everything. What there is so far is saved after each case, so that nothing is lost when somebody has no more
@@ -178,5 +191,17 @@ fn list(suite: &Suite) {
     println!("systems:");
     for known in &KNOWN {
         println!("  {:<20} {}", known.name, known.about);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command;
+
+    #[test]
+    fn folders_are_nobodys_business() {
+        let typed = "--quick --out a/b --system go --programs=c --launches 3";
+        let told = command(typed.split(' ').map(str::to_owned));
+        assert_eq!(told, "spanheap bench --peers --quick --system go --launches 3");
     }
 }

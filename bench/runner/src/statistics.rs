@@ -15,6 +15,8 @@ use serde::Serialize;
 const RESAMPLES: usize = 4000;
 /// The part of the ratios that lies in the interval.
 const CONFIDENCE: f64 = 0.95;
+/// Of fewer values there is no interval: all that can be drawn from one value is itself.
+const FEW: usize = 3;
 /// The seed of the generator; any odd number would do.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -62,6 +64,8 @@ pub struct Ratio {
     pub low: f64,
     /// The upper end of the interval.
     pub high: f64,
+    /// How many values the smaller of the samples has.
+    pub count: usize,
 }
 
 impl Ratio {
@@ -82,6 +86,7 @@ impl Ratio {
             value: our.median / their.median,
             low: quantile(&ratios, tail),
             high: quantile(&ratios, 1.0 - tail),
+            count: our.count.min(their.count),
         })
     }
 
@@ -90,9 +95,14 @@ impl Ratio {
         (self.low - 1.0).abs().max((self.high - 1.0).abs())
     }
 
+    /// Whether there are enough values for the interval to mean something.
+    pub fn has_interval(&self) -> bool {
+        self.count >= FEW
+    }
+
     /// Whether all of the interval lies farther from 1 than `noise`.
     pub fn is_beyond(&self, noise: f64) -> bool {
-        self.high < 1.0 - noise || self.low > 1.0 + noise
+        self.has_interval() && (self.high < 1.0 - noise || self.low > 1.0 + noise)
     }
 }
 
@@ -174,6 +184,7 @@ mod tests {
     fn the_interval_of_two_values_is_their_range() {
         let ratio = Ratio::of(&[1.0, 3.0], &[1.0, 1.0]).expect("numbers");
         assert_eq!((ratio.value, ratio.low, ratio.high), (2.0, 1.0, 3.0));
+        assert!(!ratio.has_interval() && !ratio.is_beyond(0.0));
     }
 
     /// For many values the bootstrap agrees with theory: the standard error of the median of n uniform values on

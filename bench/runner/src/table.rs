@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::findings::{Judged, faults, judge, refusals};
+use crate::findings::{Judged, Verdict, faults, judge, refusals};
 use crate::results::Results;
 use crate::sheet::{Cell, Column, Sheet, Standing, base, matrix_cell, peers};
 use crate::statistics::Ratio;
@@ -55,7 +55,8 @@ fn goals(results: &Results, page: &mut String) {
 fn goal_row(judged: &Judged<'_>) -> Vec<String> {
     let Judged { goal, ours, theirs, value, verdict } = judged;
     let number = |value: Option<f64>| value.map_or("-".into(), |value| text(&goal.measure, value));
-    let strong = if verdict.is_met() { "" } else { "**" };
+    let is_missed = !verdict.is_met() && *verdict != Verdict::Unknown;
+    let strong = if is_missed { "**" } else { "" };
     vec![
         goal.case.clone(),
         measure_of(goal),
@@ -100,8 +101,11 @@ pub fn found(goal: &Goal, found: Ratio) -> String {
 
 /// A ratio with its interval.
 pub fn ratio(ratio: &Ratio) -> String {
-    let Ratio { value, low, high } = ratio;
-    format!("{} [{}, {}]", two(*value), two(*low), two(*high))
+    let Ratio { value, low, high, .. } = ratio;
+    match ratio.has_interval() {
+        true => format!("{} [{}, {}]", two(*value), two(*low), two(*high)),
+        false => two(*value),
+    }
 }
 
 /// Two digits behind the point, three if there is nothing before it, none if it is large.
@@ -149,7 +153,7 @@ fn matrix(results: &Results, page: &mut String) {
 fn sheet(results: &Results, sheet: &Sheet<'_>, page: &mut String) {
     let _ = writeln!(page, "\n## {}\n", sheet.case.title);
     if sheet.names.is_empty() {
-        let _ = writeln!(page, "No run of it ended well.");
+        let _ = writeln!(page, "{}", without_runs(results, sheet));
         return;
     }
     let columns: Vec<&Column> = sheet.columns.iter().collect();
@@ -180,6 +184,14 @@ fn sheet(results: &Results, sheet: &Sheet<'_>, page: &mut String) {
         let _ = writeln!(page, "\nNoise between two equal programs: {}.", noise.join(", "));
     }
     latencies(results, sheet, page);
+}
+
+/// Why a case has nothing to show.
+pub fn without_runs(results: &Results, sheet: &Sheet<'_>) -> &'static str {
+    match results.runs.iter().any(|run| run.case == sheet.case.name) {
+        true => "No run of it ended well.",
+        false => "It was not run.",
+    }
 }
 
 /// The median, and the quartiles beside it.

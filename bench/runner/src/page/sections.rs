@@ -107,7 +107,7 @@ pub fn goals(page: &mut Markup, results: &Results) {
     let (met, unknown) = (count(|v| v.is_met()), count(|v| *v == Verdict::Unknown));
     let words = format!(
         "Set before the measurement: {met} met, {} missed, {unknown} not measured here. “Not surely” means that part of the \
-         interval is on the other side.",
+         interval is on the other side, or that there were too few launches for one.",
         judged.len() - met - unknown
     );
     page.leaf("p", &[], &words);

@@ -8,7 +8,7 @@ use crate::results::{Results, Run};
 use crate::sheet::{Cell, Column, Sheet, Standing, base};
 use crate::statistics::Ratio;
 use crate::systems::OURS;
-use crate::table::ratio;
+use crate::table::{ratio, without_runs};
 use crate::units::{Unit, text};
 
 /// The section of a case.
@@ -17,7 +17,7 @@ pub fn section(page: &mut Markup, results: &Results, sheet: &Sheet<'_>) {
     page.leaf("h2", &[("id", &case.name)], &case.title);
     page.leaf("p", &[], &case.about);
     let Some(run) = example(results, sheet) else {
-        page.leaf("p", &[("class", "bad")], "No run of it ended well.");
+        page.leaf("p", &[("class", "bad")], without_runs(results, sheet));
         return;
     };
     page.element("p", &[("class", "soft")], |page| {
