@@ -88,7 +88,7 @@ fn bar(page: &mut Markup, scale: &Scale, top: f64, name: &str, cell: &Cell, unit
             line(page, "whisker", (x, middle - 4.0), (x, middle + 4.0));
         }
     }
-    let ratio = cell.ratio.map_or(String::new(), |ratio| format!("  ×{}", short(ratio.value)));
+    let ratio = cell.ratio.map_or(String::new(), |ratio| format!(" · ×{}", short(ratio.value)));
     let text = format!("{}{ratio}", unit.text(summary.median));
     let behind = if is_cut { RIGHT } else { end.max(scale.place(summary.upper)) };
     words(page, "value", "start", ((behind + 8.0).min(WIDTH - 150.0), middle + 4.5), &text);

@@ -29,12 +29,20 @@ impl Scale {
         self.places.0 + (self.places.1 - self.places.0) * part
     }
 
-    /// Values for marks: round ones, five or so; on a logarithmic scale the powers of ten.
+    /// Values for marks: round ones, five or so; on a logarithmic scale the powers of ten, and some between them if these
+    /// are few.
     pub fn ticks(&self) -> Vec<f64> {
         let (from, to) = self.values;
         if self.logarithmic {
-            let (first, last) = (from.log10().ceil() as i32, to.log10().floor() as i32);
-            return (first..=last).map(|power| 10_f64.powi(power)).collect();
+            let powers = (from.log10().floor() as i32)..=(to.log10().ceil() as i32);
+            let of = |digits: &[f64]| -> Vec<f64> {
+                let all = powers
+                    .clone()
+                    .flat_map(|power| digits.iter().map(move |d| d * 10_f64.powi(power)));
+                all.filter(|value| (from..=to).contains(value)).collect()
+            };
+            let tens = of(&[1.0]);
+            return if tens.len() < 3 { of(&[1.0, 2.0, 5.0]) } else { tens };
         }
         let rough = (to - from) / 5.0;
         let power = 10_f64.powf(rough.log10().floor());
@@ -118,6 +126,7 @@ mod tests {
         assert_eq!(scale(0.0, 10.0, false).ticks(), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
         assert_eq!(scale(0.0, 0.7, false).ticks().len(), 4);
         assert_eq!(scale(50.0, 20_000.0, true).ticks(), [100.0, 1000.0, 10_000.0]);
+        assert_eq!(scale(3.0, 30.0, true).ticks(), [5.0, 10.0, 20.0]);
     }
 
     #[test]

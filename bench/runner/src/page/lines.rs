@@ -22,8 +22,8 @@ pub fn distribution(page: &mut Markup, sheet: &Sheet<'_>, columns: &[Column]) {
     if largest <= 0.0 {
         return;
     }
-    let values = (10_f64.powf(least.log10().floor()), 10_f64.powf(largest.log10().ceil()));
-    let values = if values.0 < values.1 { values } else { (values.0, values.0 * 10.0) };
+    // A little more than there is, so that even equal values have a scale.
+    let values = (least / 1.5, largest * 1.5);
     let scale = Scale { values, places: (ENDS.1, ENDS.0), logarithmic: true };
     let step = (SIDES.1 - SIDES.0) / (columns.len() - 1).max(1) as f64;
     let x_of = |index: usize| SIDES.0 + 10.0 + index as f64 * (step - 10.0 / columns.len() as f64);
@@ -90,9 +90,10 @@ fn draw(page: &mut Markup, drawn: &[Drawn]) {
             .iter()
             .for_each(|(x, y, words)| dot(page, &format!("dot {colour}"), (*x, *y), words));
         let (x, y) = ends[index];
-        let at = (SIDES.1 + 14.0, heights[index]);
-        line(page, "leader", (x + 6.0, y), (at.0 - 3.0, at.1));
-        words(page, "name", "start", (at.0, at.1 + 4.5), name);
+        let at = (SIDES.1 + 22.0, heights[index]);
+        line(page, "leader", (x + 6.0, y), (at.0 - 5.0, at.1));
+        dot(page, &format!("dot {colour}"), at, name);
+        words(page, "name", "start", (at.0 + 9.0, at.1 + 4.5), name);
     }
 }
 

@@ -113,8 +113,8 @@ fn latencies(page: &mut Markup, sheet: &Sheet<'_>, columns: &[Column]) {
     page.leaf("h3", &[], &format!("How long one {operation} takes"));
     page.element("figure", &[], |page| {
         distribution(page, sheet, columns);
-        let words = "So many of the operations took no longer than this; medians of the launches. Each line of the \
-                     scale is ten times the one below it.";
+        let words = "So many of the operations took no longer than this; medians of the launches. The scale is \
+                     logarithmic: equal distances are equal ratios.";
         page.leaf("figcaption", &[], words);
         let mut header = vec!["system"];
         header.extend(columns.iter().map(|column| column.title.as_str()));
