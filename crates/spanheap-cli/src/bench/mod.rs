@@ -157,8 +157,10 @@ enum Work {
     /// A heap, which is made before the clock starts.
     OnHeap(fn(&Heap, &Params) -> Result<Outcome>),
     /// Heaps that it makes itself with what it is given. The statistics are those of the last one.
-    OnHeaps(fn(&dyn Fn() -> HeapBuilder, &Params) -> Result<(Outcome, Stats)>),
+    OnHeaps(OnHeaps),
 }
+
+type OnHeaps = fn(&dyn Fn() -> HeapBuilder, &Params) -> Result<(Outcome, Stats)>;
 
 /// What a workload found out.
 struct Outcome {

@@ -99,7 +99,7 @@ const MARKING: [&str; 10] = [
     "cycle_bytes_per_s",
 ];
 
-const SPATIAL: [&str; 14] = [
+const SPATIAL: [&str; 15] = [
     "query_p50_ns",
     "query_p99_ns",
     "query_p999_ns",
@@ -107,6 +107,7 @@ const SPATIAL: [&str; 14] = [
     "query_max_ns",
     "build_s",
     "ops_per_s",
+    "allocated_bytes_per_op",
     "queries",
     "moves",
     "move_p50_ns",
@@ -232,6 +233,8 @@ fn spatial_index_finds_the_same_with_and_without_a_collector() {
         assert_eq!(number(&often, "queries") + number(&often, "moves"), 3000.0);
     }
     let report = bench("spatial-index", &["points=4000", "operations=1000"], 1);
+    // Queues of 512 bytes and more, hits of 160, and a new point now and then.
+    assert!((500.0..8000.0).contains(&number(&report, "allocated_bytes_per_op")), "{report}");
     // 4000 points in nodes of 12 to 32.
     assert!((2.0..=4.0).contains(&number(&report, "levels")), "{report}");
     assert!((125.0..400.0).contains(&number(&report, "nodes")), "{report}");

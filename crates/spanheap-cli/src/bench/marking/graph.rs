@@ -32,6 +32,9 @@ type Block = [u64; 128];
 const _: () = assert!(size_of::<Node<'_>>() == 64 && size_of::<Leaf>() == 32);
 
 type Nodes = Root<Rootable![[Link<'_, Node<'_>>]]>;
+type Leaves = Rootable![[Gc<'_, Leaf>]];
+type Arrays = Rootable![[Gc<'_, [Gc<'_, Leaf>]>]];
+type Blocks = Rootable![[Link<'_, Block>]];
 
 /// A graph, held as the shape wants it.
 pub(super) enum Graph {
@@ -39,8 +42,8 @@ pub(super) enum Graph {
     One(Root<Rootable![Node<'_>]>),
     Random(Held),
     Lists(Nodes),
-    Arrays(Root<Rootable![[Gc<'_, [Gc<'_, Leaf>]>]]>),
-    Blocks(Root<Rootable![[Link<'_, Block>]]>),
+    Arrays(Root<Arrays>),
+    Blocks(Root<Blocks>),
 }
 
 /// What can be reached in a graph.
@@ -186,7 +189,7 @@ fn ends(heap: &Heap, nodes: &Nodes) -> Nodes {
 
 fn arrays(heap: &Heap, objects: usize) -> Graph {
     let mut number = 0;
-    let mut parts: Vec<Root<Rootable![[Gc<'_, Leaf>]]>> = Vec::with_capacity(ARRAYS);
+    let mut parts: Vec<Root<Leaves>> = Vec::with_capacity(ARRAYS);
     for index in 0..ARRAYS {
         let part = heap.enter(|mc| {
             let numbers = number..number + share(objects as u64, ARRAYS, index);
@@ -200,7 +203,7 @@ fn arrays(heap: &Heap, objects: usize) -> Graph {
 }
 
 fn blocks(heap: &Heap, objects: usize) -> Graph {
-    let blocks: Root<Rootable![[Link<'_, Block>]]> =
+    let blocks: Root<Blocks> =
         heap.enter(|mc| mc.root(mc.alloc_slice((0..objects).map(|_| Link::new(None)))));
     for first in (0..objects).step_by(BATCH) {
         heap.enter(|mc| {

@@ -52,11 +52,15 @@ impl Iterator for Sizes {
     }
 }
 
+type AllSmall = Rootable![[Link<'_, Small<'_>>]];
+type AllMedium = Rootable![[Link<'_, Medium<'_>>]];
+type AllLarge = Rootable![[Link<'_, Large<'_>>]];
+
 /// All objects, by size.
 struct Groups {
-    small: Root<Rootable![[Link<'_, Small<'_>>]]>,
-    medium: Root<Rootable![[Link<'_, Medium<'_>>]]>,
-    large: Root<Rootable![[Link<'_, Large<'_>>]]>,
+    small: Root<AllSmall>,
+    medium: Root<AllMedium>,
+    large: Root<AllLarge>,
 }
 
 /// The same in a closure.

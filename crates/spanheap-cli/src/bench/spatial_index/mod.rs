@@ -87,11 +87,13 @@ fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
         Ok(Worker::build(heap, index as u64, share(points, threads, index)))
     })?;
     let built = started.elapsed();
+    let before = heap.stats().allocated_bytes;
     let started = Instant::now();
     let parts = in_threads(threads, |index| {
         Ok(workers[index].operate(share(operations, threads, index), k as usize))
     })?;
     let wall = started.elapsed();
+    let allocated = heap.stats().allocated_bytes.saturating_sub(before);
     let mut all = Part::default();
     parts.iter().for_each(|part| all.add(part));
     let mut census = Census::default();
@@ -101,6 +103,7 @@ fn run(heap: &Heap, params: &Params) -> Result<Outcome> {
     let figures = vec![
         Figure::real("build_s", built.as_secs_f64()),
         Figure::real("ops_per_s", operations as f64 / wall.as_secs_f64()),
+        Figure::real("allocated_bytes_per_op", allocated as f64 / operations as f64),
         Figure::count("queries", all.queried),
         Figure::count("moves", all.moved),
         Figure::count("move_p50_ns", all.moves.quantile(5_000)),
