@@ -397,7 +397,7 @@ static void run_lru(const Params *params, Outcome *outcome)
 static uint64_t limit(const Params *params)
 {
     uint64_t entries = get(params, "entries"), shards = get(params, "shards");
-    uint64_t fixed = power_of_two(entries / shards + 1) * 8 + 96;
+    uint64_t fixed = power_of_two(entries / shards + 1) * 8 + 72;
     return (entries * (sizeof(Node) + sizeof(Value)) + shards * fixed) * get(params, "percent") / 100;
 }
 

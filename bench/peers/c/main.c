@@ -9,8 +9,9 @@
  *     threads=N       threads that share the work
  *     gc_percent=N    how much the heap may grow over what was live: the nearest whole free space divisor;
  *                     off for none. Without the key, the divisor is libgc's own, 3, which is 50 percent.
- *     limit=BYTES     GC_set_max_heap_size
+ *     limit=BYTES     GC_set_max_heap_size; with gc_percent=off, the least divisor that there is, 1
  *
+ * GC_MAXIMUM_HEAP_SIZE=BYTES in the environment is limit=BYTES gc_percent=off.
  * GC_MARKERS=2 is for whoever starts this to say.
  */
 #include "peer.h"

@@ -10,7 +10,7 @@
 
 static Key keys[] = {
     KEY("shape", 1, 0, 5),
-    KEY("objects", 1000000, 1, (uint64_t)1 << 32),
+    KEY("objects", 1000000, 1024, (uint64_t)1 << 32),
     KEY("rounds", 10, 1, 1000000),
     END_OF_KEYS,
 };

@@ -203,6 +203,8 @@ void start_collector(const Params *params)
     /* What it would say: that an array is large. */
     GC_set_warn_proc(ignore_warning);
     GC_set_on_collection_event(event);
+    /* By default an allocation fails as soon as the heap may not grow. With this it collects first. */
+    GC_set_max_retries(4);
     if (params->limit)
         GC_set_max_heap_size(params->limit);
     if (params->growth == GROWTH_PERCENT) {
@@ -291,6 +293,12 @@ void measure(const Workload *workload, int count, char **settings)
 {
     static Outcome outcome;
     Params params = {.keys = workload->keys, .threads = 1};
+    /* libgc reads this by itself, too. A heap that may have so much is to make use of it. */
+    const char *limit = getenv("GC_MAXIMUM_HEAP_SIZE");
+    if (limit) {
+        params.limit = strtoull(limit, NULL, 10);
+        params.growth = GROWTH_OFF;
+    }
     parse(&params, count, settings);
     if (workload->settings)
         workload->settings(&params);

@@ -57,6 +57,8 @@ static void plain(unsigned index, void *context)
 {
     (void)context;
     size_t *table = checked(calloc(storm.each, sizeof *table));
+    for (uint64_t i = 0; i < storm.each; i++)
+        table[i] = i;
     Random random = choices(index, storm.repeat);
     uint64_t begun = thread_cpu();
     for (uint64_t left = mine(index); left > 0; left--) {
@@ -72,6 +74,8 @@ static void atomic(unsigned index, void *context)
 {
     (void)context;
     _Atomic size_t *table = checked(calloc(storm.each, sizeof *table));
+    for (uint64_t i = 0; i < storm.each; i++)
+        atomic_init(&table[i], i);
     Random random = choices(index, storm.repeat);
     uint64_t begun = thread_cpu();
     for (uint64_t left = mine(index); left > 0; left--) {

@@ -52,7 +52,7 @@ const (
 // weight is what a full cache weighs in bytes. The shards are counted with what they weigh in spanheap, so that equal
 // parameters make equal limits.
 func weight(entries, shards uint64) uint64 {
-	fixed := powerOfTwo(entries/shards+1)*8 + 96
+	fixed := powerOfTwo(entries/shards+1)*8 + 72
 	return entries*uint64(unsafe.Sizeof(node{})+unsafe.Sizeof(value{})) + shards*fixed
 }
 

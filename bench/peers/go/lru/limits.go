@@ -63,9 +63,9 @@ func runLimits(p *peer.Params) (*peer.Outcome, error) {
 	go watch(ended, seen)
 	c := newCache(w.entries, w.shards)
 	w.fill(c)
-	cpu, collector := peer.CPU(), peer.CollectorSeconds()
+	busy := peer.NowBusy()
 	done := w.operate(c)
-	share := (peer.CollectorSeconds() - collector) / (peer.CPU() - cpu).Seconds()
+	share := peer.NowBusy().ShareSince(busy)
 	_, err = c.count()
 	close(ended)
 	top := <-seen

@@ -16,7 +16,7 @@ var Workload = peer.Workload{
 	Name: "marking",
 	Keys: []peer.Key{
 		{Name: "shape", Default: 1, Max: 5},
-		{Name: "objects", Default: 1_000_000, Min: 1, Max: 1 << 32},
+		{Name: "objects", Default: 1_000_000, Min: 1024, Max: 1 << 32},
 		{Name: "rounds", Default: 10, Min: 1, Max: 1_000_000},
 	},
 	Run: run,

@@ -7,15 +7,18 @@
 //
 // longest_stall_ns is the longest stop of the world, which Go counts in buckets: the upper end of the highest one
 // in use. Go does not report how long a single allocation was held up by assisting, so the figure is a lower
-// bound; the latencies of an operation have no such flaw. gc_cpu_s is /cpu/classes/gc/total, which is Go's
-// estimate: it takes the wall time of its workers for CPU time, which is too much on a busy machine, and it
-// counts the time of idle processors that it lends to the collector.
+// bound; the latencies of an operation have no such flaw.
+//
+// gc_cpu_s is an estimate. Go counts the time of its processors by what they did (/cpu/classes), and takes wall time
+// for CPU time, which can be several times too much on a busy machine. So only the collector's share of it is
+// taken, and that share of the CPU time that the system has counted.
 package peer
 
 import (
 	"bytes"
 	"math"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"strconv"
@@ -90,10 +93,36 @@ func Cycles() uint64 {
 	return read("/gc/cycles/total:gc-cycles").Uint64()
 }
 
-// CollectorSeconds returns the CPU time of the collector, as Go estimates it. Go brings the figure up to date
-// at the end of a cycle.
-func CollectorSeconds() float64 {
-	return read("/cpu/classes/gc/total:cpu-seconds").Float64()
+// Busy is what Go has counted of the time of its processors, up to the end of the last cycle. It is wall time: a
+// worker that waits for a processor of the machine's counts as busy.
+type Busy struct {
+	collector, total float64
+	// all has the time of idle processors too.
+	all float64
+}
+
+// NowBusy reads it.
+func NowBusy() Busy {
+	all := read("/cpu/classes/total:cpu-seconds").Float64()
+	return Busy{
+		collector: read("/cpu/classes/gc/total:cpu-seconds").Float64(),
+		total:     all - read("/cpu/classes/idle:cpu-seconds").Float64(),
+		all:       all,
+	}
+}
+
+// ShareSince is the part of the collector's in what was counted since then.
+func (b Busy) ShareSince(before Busy) float64 {
+	if b.total <= before.total {
+		return 0
+	}
+	return (b.collector - before.collector) / (b.total - before.total)
+}
+
+// partOf is the collector's part of all work in so much time since then. What came after the last cycle was no collection.
+func (b Busy) partOf(before Busy, wall time.Duration) float64 {
+	counted := (b.all - before.all) / (wall.Seconds() * float64(runtime.GOMAXPROCS(0)))
+	return b.ShareSince(before) * min(counted, 1)
 }
 
 // LiveBytes is what the last cycle has found alive.

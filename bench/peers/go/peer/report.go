@@ -73,7 +73,7 @@ func Measure(w *Workload, settings []string) ([]byte, error) {
 	}
 	defer apply(p)()
 	user, system := Times()
-	cycles, collector := Cycles(), CollectorSeconds()
+	cycles, busy := Cycles(), NowBusy()
 	started := time.Now()
 	outcome, err := w.Run(p)
 	if err != nil {
@@ -81,6 +81,8 @@ func Measure(w *Workload, settings []string) ([]byte, error) {
 	}
 	wall := time.Since(started)
 	userAfter, systemAfter := Times()
+	cpu := userAfter - user + systemAfter - system
+	collector := cpu.Seconds() * NowBusy().partOf(busy, wall)
 	report := object{
 		{"workload", w.Name},
 		{"subject", subject(p)},
@@ -91,7 +93,7 @@ func Measure(w *Workload, settings []string) ([]byte, error) {
 		{"sys_s", (systemAfter - system).Seconds()},
 		{"peak_rss_bytes", PeakResident()},
 		{"gc_cycles", Cycles() - cycles},
-		{"gc_cpu_s", CollectorSeconds() - collector},
+		{"gc_cpu_s", collector},
 		{"longest_stall_ns", LongestStop().Nanoseconds()},
 	}
 	if !outcome.NoChecksum {

@@ -4,14 +4,14 @@
 // Slots of a table point to nodes of a tree, and one store is table[i] = table[j], with i and j at random. Times are
 // the thread's own CPU time, the least of some repetitions where no cycles run. Go does not tell a program whether it is
 // marking; so what counts as "marking" are all stores while another goroutine runs one runtime.GC after the other, of
-// which marking is nearly all: the heap has few spans to sweep, and no cycle has garbage.
+// which marking is nearly all: the heap has few spans to sweep, and no cycle has garbage. The way "atomic" is left out:
+// Go has no release store, and the exchange that it has instead is another thing.
 package writestorm
 
 import (
 	"fmt"
 	"math"
 	"runtime"
-	"sync/atomic"
 	"time"
 
 	"spanheap/bench/peers/go/peer"
@@ -69,7 +69,6 @@ func run(p *peer.Params) (*peer.Outcome, error) {
 		outcome.Figures = append(outcome.Figures,
 			peer.Figure{Key: part.name + "_slots", Value: each * uint64(p.Threads)},
 			peer.Real(part.name+"_plain_ns", ways.plain),
-			peer.Real(part.name+"_atomic_ns", ways.atomic),
 			peer.Real(part.name+"_idle_ns", ways.idle),
 			peer.Real(part.name+"_marking_ns", ways.marking),
 			peer.Figure{Key: part.name + "_stores_while_marking", Value: s.stores})
@@ -106,7 +105,7 @@ type storm struct {
 
 // ways are nanoseconds for each store.
 type ways struct {
-	plain, atomic, idle, marking float64
+	plain, idle, marking float64
 }
 
 // times is what one thread has measured.
@@ -117,35 +116,13 @@ type times struct {
 
 func (s *storm) allWays(outcome *peer.Outcome) (ways, error) {
 	var found ways
-	found.plain = s.least(func(int) func(*peer.Random, uint64) {
-		table := make([]uint, s.each)
-		return func(random *peer.Random, count uint64) {
-			for range count {
-				i, j := random.Below(len(table)), random.Below(len(table))
-				table[i] = table[j]
-			}
-		}
+	numbers := tables(s, func(i int) uint { return uint(i) })
+	found.plain = s.least(func(index int, random *peer.Random, count uint64) {
+		stores(numbers[index], random, count)
 	})
-	found.atomic = s.least(func(int) func(*peer.Random, uint64) {
-		table := make([]atomic.Uintptr, s.each)
-		return func(random *peer.Random, count uint64) {
-			for range count {
-				i, j := random.Below(len(table)), random.Below(len(table))
-				table[i].Store(table[j].Load())
-			}
-		}
-	})
-	tables := make([][]*node, s.threads)
-	for t := range tables {
-		tables[t] = make([]*node, s.each)
-		for i := range tables[t] {
-			tables[t][i] = s.nodes[i%len(s.nodes)]
-		}
-	}
-	inTable := func(index int) func(*peer.Random, uint64) {
-		return func(random *peer.Random, count uint64) { stores(tables[index], random, count) }
-	}
-	found.idle = s.least(inTable)
+	nodes := tables(s, func(i int) *node { return s.nodes[i%len(s.nodes)] })
+	inHeap := func(index int, random *peer.Random, count uint64) { stores(nodes[index], random, count) }
+	found.idle = s.least(inHeap)
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -158,11 +135,11 @@ func (s *storm) allWays(outcome *peer.Outcome) (ways, error) {
 			}
 		}
 	}()
-	measured := s.repeat(repeats, inTable)
+	measured := s.repeat(repeats, inHeap)
 	close(stop)
 	<-stopped
 	found.marking = perStore(measured)
-	for index, table := range tables {
+	for index, table := range nodes {
 		sum, err := s.verify(index, table)
 		if err != nil {
 			return found, err
@@ -172,18 +149,32 @@ func (s *storm) allWays(outcome *peer.Outcome) (ways, error) {
 	return found, nil
 }
 
-// stores does so many stores.
-//
-//go:noinline
-func stores(table []*node, random *peer.Random, count uint64) {
+// tables makes a table for each thread.
+func tables[T any](s *storm, slot func(i int) T) [][]T {
+	all := make([][]T, s.threads)
+	for t := range all {
+		all[t] = make([]T, s.each)
+		for i := range all[t] {
+			all[t][i] = slot(i)
+		}
+	}
+	return all
+}
+
+// stores does so many stores. What is stored is an unsigned number or a pointer to a node, and the compiler makes code
+// of its own for each of the two.
+func stores[T uint | *node](table []T, random *peer.Random, count uint64) {
 	for range count {
 		i, j := random.Below(len(table)), random.Below(len(table))
 		table[i] = table[j]
 	}
 }
 
-// least is the time of a store in the best repetition. What way returns does so many stores of the thread index.
-func (s *storm) least(way func(index int) func(*peer.Random, uint64)) float64 {
+// way does so many stores of the thread index.
+type way func(index int, random *peer.Random, count uint64)
+
+// least is the time of a store in the best repetition.
+func (s *storm) least(way way) float64 {
 	best := math.Inf(1)
 	for repeat := range uint64(repeats) {
 		best = min(best, perStore(s.repeat(repeat, way)))
@@ -192,16 +183,15 @@ func (s *storm) least(way func(index int) func(*peer.Random, uint64)) float64 {
 }
 
 // repeat is one repetition, in all threads.
-func (s *storm) repeat(repeat uint64, way func(index int) func(*peer.Random, uint64)) []*times {
+func (s *storm) repeat(repeat uint64, way way) []*times {
 	// There is no way for it to fail.
 	measured, _ := peer.InThreads(s.threads, func(index int) (*times, error) {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		store := way(index)
 		random := s.random(index, repeat)
 		t := &times{stores: peer.Share(s.stores, s.threads, index)}
 		before := peer.ThreadCPU()
-		store(&random, t.stores)
+		way(index, &random, t.stores)
 		t.spent = peer.ThreadCPU() - before
 		return t, nil
 	})
