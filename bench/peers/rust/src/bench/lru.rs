@@ -87,6 +87,13 @@ pub(super) fn local<C: Cache>(params: &Params) -> Result<Outcome> {
     churn.outcome(cache, vec![part], started.elapsed(), resident)
 }
 
+/// The same on a thread whose stack has so many bytes for each entry of a shard: for one that recurses along its lists.
+pub(super) fn local_on_stack<C: Cache>(params: &Params, per_entry: usize) -> Result<Outcome> {
+    let stack = STACK + Churn::new(params)?.sizes.capacity(0) * per_entry;
+    let outcomes = on_stacks(1, stack, |_| local::<C>(params))?;
+    outcomes.into_iter().next().ok_or_else(|| Failure::new("nothing was measured"))
+}
+
 /// For one that all threads use. What it recurses along has so many bytes of stack for each entry of a shard.
 pub(super) fn shared<C: Cache + Sync>(params: &Params, stack_per_entry: usize) -> Result<Outcome> {
     let churn = Churn::new(params)?;

@@ -37,6 +37,14 @@ impl Reached {
     }
 }
 
+/// Bytes of an object of the tree and of the lists, by its fields.
+pub(super) const NODE: usize = 64;
+
+/// Bytes of an object of the random graph with so many words behind its pointers and its number.
+pub(super) const fn mixed_bytes(rest: usize) -> usize {
+    40 + 8 * rest
+}
+
 /// Which objects of a random graph were seen.
 pub(super) struct Seen(Vec<u64>);
 

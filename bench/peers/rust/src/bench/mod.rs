@@ -3,7 +3,7 @@
 //! | file | |
 //! |---|---|
 //! | `systems.rs` | which system does which workloads |
-//! | `gcbench.rs`, `message_bus.rs`, `lru.rs`, `spatial_index.rs`, `marking.rs` | what the systems have in common there |
+//! | `gcbench.rs`, `message_bus.rs`, `lru.rs`, `spatial_index.rs`, `marking.rs`, `start_up.rs` | what the systems have in common there |
 //! | `zipf.rs` | keys of which few are asked for often |
 //! | `owned/` | `Box`, `Rc` and `Arc` |
 //! | `gc_arena/` | gc-arena |
@@ -21,6 +21,7 @@ mod marking;
 mod message_bus;
 pub mod owned;
 mod spatial_index;
+mod start_up;
 pub mod systems;
 mod zipf;
 

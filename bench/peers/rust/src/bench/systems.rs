@@ -17,13 +17,14 @@ pub struct System {
 }
 
 /// The workloads that boxes and counted pointers have in common, and the cache of each.
-const fn owned<P: Links>(lru: Run) -> [(&'static str, Run); 5] {
+const fn owned<P: Links>(lru: Run) -> [(&'static str, Run); 6] {
     [
         ("binary-trees", owned::binary_trees::<P>),
         ("gcbench", owned::gcbench::<P>),
         ("message-bus", owned::message_bus::<P>),
         ("lru", lru),
         ("spatial-index", owned::spatial_index::<P>),
+        ("start-up", owned::start_up::<P>),
     ]
 }
 
@@ -72,6 +73,9 @@ pub const DUMPSTER: &System = &System {
         ("binary-trees", dumpster::unsync::binary_trees::run),
         ("gcbench", dumpster::unsync::gcbench::run),
         ("message-bus", dumpster::unsync::message_bus::run),
+        ("lru", dumpster::unsync::lru),
+        ("marking", dumpster::unsync::marking::run),
+        ("start-up", dumpster::unsync::start_up::run),
     ],
 };
 
@@ -83,6 +87,8 @@ pub const DUMPSTER_SYNC: &System = &System {
         ("binary-trees", dumpster::sync::binary_trees::run),
         ("gcbench", dumpster::sync::gcbench::run),
         ("message-bus", dumpster::sync::message_bus::run),
+        ("lru", dumpster::sync::lru),
+        ("start-up", dumpster::sync::start_up::run),
     ],
 };
 

@@ -7,7 +7,9 @@ use gc_arena::lock::Lock;
 use gc_arena::{Arena, Collect, Gc, Mutation, Rootable};
 
 use super::pace;
-use crate::bench::marking::{self, Graph, LISTS, Reached, Seen, Size, any, leaves, sizes, targets};
+use crate::bench::marking::{
+    self, Graph, LISTS, NODE, Reached, Seen, Size, any, leaves, mixed_bytes, sizes, targets,
+};
 use crate::bench::{Failure, Outcome, Result};
 use crate::options::Params;
 use crate::random::Random;
@@ -199,7 +201,7 @@ impl Graph for Marking {
 
 fn walk<'gc>(mut stack: Vec<Gc<'gc, Node<'gc>>>, reached: &mut Reached) {
     while let Some(node) = stack.pop() {
-        reached.add(node.number + node.rest[0], size_of::<Node<'_>>());
+        reached.add(node.number + node.rest[0], NODE);
         stack.extend(node.edges.iter().filter_map(Lock::get));
     }
 }
@@ -230,7 +232,7 @@ fn look<'gc, const REST: usize>(
     reached: &mut Reached,
 ) {
     if seen.first(object.number) {
-        reached.add(object.number + object.rest[0], size_of::<Mixed<'_, REST>>());
+        reached.add(object.number + object.rest[0], mixed_bytes(REST));
         stack.extend(object.small.get().map(Found::Small));
         stack.extend(object.medium.iter().filter_map(Lock::get).map(Found::Medium));
         stack.extend(object.large.get().map(Found::Large));

@@ -22,6 +22,7 @@ mod lru_boxes;
 mod lru_counted;
 mod message_bus;
 mod spatial_index;
+mod start_up;
 
 use std::ops::Deref;
 use std::rc::Rc;
@@ -33,6 +34,7 @@ pub use lru_boxes::lru_boxes;
 pub use lru_counted::{lru_arc, lru_rc};
 pub use message_bus::message_bus;
 pub use spatial_index::{Links, spatial_index};
+pub use start_up::start_up;
 
 /// A pointer that owns what it points to, alone or with others.
 pub trait Pointer: 'static {
