@@ -72,7 +72,9 @@ pub fn build(
 ) -> Result<(Vec<System>, Vec<Missing>)> {
     let wanted: Vec<&Known> = KNOWN.iter().filter(|known| wanted(known.name)).collect();
     let has = |style| wanted.iter().any(|known| known.style == style);
-    let ours = if has(Style::Spanheap) { Some(build_ours(&folders.root)?) } else { None };
+    let has_peers = wanted.iter().any(|known| known.style != Style::Spanheap);
+    let ours =
+        if has(Style::Spanheap) { Some(build_ours(&folders.root, has_peers)?) } else { None };
     let rust = if has(Style::Peer) { build_rust(folders) } else { Ok(Vec::new()) };
     let (mut systems, mut missing) = (Vec::new(), Vec::new());
     for known in wanted {
@@ -113,9 +115,12 @@ pub fn built(folder: &Path, wanted: impl Fn(&str) -> bool) -> (Vec<System>, Vec<
     (systems, missing)
 }
 
-/// Our own program, in the state of the source tree.
-fn build_ours(root: &Path) -> Result<PathBuf> {
-    let programs = cargo_build(&root.join("Cargo.toml"), "spanheap-cli").map_err(Failure::new)?;
+/// Our own program, in the state of the source tree. Bumpalo and mimalloc can be built into it, for the workloads in which
+/// they take turns with us in one process; mimalloc needs a C compiler, so it is tried without if need be.
+fn build_ours(root: &Path, with_peers: bool) -> Result<PathBuf> {
+    let build = |features: &[&str]| cargo_build(&root.join("Cargo.toml"), "spanheap-cli", features);
+    let built = if with_peers { build(&["--features", "peers"]) } else { build(&[]) };
+    let programs = built.or_else(|_| build(&[])).map_err(Failure::new)?;
     programs
         .into_iter()
         .find(|program| program.file_name().is_some_and(|name| name == OURS))
@@ -126,16 +131,21 @@ fn build_rust(folders: &Folders) -> std::result::Result<Vec<PathBuf>, String> {
     if !folders.peers("rust").join("Cargo.toml").is_file() {
         return Err("bench/peers/rust is not there".into());
     }
-    cargo_build(&folders.root.join("bench/Cargo.toml"), "spanheap-bench-peers")
+    cargo_build(&folders.root.join("bench/Cargo.toml"), "spanheap-bench-peers", &[])
 }
 
 /// Builds a package, and returns its programs.
-fn cargo_build(manifest: &Path, package: &str) -> std::result::Result<Vec<PathBuf>, String> {
+fn cargo_build(
+    manifest: &Path,
+    package: &str,
+    features: &[&str],
+) -> std::result::Result<Vec<PathBuf>, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["build", "--release", "--quiet", "--message-format=json-render-diagnostics"])
         .args(["--package", package, "--manifest-path"])
         .arg(manifest)
+        .args(features)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

@@ -164,16 +164,10 @@ fn place(run: &Run) -> String {
 
 /// How far chance alone moves a ratio of this measure in this case; nothing, if we did not run twice.
 pub fn noise(results: &Results, case: &Case, measure: &str) -> Option<f64> {
-    let of = |name| sample(results, case, name, None, measure);
-    let variant = participants(results, case)
-        .into_iter()
-        .find_map(|name| name.strip_prefix(OURS)?.strip_prefix(':').map(str::to_owned));
-    let ratio = match variant {
-        None => Ratio::of(&of(OURS), &of(AGAIN)),
-        Some(variant) => {
-            Ratio::of(&of(&format!("{OURS}:{variant}")), &of(&format!("{AGAIN}:{variant}")))
-        }
-    };
+    let of = |name: &str| sample(results, case, name, None, measure);
+    let base = case.base.as_deref().unwrap_or(OURS);
+    let again = format!("{AGAIN}{}", base.strip_prefix(OURS)?);
+    let ratio = Ratio::of(&of(base), &of(&again));
     ratio.filter(Ratio::has_interval).map(|ratio| ratio.reach())
 }
 

@@ -6,7 +6,7 @@ use crate::findings::{noise, participants, sample};
 use crate::results::Results;
 use crate::statistics::{Ratio, Summary};
 use crate::suite::Case;
-use crate::systems::{AGAIN, KNOWN, OURS};
+use crate::systems::{AGAIN, KNOWN, OURS, stands_for};
 use crate::units::{Quantity, quantity};
 
 /// The points of a distribution of times: what they are called in keys, and for people.
@@ -151,8 +151,9 @@ pub enum Standing {
 
 /// The systems that have a column in the matrix of ratios: those that took part somewhere, without ourselves.
 pub fn peers(results: &Results) -> Vec<&'static str> {
-    let took_part =
-        |name: &str| results.runs.iter().any(|run| run.system == name && run.problem.is_none());
+    let all = results.cases.iter().flat_map(|case| participants(results, case));
+    let all: Vec<String> = all.collect();
+    let took_part = |name: &str| all.iter().any(|participant| stands_for(participant) == name);
     let names = KNOWN.iter().map(|known| known.name);
     names.filter(|name| *name != OURS && *name != AGAIN && took_part(name)).collect()
 }
@@ -160,7 +161,7 @@ pub fn peers(results: &Results) -> Vec<&'static str> {
 /// The cell of a system in the matrix: the base by the system, in the measure that the case is about. Of several
 /// variants the best one counts.
 pub fn matrix_cell<'a>(names: &[String], column: &'a Column, system: &str) -> Option<&'a Cell> {
-    let is_its = |name: &str| name.split_once(':').map_or(name, |(of, _)| of) == system;
+    let is_its = |name: &str| stands_for(name) == system && !name.starts_with(AGAIN);
     let cells = names.iter().zip(&column.cells).filter(|(name, _)| is_its(name));
     cells.filter_map(|(_, cell)| cell.as_ref()).min_by(|a, b| {
         let order = a.summary.median.total_cmp(&b.summary.median);

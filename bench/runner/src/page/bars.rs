@@ -7,7 +7,7 @@
 use super::draw::{Scale, WIDTH, line, picture, place, words};
 use super::markup::Markup;
 use crate::sheet::{Cell, Column, Sheet, base};
-use crate::systems::{AGAIN, OURS};
+use crate::systems::{AGAIN, OURS, stands_for};
 use crate::units::Unit;
 
 /// Where bars begin, behind the names.
@@ -95,8 +95,7 @@ fn bar(page: &mut Markup, scale: &Scale, top: f64, name: &str, cell: &Cell, unit
 }
 
 fn class_of(name: &str) -> &'static str {
-    let system = name.split_once(':').map_or(name, |(system, _)| system);
-    match system {
+    match stands_for(name) {
         OURS => "bar ours",
         AGAIN => "bar again",
         _ => "bar",

@@ -1,11 +1,11 @@
 //! Lines: distributions of times, and time against memory. One line for each system, with its name at its end.
 
-use super::draw::{Scale, WIDTH, apart, dot, line, path, picture, words};
+use super::draw::{Scale, apart, dot, line, path, picture, words};
 use super::markup::Markup;
 use crate::results::Results;
 use crate::rounds::FACTORS;
 use crate::sheet::{Column, Sheet};
-use crate::systems::{AGAIN, KNOWN, OURS};
+use crate::systems::{AGAIN, KNOWN, OURS, stands_for};
 use crate::units::{Unit, text};
 
 /// Where the plot begins and ends, from the left.
@@ -99,8 +99,7 @@ fn draw(page: &mut Markup, drawn: &[Drawn]) {
 
 /// The class of a system's colour: its place among all.
 fn colour(name: &str) -> String {
-    let system = name.split_once(':').map_or(name, |(system, _)| system);
-    let place = KNOWN.iter().position(|known| known.name == system);
+    let place = KNOWN.iter().position(|known| known.name == stands_for(name));
     place.map_or("c-other".to_owned(), |place| format!("c{place}"))
 }
 
@@ -171,7 +170,6 @@ pub fn curve(page: &mut Markup, sheet: &Sheet<'_>, curves: &[(String, Vec<Point>
             .collect();
         draw(page, &drawn);
     });
-    debug_assert!(SIDES.1 < WIDTH);
 }
 
 /// The places of the points of a curve, from the least memory to the most.
