@@ -29,7 +29,9 @@ pub fn value(run: &Run, variant: Option<&str>, measure: &str) -> Option<f64> {
                 report =
                     rows(report).find(|row| row.get("variant").is_some_and(|v| v == variant))?;
             }
-            measure.split('|').find_map(|key| lookup(report, key)?.as_f64())
+            let found = measure.split('|').find_map(|key| lookup(report, key)?.as_f64());
+            // No operation takes no time: where there were none, programs print 0.
+            found.filter(|value| *value != 0.0 || !measure.ends_with("_ns"))
         }
     }
 }
@@ -40,6 +42,16 @@ fn lookup<'a>(report: &'a Value, key: &str) -> Option<&'a Value> {
         Ok(index) if place.is_array() => place.get::<usize>(index),
         _ => place.get(part),
     })
+}
+
+/// Who is held against the others.
+pub fn base(case: &Case) -> &str {
+    case.base.as_deref().unwrap_or(OURS)
+}
+
+/// The same of our second self.
+fn again(case: &Case) -> Option<String> {
+    Some(format!("{AGAIN}{}", base(case).strip_prefix(OURS)?))
 }
 
 /// The rows of a report with variants.
@@ -66,6 +78,9 @@ pub fn participants(results: &Results, case: &Case) -> Vec<String> {
         }
         names.extend(variants);
     }
+    // Of our second self, what is held against the base is enough.
+    let again = again(case);
+    names.retain(|name| !name.starts_with(AGAIN) || again.as_ref() == Some(name));
     names
 }
 
@@ -165,9 +180,7 @@ fn place(run: &Run) -> String {
 /// How far chance alone moves a ratio of this measure in this case; nothing, if we did not run twice.
 pub fn noise(results: &Results, case: &Case, measure: &str) -> Option<f64> {
     let of = |name: &str| sample(results, case, name, None, measure);
-    let base = case.base.as_deref().unwrap_or(OURS);
-    let again = format!("{AGAIN}{}", base.strip_prefix(OURS)?);
-    let ratio = Ratio::of(&of(base), &of(&again));
+    let ratio = Ratio::of(&of(base(case)), &of(&again(case)?));
     ratio.filter(Ratio::has_interval).map(|ratio| ratio.reach())
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The table in Markdown and the page show the same sheets, so that they cannot disagree.
 
-use crate::findings::{noise, participants, sample};
+use crate::findings::{base, noise, participants, sample};
 use crate::results::Results;
 use crate::statistics::{Ratio, Summary};
 use crate::suite::Case;
@@ -90,11 +90,6 @@ impl<'a> Sheet<'a> {
     pub fn primary(&self, results: &Results) -> Column {
         column(results, self.case, &self.names, self.case.primary.clone(), String::new())
     }
-}
-
-/// Who is held against the others.
-pub fn base(case: &Case) -> &str {
-    case.base.as_deref().unwrap_or(OURS)
 }
 
 fn column(

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::findings::{Judged, Verdict, faults, judge, refusals};
+use crate::findings::{Judged, Verdict, base, faults, judge, refusals};
 use crate::results::Results;
-use crate::sheet::{Cell, Column, Sheet, Standing, base, matrix_cell, peers};
+use crate::sheet::{Cell, Column, Sheet, Standing, matrix_cell, peers};
 use crate::statistics::Ratio;
 use crate::suite::Goal;
 use crate::systems::OURS;

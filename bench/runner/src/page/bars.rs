@@ -6,7 +6,8 @@
 
 use super::draw::{Scale, WIDTH, line, picture, place, words};
 use super::markup::Markup;
-use crate::sheet::{Cell, Column, Sheet, base};
+use crate::findings::base;
+use crate::sheet::{Cell, Column, Sheet};
 use crate::systems::{AGAIN, OURS, stands_for};
 use crate::units::Unit;
 

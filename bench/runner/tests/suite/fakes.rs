@@ -29,6 +29,8 @@ pub struct Fakes {
     pub curve_launches: usize,
     /// Whether the case has a document.
     pub document: bool,
+    /// A line of the case that says who is held against the others, or nothing.
+    pub base: &'static str,
 }
 
 impl Drop for Fakes {
@@ -51,6 +53,7 @@ impl Fakes {
             memory: 1 << 40,
             curve_launches: 0,
             document: false,
+            base: "",
         }
     }
 
@@ -85,6 +88,7 @@ impl Fakes {
             operation = "op"
             curve = {1}
             document = {2}
+            {3}
             figures = [{{ key = "cost_ns", title = "Cost" }}, {{ key = "ops_per_s", title = "Rate" }}]
             quick = {{ params = {{ size = 1 }}, seconds = {0} }}
             full = {{ params = {{ size = 2 }}, seconds = {0} }}
@@ -92,6 +96,7 @@ impl Fakes {
             self.seconds,
             self.curve_launches > 0,
             self.document,
+            self.base,
         );
         let Suite { cases, goals } = Suite::parse(&suite, goals).expect("well-formed");
         let described =

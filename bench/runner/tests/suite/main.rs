@@ -8,7 +8,7 @@ mod fakes;
 mod markup;
 
 use fakes::Fakes;
-use spanheap_bench::findings::{Verdict, faults, judge, refusals, sample};
+use spanheap_bench::findings::{Verdict, faults, judge, noise, participants, refusals, sample};
 use spanheap_bench::systems::{AGAIN, Style};
 use spanheap_bench::{page, table};
 
@@ -186,6 +186,22 @@ fn the_document_of_a_workload_is_made_by_our_program() {
     let page = page::html(&results);
     markup::check(&page);
     assert!(page.contains("spanheap:arena"));
+}
+
+/// Where nothing was timed a program prints 0, which is no time; and of our second self one variant is enough.
+#[test]
+fn what_was_not_timed_has_no_time() {
+    let mut fakes = Fakes::new("untimed");
+    fakes.base = "base = \"spanheap:arena\"";
+    let rows = r#"{"variant":"heap","cost_ns":0},{"variant":"arena","cost_ns":1},{"variant":"bumpalo","cost_ns":2}"#;
+    fakes.add("spanheap", Style::Spanheap, &format!(r#"{{"checksum":1,"rows":[{rows}]}}"#));
+    let results = fakes.run("goal = []", 3);
+    let case = &results.cases[0];
+    assert!(sample(&results, case, "spanheap:heap", None, "cost_ns").is_empty());
+    let expected = ["spanheap:heap", "spanheap:arena", "spanheap:bumpalo", "spanheap-again:arena"];
+    assert_eq!(participants(&results, case), expected);
+    assert_eq!(noise(&results, case, "cost_ns"), Some(0.0));
+    assert!(page::html(&results).contains("<rect class=\"bar\""), "bumpalo is a peer");
 }
 
 /// Everything that was measured is on the page: each participant in each plot and each table, well formed.
