@@ -13,7 +13,7 @@
 //!        |
 //! table.md, report.html           for people                                   `table`, `page`
 //! ```
-//! **Whatever is shown is computed from `results.json`**: `--from` makes the tables and the page again from an
+//! **Whatever is shown is computed from the file of results**: `--from` makes the tables and the page again from an
 //! earlier run. Nothing is left out because it looks bad: a run that failed, a checksum that differs and a goal
 //! that is missed each have a place on the page.
 //!

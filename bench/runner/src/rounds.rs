@@ -58,7 +58,9 @@ pub fn run_case(plan: &Plan<'_>, case: &Case, results: &mut Results) -> Result<(
         give_document(plan, case, &mut everybody)?;
     }
     let slots: Vec<Slot> = everybody.iter().map(|entrant| entrant.slot(Setting::Default)).collect();
-    in_turns(plan, case, &slots, plan.launches, results)?;
+    let size = if plan.quick { &case.quick } else { &case.full };
+    let launches = size.launches.map_or(plan.launches, |most| most.min(plan.launches));
+    in_turns(plan, case, &slots, launches, results)?;
     if !case.curve || plan.curve_launches == 0 {
         return Ok(());
     }

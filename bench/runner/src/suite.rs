@@ -113,6 +113,9 @@ pub struct Size {
     pub params: BTreeMap<String, serde_json::Value>,
     /// After so many seconds a run is killed.
     pub seconds: u64,
+    /// The most launches that are worth their time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launches: Option<usize>,
 }
 
 /// A measure that is shown.

@@ -1,4 +1,4 @@
-//! `table.md`: goals, ratios and figures as tables in Markdown, for a README or a terminal.
+//! The table: goals, ratios and figures in Markdown, for a README or a terminal.
 
 use std::fmt::Write as _;
 
