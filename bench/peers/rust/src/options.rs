@@ -1,9 +1,9 @@
 //! The parameters of a workload: `key=value` arguments, checked against the keys that the workload has.
 //!
 //! A value is a whole number; `off` and `on` are 0 and 1, and binary units are understood, as in
-//! `spanheap bench --set`. Three keys are common to all workloads: `threads`; `gc_percent`, which is how much a heap may
-//! grow over what was live before the next cycle; and `limit`, a bound for its memory. A system without such a setting
-//! refuses the key, and none here has a limit.
+//! `spanheap bench --set`. Three keys are common to all workloads: `threads`; `gc_percent`, which is how much a heap
+//! may grow over what was live before the next cycle; and `limit`, a bound for its memory. A system without such a
+//! setting refuses the key, and none here has a limit.
 
 use crate::bench::{Failure, Result};
 

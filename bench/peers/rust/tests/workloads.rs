@@ -1,5 +1,5 @@
-//! Every program does every workload that it knows, at small sizes, and its checksum is held against a plain implementation
-//! without pointers, or against what the workload's definition makes it by counting.
+//! Every program does every workload that it knows, at small sizes, and its checksum is held against a plain
+//! implementation without pointers, or against what the workload's definition makes it by counting.
 //!
 //! The expected numbers of the cache, the index and the random graph were printed by spanheap's own program, too.
 

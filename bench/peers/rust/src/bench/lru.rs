@@ -87,7 +87,8 @@ pub(super) fn local<C: Cache>(params: &Params) -> Result<Outcome> {
     churn.outcome(cache, vec![part], started.elapsed(), resident)
 }
 
-/// The same on a thread whose stack has so many bytes for each entry of a shard: for one that recurses along its lists.
+/// The same on a thread whose stack has so many bytes for each entry of a shard: for one that recurses along its
+/// lists.
 pub(super) fn local_on_stack<C: Cache>(params: &Params, per_entry: usize) -> Result<Outcome> {
     let stack = STACK + Churn::new(params)?.sizes.capacity(0) * per_entry;
     let outcomes = on_stacks(1, stack, |_| local::<C>(params))?;
@@ -101,7 +102,10 @@ pub(super) fn shared<C: Cache + Sync>(params: &Params, stack_per_entry: usize) -
     let cache = C::new(churn.sizes, params);
     let threads = params.threads;
     let stack = STACK + churn.sizes.capacity(0) * stack_per_entry;
-    let fill = |index| Ok(churn.fill(&cache, index));
+    let fill = |index| {
+        churn.fill(&cache, index);
+        Ok(())
+    };
     let operate = |index| Ok(churn.operate(&cache, index));
     if stack_per_entry > 0 {
         on_stacks(threads, stack, fill)?;

@@ -1,14 +1,14 @@
 //! The workloads: their keys, what they return, and what they have in common.
 //!
-//! | file | |
+//! | module | |
 //! |---|---|
-//! | `systems.rs` | which system does which workloads |
-//! | `gcbench.rs`, `message_bus.rs`, `lru.rs`, `spatial_index.rs`, `marking.rs`, `start_up.rs` | what the systems have in common there |
-//! | `zipf.rs` | keys of which few are asked for often |
-//! | `owned/` | `Box`, `Rc` and `Arc` |
-//! | `gc_arena/` | gc-arena |
-//! | `dumpster/` | dumpster, both kinds |
-//! | `bump/` | bumpalo |
+//! | `systems` | which system does which workloads |
+//! | `gcbench`, `message_bus`, `lru`, `spatial_index`, `marking`, `start_up` | what the systems have in common there |
+//! | `zipf`, `histogram` | keys of which few are asked for often, times (the latter is spanheap's own) |
+//! | `owned` | `Box`, `Rc` and `Arc` |
+//! | `gc_arena` | gc-arena |
+//! | `dumpster` | dumpster, both kinds |
+//! | `bump` | bumpalo |
 
 pub mod bump;
 pub mod dumpster;

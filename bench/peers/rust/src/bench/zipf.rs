@@ -1,7 +1,8 @@
 //! [`Zipf`]: ranks of which few are drawn often and many rarely, by the method of Gray and others (1994).
 //!
-//! The exponent is 0.99. There is no call of a power function, whose last bit differs from system to system: the hundredth root comes
-//! from Newton's method, and the hundredth power from products, so that all languages draw the same.
+//! The exponent is 0.99. There is no call of a power function, whose last bit differs from system to system: the
+//! hundredth root comes from Newton's method, and the hundredth power from products, so that all languages draw the
+//! same.
 
 use crate::random::Random;
 

@@ -1,9 +1,9 @@
 //! bumpalo: a bump allocator, which frees all of its objects at once.
 //!
 //! # What it cannot do
-//! Nothing is freed alone, and destructors do not run. So it can do what has phases: `binary-trees` with `arena=1`, where each tree
-//! is a phase at whose end the allocator is reset, and `request-arena`, which is in spanheap's own program (built with the
-//! feature `peers`). A cache, a ring of messages or an index would only grow.
+//! Nothing is freed alone, and destructors do not run. So it can do what has phases: `binary-trees` with `arena=1`,
+//! where each tree is a phase at whose end the allocator is reset, and `request-arena`, which is in spanheap's own
+//! program (built with the feature `peers`). A cache, a ring of messages or an index would only grow.
 //!
 //! A reset keeps the largest chunk only, which is how bumpalo is made.
 

@@ -1,12 +1,13 @@
 //! `lru` for dumpster: the list by age goes in both directions, so all entries of a shard are in cycles.
 //!
-//! There are no weak pointers, and none are needed: an entry that is evicted is taken out of the list and freed by its count, and what
-//! a program forgot to take apart would be found by the detector. But each pointer that is copied for a step along a chain, and
-//! dropped behind it, makes its object suspect, and the detector walks through everything that suspects reach, which is the
-//! whole shard. It does so whenever more pointers were dropped than there are.
+//! There are no weak pointers, and none are needed: an entry that is evicted is taken out of the list and freed by
+//! its count, and what a program forgot to take apart would be found by the detector. But each pointer that is
+//! copied for a step along a chain, and dropped behind it, makes its object suspect, and the detector walks through
+//! everything that suspects reach, which is the whole shard. It does so whenever more pointers were dropped than
+//! there are.
 //!
-//! The walk recurses along the list, which is as long as a shard has entries; the threads have stacks for that, and what is used of
-//! them is in the memory of the process.
+//! The walk recurses along the list, which is as long as a shard has entries; the threads have stacks for that, and
+//! what is used of them is in the memory of the process.
 
 use dumpster::Trace;
 

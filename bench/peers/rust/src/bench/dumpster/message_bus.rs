@@ -1,5 +1,5 @@
-//! `message-bus` for dumpster. The ring is the program's own, and each message has one owner, so it is freed by the push that
-//! replaces it.
+//! `message-bus` for dumpster. The ring is the program's own, and each message has one owner, so it is freed by the
+//! push that replaces it.
 
 use dumpster::Trace;
 

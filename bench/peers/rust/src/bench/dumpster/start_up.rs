@@ -1,8 +1,8 @@
 //! `start-up` for dumpster: a list, which is freed by a recursion along it.
 //!
-//! To take it apart in a loop the links would have to be cells, and to walk along cells one has to copy pointers, which makes every
-//! object suspect and lets the detector recurse instead. So a short list is left to the recursion, and a long one gets a thread
-//! with a deep stack.
+//! To take it apart in a loop the links would have to be cells, and to walk along cells one has to copy pointers,
+//! which makes every object suspect and lets the detector recurse instead. So a short list is left to the recursion,
+//! and a long one gets a thread with a deep stack.
 
 use dumpster::Trace;
 

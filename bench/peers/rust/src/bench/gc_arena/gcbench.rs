@@ -1,4 +1,5 @@
-//! `gcbench` for gc-arena. The children of a node that was made before them are stored through the barrier, both behind one.
+//! `gcbench` for gc-arena. The children of a node that was made before them are stored through the barrier, both
+//! behind one.
 
 use gc_arena::barrier::unlock;
 use gc_arena::lock::Lock;

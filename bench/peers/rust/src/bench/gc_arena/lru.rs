@@ -1,6 +1,8 @@
-//! `lru` for gc-arena: on one thread, an incremental step behind each operation, in its time. No lock is needed, so none is taken.
+//! `lru` for gc-arena: on one thread, an incremental step behind each operation, in its time. No lock is needed, so
+//! none is taken.
 //!
-//! Buckets are divided into segments, for the reason given in `message_bus.rs`. The ends of the list are an object of their own.
+//! Buckets are divided into segments, for the reason given in `message_bus.rs`. The ends of the list are an object
+//! of their own.
 
 use std::cell::RefCell;
 
@@ -52,9 +54,11 @@ struct Ends<'gc> {
     len: Lock<usize>,
 }
 
+type ShardArena = Arena<Rootable![Box<[Gc<'_, Shard<'_>>]>]>;
+
 struct Shards {
     /// A collection wants the arena for itself.
-    arena: RefCell<Arena<Rootable![Box<[Gc<'_, Shard<'_>>]>]>>,
+    arena: RefCell<ShardArena>,
 }
 
 pub fn lru(params: &Params) -> Result<Outcome> {
@@ -65,7 +69,7 @@ impl Cache for Shards {
     fn new(sizes: Sizes, params: &Params) -> Shards {
         let arena =
             Arena::new(|mc| (0..sizes.shards).map(|index| Shard::new(mc, sizes, index)).collect());
-        pace(Arena::<Rootable![Box<[Gc<'_, Shard<'_>>]>]>::metrics(&arena), params);
+        pace(ShardArena::metrics(&arena), params);
         Shards { arena: RefCell::new(arena) }
     }
 

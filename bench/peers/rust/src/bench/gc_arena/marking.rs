@@ -1,6 +1,7 @@
 //! `marking` for gc-arena: `finish_cycle`, which marks and sweeps everything.
 //!
-//! A graph is built in one closure, in which nothing is collected, so that plain vectors on the stack can name its objects.
+//! A graph is built in one closure, in which nothing is collected, so that plain vectors on the stack can name its
+//! objects.
 
 use gc_arena::barrier::field;
 use gc_arena::lock::Lock;

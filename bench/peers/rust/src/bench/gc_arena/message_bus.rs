@@ -1,7 +1,7 @@
 //! `message-bus` for gc-arena: an incremental step behind each push, in the time of the push.
 //!
-//! The ring is divided into segments. A store into an object that was marked makes the collector look at all of it again; with the
-//! whole window in one object, each push while a cycle marks would cost a walk over the window.
+//! The ring is divided into segments. A store into an object that was marked makes the collector look at all of it
+//! again; with the whole window in one object, each push while a cycle marks would cost a walk over the window.
 
 use gc_arena::lock::Lock;
 use gc_arena::{Arena, Collect, Gc, Mutation, Rootable};

@@ -1,22 +1,23 @@
 //! gc-arena: an exact, incremental mark-and-sweep collector for one thread.
 //!
-//! Pointers are plain and free to copy; stores go through a barrier. Nothing is collected inside a closure of `mutate`;
-//! between closures the program calls `collect_debt`, which does as much work as the allocations since then owe. Here
-//! it is called behind each closure, and closures hold as much as those of spanheap's own program (an object lives
-//! until the end of its closure in both).
+//! Pointers are plain and free to copy; stores go through a barrier. Nothing is collected inside a closure of
+//! `mutate`; between closures the program calls `collect_debt`, which does as much work as the allocations since
+//! then owe. Here it is called behind each closure, and closures hold as much as those of spanheap's own program (an
+//! object lives until the end of its closure in both).
 //!
 //! # What it cannot do
-//! - An arena belongs to one thread. With several threads each has an arena of its own; what all of them share with the others,
-//!   as the long-lived trees, is in the first one, and the collections of the others do not see it, which is to their advantage.
-//!   Where threads share a data structure (`lru`, `spatial-index`) there is one thread or no result.
+//! - An arena belongs to one thread. With several threads each has an arena of its own. The long-lived trees are in
+//!   the first one, and the collections of the others do not see them, which is to their advantage. A cache that
+//!   threads share (`lru`) cannot be made, so it runs on one.
 //! - Slices of a length that is not known to the compiler are no objects: such memory is a `Box` in an object.
-//! - A store makes the collector look at the whole object again, so a large array that is written to all the time is divided.
+//! - A store makes the collector look at the whole object again, so a large array that is written to all the time is
+//!   divided.
 //!
 //! # Pacing
-//! It is the crate's default: small steps, which begin when there are half as many objects again as the last cycle kept. A
-//! `gc_percent` that is given is put in place of this half. The crate's `STOP_THE_WORLD`, which collects everything at
-//! once when there are twice as many, was tried for the workloads that are about throughput: binary-trees takes a fifth
-//! more CPU time with it, gcbench a sixth, and a fifth to a third less memory.
+//! It is the crate's default: small steps, which begin when there are half as many objects again as the last cycle
+//! kept. A `gc_percent` that is given is put in place of this half. The crate's `STOP_THE_WORLD`, which collects
+//! everything at once when there are twice as many, was tried for the workloads that are about throughput:
+//! binary-trees takes a fifth more CPU time with it and a fifth less memory, gcbench a tenth and an eighth.
 
 mod binary_trees;
 mod gcbench;

@@ -1,13 +1,14 @@
 //! `lru` for boxes: each entry is a box, and the bucket chains and the list by age go through it by plain pointers.
 //!
-//! That is how a cache is written in Rust when it has to be fast: the shard owns all its entries, and nothing is counted. It is
-//! what malloc and free can do at best here, and it is not safe code.
+//! That is how a cache is written in Rust when it has to be fast: the shard owns all its entries, and nothing is
+//! counted. It is what malloc and free can do at best here, and it is not safe code.
 //!
 //! # Safety
-//! 1. A link points to a node that was made by `Box::into_raw` in this shard, and every node that a link points to is freed
-//!    by `evict` alone, after all links to it were changed: it is in one bucket's chain and in the list, and taken out of both.
-//! 2. Links are followed through `&mut Shard` only, which the lock gives to one thread at a time, and a reference to a node is
-//!    gone before the next link is followed. So no two references to a node exist at a time.
+//! 1. A link points to a node that was made by `Box::leak` in this shard, and every node that a link points to is
+//!    freed by `evict` alone, after all links to it were changed: it is in one bucket's chain and in the list, and
+//!    taken out of both.
+//! 2. Links are followed through `&mut Shard` only, which the lock gives to one thread at a time, and a reference to
+//!    a node is gone before the next link is followed. So no two references to a node exist at a time.
 
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
@@ -102,7 +103,9 @@ impl Shard {
         match want {
             Want::Get => node.hits += 1,
             Want::Replace => {
-                node.value = Box::new(value_of(key, salt));
+                // The workload is about another object in place of the old one, not about its contents.
+                #[expect(clippy::replace_box)]
+                let () = node.value = Box::new(value_of(key, salt));
                 node.replaced += 1;
             }
         }

@@ -1,13 +1,14 @@
-//! `lru` for `Rc` and `Arc`, in safe code: an entry is owned by its bucket's chain and by the list, which has weak pointers back.
+//! `lru` for `Rc` and `Arc`, in safe code: an entry is owned by its bucket's chain and by the list, which has weak
+//! pointers back.
 //!
-//! What changes of an entry is behind a cell: a `RefCell`, or a `Mutex` where threads share the cache. The lock of the shard
-//! makes the second one idle, but safe Rust has no way to say so. Counts go up and down with each step along a chain
-//! and each move in the list; that, and the cells, is the price of sharing without a collector.
+//! What changes of an entry is behind a cell: a `RefCell`, or a `Mutex` where threads share the cache. The lock of
+//! the shard makes the second one idle, but safe Rust has no way to say so. Counts go up and down with each step
+//! along a chain and each move in the list; that, and the cells, is the price of sharing without a collector.
 //!
 //! The lists would be freed by a recursion as deep as they are long. They are not torn down.
 
 use std::cell::RefCell;
-use std::ops::{Deref, DerefMut};
+use std::ops::DerefMut;
 use std::rc::{self, Rc};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{self, Arc, Mutex, PoisonError};
@@ -29,7 +30,7 @@ pub trait Shared: Pointer {
     fn downgrade<T>(pointer: &Self::To<T>) -> Self::Weak<T>;
     fn upgrade<T>(weak: &Self::Weak<T>) -> Option<Self::To<T>>;
     fn cell<T>(value: T) -> Self::Cell<T>;
-    fn open<T>(cell: &Self::Cell<T>) -> impl Deref<Target = T> + DerefMut;
+    fn open<T>(cell: &Self::Cell<T>) -> impl DerefMut<Target = T>;
     fn counter() -> Self::Counter;
     fn count(counter: &Self::Counter);
     /// A number that goes up.
@@ -61,7 +62,7 @@ impl Shared for Counted {
         RefCell::new(value)
     }
 
-    fn open<T>(cell: &RefCell<T>) -> impl Deref<Target = T> + DerefMut {
+    fn open<T>(cell: &RefCell<T>) -> impl DerefMut<Target = T> {
         cell.borrow_mut()
     }
 
@@ -99,7 +100,7 @@ impl Shared for AtomicallyCounted {
         Mutex::new(value)
     }
 
-    fn open<T>(cell: &Mutex<T>) -> impl Deref<Target = T> + DerefMut {
+    fn open<T>(cell: &Mutex<T>) -> impl DerefMut<Target = T> {
         cell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -10,7 +10,9 @@ struct Message<P: Pointer> {
     payload: P::Bytes,
 }
 
-struct Ring<P: Pointer>(Box<[Option<P::To<Message<P>>>]>);
+type Slot<P> = Option<<P as Pointer>::To<Message<P>>>;
+
+struct Ring<P: Pointer>(Box<[Slot<P>]>);
 
 pub fn message_bus<P: Pointer>(params: &Params) -> Result<Outcome> {
     message_bus::run::<Ring<P>>(params)

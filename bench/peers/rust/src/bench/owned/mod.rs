@@ -1,20 +1,21 @@
 //! Memory that is freed when its owner goes: `Box`, `Rc`, `Arc`.
 //!
-//! They do the same work with different pointers, so the workloads are written once, for a [`Pointer`]. It is a choice at
-//! compile time: the code that runs is what one would write for each by hand.
+//! They do the same work with different pointers, so the workloads are written once, for a [`Pointer`]. It is a
+//! choice at compile time: the code that runs is what one would write for each by hand.
 //!
 //! # What they cannot do
-//! - A `Box` has one owner. Graphs with shared nodes cannot be made of it but by raw pointers, and there is no marking:
-//!   the workload `marking` has no meaning for any of the three.
-//! - `Rc` and `Arc` share, but free no cycles. No workload here leaves a cycle as garbage unless its owner takes it apart.
+//! - A `Box` has one owner. Graphs with shared nodes cannot be made of it but by raw pointers, and there is no
+//!   marking: the workload `marking` has no meaning for any of the three.
+//! - `Rc` and `Arc` share, but free no cycles. No workload here leaves a cycle as garbage unless its owner takes it
+//!   apart.
 //! - Dropping a tree visits every node of it, at a time that the program has chosen; so does the drop of a
 //!   message. That is what a collector saves, and what it has to be held against.
 //!
-//! The cache of `lru` is where they part: with boxes it is plain pointers and unsafe code, with counted pointers it is safe.
-//! `Rc` cannot share its cache with other threads.
+//! The cache of `lru` is where they part: with boxes it is plain pointers and unsafe code, with counted pointers it
+//! is safe. `Rc` cannot share its cache with other threads.
 //!
-//! Nodes that get their children after they were made (gcbench, top-down) have one owner at that time. An `Rc` or `Arc` gives
-//! out `&mut` then ([`Pointer::exclusive`]), which is cheaper than a cell in each node.
+//! Nodes that get their children after they were made (gcbench, top-down) have one owner at that time. An `Rc` or
+//! `Arc` gives out `&mut` then ([`Pointer::exclusive`]), which is cheaper than a cell in each node.
 
 mod binary_trees;
 mod gcbench;

@@ -1,11 +1,12 @@
 //! `spatial-index` for owned memory: a node owns the nodes below it, the table owns the points.
 //!
-//! A leaf of boxes has plain pointers to the points of the table; one of counted pointers shares them. A query borrows the
-//! tree, so its queue and its hits hold references, which cost nothing in any of the three; both are allocated for each query.
+//! A leaf of boxes has plain pointers to the points of the table; one of counted pointers shares them. A query
+//! borrows the tree, so its queue and its hits hold references, which cost nothing in any of the three; both are
+//! allocated for each query.
 //!
 //! # Safety
-//! 1. A [`Links::Link`] that is in the tree is to a point in the table: a point is put in the tree after it is put in the table, and
-//!    taken out of the tree before its place in the table gets another. Points are never changed.
+//! 1. A [`Links::Link`] that is in the tree is to a point in the table: a point is put in the tree after it is put in
+//!    the table, and taken out of the tree before its place in the table gets another. Points are never changed.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;

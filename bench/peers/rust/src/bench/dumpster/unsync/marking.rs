@@ -1,9 +1,10 @@
 //! `marking` for dumpster: what its detector takes for a graph that stays.
 //!
-//! A collection looks at what was made suspect by the drop of a pointer, so each begins with the copy and the drop of one
-//! to every object that holds the graph. The detector then finds all that is reachable from there, twice, with hash tables of what it
-//! has seen. It recurses along the graph: with stacks of a gigabyte it gets through a million objects in a line. Shapes that are
-//! deeper are left out, as a program that tried would end with an overflow of the stack.
+//! A collection looks at what was made suspect by the drop of a pointer, so each begins with the copy and the drop
+//! of one to every object that holds the graph. The detector then finds all that is reachable from there, twice,
+//! with hash tables of what it has seen. It recurses along the graph: with stacks of a gigabyte it gets through a
+//! million objects in a line. Shapes that are deeper are left out, as a program that tried would end with an
+//! overflow of the stack.
 
 use std::cell::OnceCell;
 
@@ -22,7 +23,8 @@ const FRAME: usize = 1024;
 /// The longest path.
 const DEEPEST: usize = 1 << 20;
 
-/// An object of the tree and of the lists. It has 96 bytes instead of 64, since an empty cell needs a word beside the pointer.
+/// An object of the tree and of the lists. It has 96 bytes instead of 64, since an empty cell needs a word beside
+/// the pointer.
 #[derive(Trace)]
 struct Node {
     edges: [OnceCell<Gc<Node>>; 4],
