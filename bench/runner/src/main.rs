@@ -78,17 +78,17 @@ fn run(options: &Options) -> Result<bool> {
     finish(&results, &out)
 }
 
-/// The cases that are named, or whose workload is; all, if none is named.
+/// The cases that are named; all, if none is. A name that no case has may be that of a workload, for all its cases.
 fn chosen_cases(suite: &Suite, names: &[String]) -> Result<Vec<Case>> {
-    let is_meant = |case: &Case, name: &String| case.name == *name || case.workload == *name;
-    if let Some(name) =
-        names.iter().find(|name| !suite.cases.iter().any(|case| is_meant(case, name)))
-    {
+    let is_case = |name: &String| suite.cases.iter().any(|case| case.name == *name);
+    let is_meant = |case: &Case, name: &String| {
+        case.name == *name || (case.workload == *name && !is_case(name))
+    };
+    let is_known = |name: &&String| suite.cases.iter().any(|case| is_meant(case, name));
+    if let Some(name) = names.iter().find(|name| !is_known(name)) {
         let known: Vec<&str> = suite.cases.iter().map(|case| case.name.as_str()).collect();
-        return Err(Failure::new(format!(
-            "there is no workload {name:?}; there are {}",
-            known.join(", ")
-        )));
+        let known = known.join(", ");
+        return Err(Failure::new(format!("there is no workload {name:?}; there are {known}")));
     }
     let wanted = |case: &&Case| names.is_empty() || names.iter().any(|name| is_meant(case, name));
     Ok(suite.cases.iter().filter(wanted).cloned().collect())
@@ -196,7 +196,26 @@ fn list(suite: &Suite) {
 
 #[cfg(test)]
 mod tests {
-    use super::command;
+    use super::{Suite, chosen_cases, command};
+
+    #[test]
+    fn a_case_is_chosen_by_its_name_or_with_all_of_its_workload() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let suite = Suite::load(&folder).expect("well-formed files");
+        let count = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            chosen_cases(&suite, &names)
+                .map(|cases| cases.len())
+                .map_err(|failure| failure.to_string())
+        };
+        assert_eq!(count(&[]), Ok(suite.cases.len()));
+        assert_eq!(count(&["binary-trees"]), Ok(1));
+        assert_eq!(count(&["marking", "lru"]), Ok(7));
+        let error = count(&["binary-tree"]).expect_err("a typing error");
+        assert!(
+            error.starts_with("there is no workload \"binary-tree\"; there are binary-trees, ")
+        );
+    }
 
     #[test]
     fn folders_are_nobodys_business() {

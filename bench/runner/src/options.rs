@@ -11,7 +11,7 @@ pub struct Options {
     /// Small sizes and few launches: some minutes for all, to see that everything works. No figures to be quoted.
     #[arg(long)]
     pub quick: bool,
-    /// These cases alone: names from `--list`, or of workloads.
+    /// These alone: names from `--list`; the name of a workload that none of them has means all of its cases.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub workload: Vec<String>,
     /// These systems alone: names from `--list`.

@@ -31,6 +31,8 @@ pub struct Fakes {
     pub document: bool,
     /// A line of the case that says who is held against the others, or nothing.
     pub base: &'static str,
+    /// More about the size of the case.
+    pub size: &'static str,
 }
 
 impl Drop for Fakes {
@@ -54,6 +56,7 @@ impl Fakes {
             curve_launches: 0,
             document: false,
             base: "",
+            size: "",
         }
     }
 
@@ -90,13 +93,14 @@ impl Fakes {
             document = {2}
             {3}
             figures = [{{ key = "cost_ns", title = "Cost" }}, {{ key = "ops_per_s", title = "Rate" }}]
-            quick = {{ params = {{ size = 1 }}, seconds = {0} }}
-            full = {{ params = {{ size = 2 }}, seconds = {0} }}
+            quick = {{ params = {{ size = 1 }}, seconds = {0}{4} }}
+            full = {{ params = {{ size = 2 }}, seconds = {0}{4} }}
             "#,
             self.seconds,
             self.curve_launches > 0,
             self.document,
             self.base,
+            self.size,
         );
         let Suite { cases, goals } = Suite::parse(&suite, goals).expect("well-formed");
         let described =

@@ -70,6 +70,15 @@ fn everybody_takes_turns() {
 }
 
 #[test]
+fn a_case_may_have_fewer_launches() {
+    let mut fakes = Fakes::new("launches");
+    fakes.size = ", launches = 2";
+    fakes.add("go", Style::Go, r#"{"checksum":1}"#);
+    assert_eq!(fakes.run("goal = []", 5).runs.len(), 2);
+    assert_eq!(fakes.run("goal = []", 1).runs.len(), 1);
+}
+
+#[test]
 fn a_different_checksum_is_a_fault_and_its_runs_count_for_nothing() {
     let mut fakes = Fakes::new("checksum");
     fakes.add("spanheap", Style::Spanheap, r#"{"checksum":18446744073709551615}"#);
