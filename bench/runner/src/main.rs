@@ -103,12 +103,16 @@ fn empty(
     systems: &[System],
     missing: &[Missing],
 ) -> Results {
+    // Nobody knows what they were built from.
+    let given = options.programs.is_some();
+    let given =
+        given.then(|| ("programs".to_owned(), "given, and not built by this run".to_owned()));
     let about = About {
         date: machine::now(),
         command: command(std::env::args().skip(1)),
         quick: options.quick,
         launches: options.launches(),
-        facts: machine::facts(&folders.root),
+        facts: machine::facts(&folders.root).into_iter().chain(given).collect(),
     };
     let described = |name: &str| Described {
         name: name.to_owned(),

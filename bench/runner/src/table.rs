@@ -47,6 +47,9 @@ fn goals(results: &Results, page: &mut String) {
         return;
     }
     let _ = writeln!(page, "\n## Goals\n");
+    if results.about.quick {
+        let _ = writeln!(page, "They are set for the full sizes, and these are the small ones.\n");
+    }
     let header = ["workload", "measure", "held against", "goal", "found", "spanheap", "theirs", ""];
     let rows: Vec<Vec<String>> = judged.iter().map(goal_row).collect();
     table(&header.map(str::to_owned), &rows, page);
