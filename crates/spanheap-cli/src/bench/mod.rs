@@ -15,6 +15,7 @@
 //! where the document goes, and [`arena_objects`] what each object costs there; [`scaling`] where many threads would
 //! wait for each other.
 //!
+//! With `--peers` the whole suite runs, beside other systems: [`suite`].
 //! What the workloads are to programs in other languages stands in `bench/WORKLOADS.md`: objects, order of operations, random
 //! numbers, checksums.
 //!
@@ -40,6 +41,7 @@ mod scaling;
 mod spatial_index;
 mod stalls;
 mod start_up;
+mod suite;
 mod write_storm;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -65,8 +67,11 @@ pub(crate) struct Options {
     #[command(subcommand)]
     special: Option<Special>,
     /// One of those below.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "peers")]
     workload: Option<String>,
+    /// Run all workloads beside other systems, and write a page. What follows is for the suite: --peers --help.
+    #[arg(long, value_name = "OPTION", num_args = 0.., allow_hyphen_values = true, conflicts_with = "workload")]
+    peers: Option<Vec<String>>,
     /// How many threads share the work, 1 to 1024.
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -119,7 +124,9 @@ Examples:
   spanheap bench stalls --live 0.1GiB,1GiB,4GiB
   spanheap bench request-arena --requests 1000000
   spanheap bench phases --large 1GiB --phase-seconds 5
-  spanheap bench fragmentation --free random";
+  spanheap bench fragmentation --free random
+  spanheap bench --peers --quick                         all of them beside other systems, some minutes
+  spanheap bench --peers --workload binary-trees --system spanheap,go";
 
 /// The benchmarks with options of their own.
 #[derive(Subcommand)]
@@ -202,6 +209,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Some(Special::ArenaObjects(options)) => return contain(|| arena_objects::run(options)),
         Some(Special::Scaling(options)) => return contain(|| scaling::run(options)),
         None => {}
+    }
+    if let Some(arguments) = &options.peers {
+        return suite::run(arguments);
     }
     let name = options.workload.as_deref().unwrap_or_default();
     let Some(workload) = WORKLOADS.iter().find(|workload| workload.name == name) else {

@@ -7,6 +7,7 @@ mod arenas;
 mod map;
 mod memory;
 mod pressure;
+mod suite;
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
