@@ -39,7 +39,10 @@
 //! the generation.
 //!
 //! # Locking
-//! [`Rank::SpanSet`]. Nothing else is done under it.
+//! [`Rank::SpanSet`]. Nothing else is done under it, and the record that it writes to next is fetched beforehand, since
+//! the collector comes here twice for each span that it sweeps. Should it lose its processor just then, the lock
+//! is held for milliseconds, and a mutator had better do without: it waits for a moment, and then takes new pages and
+//! keeps the span that it wanted to put back ([`SpanSet::take_soon`], [`SpanSet::put_soon`]).
 //!
 //! # Safety
 //! Sets are `'static` for those who use them: they lie in records that live as long as their heap, and no
@@ -50,7 +53,7 @@ use super::list::SpanList;
 use super::{Generation, OwnedSpan, Span};
 use crate::addr::{Addr, PageCount};
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Lock, Rank};
+use crate::sync::{Guard, Lock, Rank};
 use core::ptr::{self, NonNull};
 
 /// What of a heap waits to be swept. A value for the heap; all of its sets are told of it.
@@ -111,6 +114,9 @@ pub(crate) enum Taken {
     /// Still to be swept, for this generation. [`Backlog::finish`] is owed.
     Unswept(OwnedSpan, Generation),
 }
+
+/// Somebody holds the lock of a set, longer than his work takes.
+pub(crate) struct Busy;
 
 /// Whether slots of a swept span are free, and how much they are wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -174,8 +180,17 @@ impl Lists {
         }
     }
 
+    fn take(&mut self, generation: Generation, backlog: &Backlog) -> Option<Taken> {
+        self.catch_up(generation, backlog);
+        if let Some(span) = self.partial.pop().or_else(|| self.sparse.pop()) {
+            return Some(Taken::Ready(self.give_out_swept(span)));
+        }
+        self.pop_unswept(backlog).map(|(span, target)| Taken::Unswept(span, target))
+    }
+
     fn pop_unswept(&mut self, backlog: &Backlog) -> Option<(OwnedSpan, Generation)> {
         let span = self.unswept.pop()?;
+        self.unswept.prefetch_second();
         Some(self.give_out_unswept(span, backlog))
     }
 
@@ -205,12 +220,17 @@ impl SpanSet {
 
     /// A span to allocate from, or one to sweep; `None` when there is neither, but for what lies astray.
     pub(crate) fn take(&self, generation: Generation, backlog: &Backlog) -> Option<Taken> {
-        let mut lists = self.lists.lock();
-        lists.catch_up(generation, backlog);
-        if let Some(span) = lists.partial.pop().or_else(|| lists.sparse.pop()) {
-            return Some(Taken::Ready(lists.give_out_swept(span)));
-        }
-        lists.pop_unswept(backlog).map(|(span, target)| Taken::Unswept(span, target))
+        self.lists.lock().take(generation, backlog)
+    }
+
+    /// The same, unless the set is locked for longer than a moment.
+    pub(crate) fn take_soon(
+        &self,
+        generation: Generation,
+        backlog: &Backlog,
+    ) -> Result<Option<Taken>, Busy> {
+        let mut lists = self.lists.lock_soon().ok_or(Busy)?;
+        Ok(lists.take(generation, backlog))
     }
 
     /// A span to allocate from that lies astray.
@@ -272,6 +292,12 @@ impl SpanSet {
         Ok(())
     }
 
+    /// Holds the set's lock, as somebody does who has lost his processor.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> impl Sized + '_ {
+        self.lists.lock()
+    }
+
     /// Takes a span in.
     pub(crate) fn put(
         &'static self,
@@ -280,7 +306,32 @@ impl SpanSet {
         room: Room,
         backlog: &Backlog,
     ) {
-        let mut lists = self.lists.lock();
+        self.put_into(self.lists.lock(), span, generation, room, backlog);
+    }
+
+    /// The same, unless the set is locked for longer than a moment: then the span comes back.
+    pub(crate) fn put_soon(
+        &'static self,
+        span: OwnedSpan,
+        generation: Generation,
+        room: Room,
+        backlog: &Backlog,
+    ) -> Result<(), OwnedSpan> {
+        match self.lists.lock_soon() {
+            Some(lists) => self.put_into(lists, span, generation, room, backlog),
+            None => return Err(span),
+        }
+        Ok(())
+    }
+
+    fn put_into(
+        &'static self,
+        mut lists: Guard<'_, Lists>,
+        span: OwnedSpan,
+        generation: Generation,
+        room: Room,
+        backlog: &Backlog,
+    ) {
         lists.catch_up(generation, backlog);
         lists.catch_up(span.span().generation(), backlog);
         let pages = span.info().pages.get();

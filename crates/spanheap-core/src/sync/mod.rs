@@ -97,6 +97,16 @@ impl<T> Lock<T> {
         self.raw.try_lock().then(|| Guard { lock: self, _held: held, _not_send: PhantomData })
     }
 
+    /// Takes the lock if it is free, or becomes free in a moment: see [`RawLock::lock_soon`].
+    ///
+    /// # Panics
+    /// As [`Lock::lock`].
+    #[track_caller]
+    pub fn lock_soon(&self) -> Option<Guard<'_, T>> {
+        let held = rank::Held::acquire(self.rank);
+        self.raw.lock_soon().then(|| Guard { lock: self, _held: held, _not_send: PhantomData })
+    }
+
     /// The value, without locking: `&mut` proves that nobody else looks.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
