@@ -98,6 +98,7 @@ impl Collector {
         self.central.begin_generation(Generation::new(cycle), retained, taken_now, all);
         self.central.pages().next_scavenge_generation();
         self.publish(PhaseWord::new(Phase::Idle, cycle));
+        self.registry.note_states();
         self.control.set_gate(false);
         self.release_arenas(cycle, all, report.work);
         let times = Times {

@@ -43,6 +43,8 @@ pub struct MutatorRecord {
     state: AtomicU64,
     /// The odd counter that the collector waits to see change, or 0. The collector's own.
     awaited: AtomicU64,
+    /// The counter as it was when the collector noted it. The collector's own.
+    noted: AtomicU64,
     /// The phase word under which the caches have been filled. Written under the cache lock.
     word: AtomicU64,
     caches: Box<SpanCache>,
@@ -70,6 +72,7 @@ impl MutatorRecord {
         MutatorRecord {
             state: AtomicU64::new(0),
             awaited: AtomicU64::new(0),
+            noted: AtomicU64::new(0),
             word: AtomicU64::new(PhaseWord::NEVER.bits()),
             caches: SpanCache::new(),
             cache_lock: Lock::new(Rank::MutatorCache, ()),
@@ -107,6 +110,12 @@ impl MutatorRecord {
     /// Whether the owner is inside.
     pub fn is_inside(&self) -> bool {
         self.state.load(Ordering::Acquire) % 2 == 1
+    }
+
+    /// Whether the owner has come or gone since his counter was noted. Decides who does something, and not whether it
+    /// may be done.
+    fn has_moved(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != self.noted.load(Ordering::Relaxed)
     }
 
     /// The phase word under which the caches were filled.
@@ -257,13 +266,26 @@ impl Registry {
         look()
     }
 
-    /// Gives back the stale caches of mutators that are outside (K2a). Comes after the publication of
-    /// `word`.
+    /// Notes where everybody is.
+    pub fn note_states(&self) {
+        let list = self.list.lock();
+        for record in &list.attached {
+            record.noted.store(record.state.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// Gives back the stale caches of mutators that are outside (K2a), and have been since
+    /// [`Registry::note_states`]. Comes after the publication of `word`.
+    ///
+    /// Who has come or gone since then is about to enter again, and would do it himself; so he is not made to wait for
+    /// the collector, which may lose its processor in the midst of his caches.
     pub fn release_outside(&self, central: &Central, word: PhaseWord, fence: &ProcessBarrier) {
         let list = self.list.lock();
         fence.heavy();
         for record in &list.attached {
-            record.release_if_stale(central, word, |record| !record.is_inside());
+            if !record.has_moved() {
+                record.release_if_stale(central, word, |record| !record.is_inside());
+            }
         }
     }
 

@@ -6,7 +6,8 @@
 //!
 //! # Pieces
 //! A slice of more than [`PIECE`] bytes is scanned in pieces of that length, so that several workers share it, and
-//! nobody who helps for a moment is at it for long. Whoever sets the scanned bit of the object queues the
+//! nobody who helps for a moment is at it for long: a piece full of pointers is 2048 of them, each of which may
+//! lead to a mark that is in no cache. Whoever sets the scanned bit of the object queues the
 //! pages with which its other pieces begin, and scans the first piece. Such a page lies inside of a span with
 //! a single object and is not its first, so it has no mark bits, and nothing else is ever queued by its address.
 //! A piece has the elements that *begin* in it.
@@ -27,7 +28,7 @@ use crate::span::{HeapArena, Info, Layout, Reader, Table, TraceFn, Tracer, bits,
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// The length of a piece of a large object.
-pub(super) const PIECE: Bytes = Bytes::new(128 << 10);
+pub(super) const PIECE: Bytes = Bytes::new(16 << 10);
 
 /// What a visit of a page costs, in bytes of objects, even if there is no pointer on it.
 const VISIT: u64 = 64;

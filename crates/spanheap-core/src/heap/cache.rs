@@ -150,6 +150,9 @@ impl ClassCache {
     ) -> Result<Addr, OutOfMemory> {
         let begun = Instant::now();
         let writer = central.writer(local);
+        if local.count_late() > 0 {
+            central.put_back_late_soon(local);
+        }
         let mut from = self.cursor.get();
         loop {
             if let Some(span) = self.span.get() {
@@ -163,7 +166,9 @@ impl ClassCache {
                     central.stalls().record(Cause::Allocation, begun);
                     return Ok(slot);
                 }
-                self.give_back(central, tint, writer);
+                self.give_back(central, tint, writer, |class, span, has_room| {
+                    central.put_back_soon(class, span, has_room, local);
+                });
             }
             let span = central.acquire(class, local)?;
             class.note_type(values.ty, values.is_slice, span.info().pages.bytes());
@@ -200,8 +205,14 @@ impl ClassCache {
         run.start
     }
 
-    /// Gives the span back to its class, and what is left of the run with it.
-    fn give_back(&self, central: &Central, tint: Tint, writer: Writer<'_>) {
+    /// Gives the span back to its class, by `put`, and what is left of the run with it.
+    fn give_back(
+        &self,
+        central: &Central,
+        tint: Tint,
+        writer: Writer<'_>,
+        put: impl FnOnce(&'static Class, OwnedSpan, bool),
+    ) {
         let (Some(span), Some(class)) = (self.span.take(), self.class.get()) else { return };
         // SAFETY: the cache owned the span and gives it up here.
         let span = unsafe { OwnedSpan::from_raw(span) };
@@ -224,7 +235,7 @@ impl ClassCache {
         }
         let has_room = !tint.is_black(span.span())
             && bits::next_free_run(info, generation, info.base).is_some();
-        central.put_back(class, span, has_room);
+        put(class, span, has_room);
     }
 }
 
@@ -536,7 +547,7 @@ impl SpanCache {
         if tint.black {
             self.purse.charge(central.debt(), bytes);
         }
-        central.put_back(class, span, false);
+        central.put_back_soon(class, span, false, &self.pages);
         Ok((info.base, bytes))
     }
 

@@ -12,7 +12,7 @@
 //! Its own class comes before the reclaimer: most swept spans have a free slot and nothing else to give,
 //! so they serve without the lock of the page heap and without bits to clear and pages to map. And
 //! objects of a class stay together, where a freed page would be cut up for another one. Who has looked
-//! at 64 spans in vain has a class that is full, and gets pages.
+//! at 32 spans in vain has a class that is full, and gets pages.
 //!
 //! A refusal asks for a cycle, too, and does not wait for it: the closure that wanted memory holds on to
 //! what it can reach, and a cycle would wait for the closure.
@@ -25,6 +25,8 @@
 
 mod arenas;
 mod bounds;
+mod freed;
+mod give_back;
 mod manual;
 mod owed;
 mod trigger;
@@ -57,12 +59,13 @@ use crate::os::fork::Origin;
 use crate::os::{Os, OsError};
 use crate::span::lookup::{self, Asked, Lookup};
 use crate::span::shards::shards_for;
-use crate::span::{Backlog, Generation, OwnedSpan, Room, Span, SpanSet, Taken, map};
+use crate::span::{Backlog, Busy, Generation, OwnedSpan, Room, Span, SpanSet, Taken, map};
 use crate::sync::Alarm;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use freed::Freed;
 
 /// How many unswept spans an allocation sweeps in search of a free slot before it takes new pages.
-const SWEEP_BUDGET: usize = 64;
+const SWEEP_BUDGET: usize = 32;
 
 /// How a heap's shared part is to be.
 #[derive(Clone, Copy, Debug, Default)]
@@ -339,14 +342,27 @@ impl Central {
         };
         self.keep_pace(request.pages.bytes(), PageCount::ZERO);
         let writer = self.writer(local);
-        let span = self.in_need(local, || match self.take_swept(class, local, writer) {
-            Some(span) => Ok(span),
-            None => match self.take_astray(class, local, true) {
+        let span = self.in_need(local, || {
+            let swept = match self.take_swept(class, local, writer, SpanSet::take_soon) {
+                Ok(swept) => swept,
+                // Whoever holds the lock has lost his processor, it seems. New pages can be had without it.
+                Err(Busy) => {
+                    match self.pages.alloc_span(&self.os, &self.memory, local, class, &request) {
+                        Ok(span) => return Ok(span),
+                        Err(_) => {
+                            self.take_swept(class, local, writer, |set, generation, backlog| {
+                                Ok::<_, Refused>(set.take(generation, backlog))
+                            })?
+                        }
+                    }
+                }
+            };
+            match swept.or_else(|| self.take_astray(class, local, true)) {
                 Some(span) => Ok(span),
                 None => self
                     .new_span(class, local, &request)
                     .or_else(|refused| self.take_astray(class, local, false).ok_or(refused)),
-            },
+            }
         });
         span.map_err(|refused| self.out_of_memory(size_class.size(), refused))
     }
@@ -382,18 +398,22 @@ impl Central {
         self.pages.scavenge(&self.os, bytes, force)
     }
 
-    /// A span of `class` with room from its set, swept here if need be.
-    fn take_swept(
+    /// A span of `class` with room from its sets, swept here if need be. `take` takes one out of a set, and may
+    /// find it busy.
+    fn take_swept<E>(
         &self,
         class: &'static Class,
         local: &LocalPages,
         writer: Writer<'_>,
-    ) -> Option<OwnedSpan> {
+        take: impl Fn(&SpanSet, Generation, &Backlog) -> Result<Option<Taken>, E>,
+    ) -> Result<Option<OwnedSpan>, E> {
         let (spans, generation) = (class.spans(), self.generation());
         for _ in 0..SWEEP_BUDGET {
-            match spans.take(local.place(), generation, &self.backlog)? {
-                (_, Taken::Ready(span)) => return Some(span),
-                (set, Taken::Unswept(span, target)) => {
+            let taken = spans.take(local.place(), |set| take(set, generation, &self.backlog))?;
+            let Some((set, taken)) = taken else { break };
+            match taken {
+                Taken::Ready(span) => return Ok(Some(span)),
+                Taken::Unswept(span, target) => {
                     let pages = span.info().pages;
                     let swept = sweep(span, &self.drops, self.how(target), writer);
                     let room = match swept {
@@ -405,15 +425,15 @@ impl Central {
                     };
                     self.backlog.finish(pages);
                     if room.is_some() {
-                        return room;
+                        return Ok(room);
                     }
                 }
             }
         }
-        None
+        Ok(None)
     }
 
-    /// Whether the sweeps for this generation free nothing.
+    /// Whether sweeps free nothing now.
     pub fn retains_everything(&self) -> bool {
         self.retain.load(Ordering::Relaxed)
     }
@@ -499,57 +519,57 @@ impl Central {
 
     /// Sweeps one span of whatever class; false when none is left in any.
     pub fn sweep_one(&self) -> bool {
-        self.sweep_any().is_some()
+        self.sweep_any(&mut Freed::new(self)).is_some()
     }
 
     /// The same. How many pages the span has.
-    fn sweep_any(&self) -> Option<PageCount> {
+    fn sweep_any(&self, freed: &mut Freed<'_>) -> Option<PageCount> {
         let (set, span, target) = self.classes.take_unswept(self.generation(), &self.backlog)?;
         let pages = span.info().pages;
-        self.sweep_into(set, span, target);
+        self.sweep_into(set, span, target, freed);
         Some(pages)
     }
 
-    /// Sweeps up to `count` spans; false when there were less.
-    pub fn sweep_batch(&self, count: usize) -> bool {
-        (0..count).all(|_| self.sweep_one())
-    }
-
-    /// Sweeps the span that `record` describes, if it waits for that. Returns the pages that became free.
-    fn sweep_found(&self, record: &Span) -> PageCount {
+    /// Sweeps the span that `record` describes, if it waits for that. Returns the pages that become free.
+    fn sweep_found(&self, record: &Span, freed: &mut Freed<'_>) -> PageCount {
         let set = record.home();
         let stolen = set.and_then(|set| {
             let stolen = set.steal(record, self.generation(), &self.backlog);
             stolen.map(|(span, target)| (set, span, target))
         });
         match stolen {
-            Some((set, span, target)) => self.sweep_into(set, span, target),
+            Some((set, span, target)) => self.sweep_into(set, span, target, freed),
             None => PageCount::ZERO,
         }
     }
 
-    /// Sweeps a span and puts it where it belongs. Returns the pages that became free.
+    /// Sweeps a span and puts it where it belongs; if it is empty, `freed` gets it. Returns the pages that become
+    /// free.
     fn sweep_into(
         &self,
         set: &'static SpanSet,
         span: OwnedSpan,
         generation: Generation,
+        freed: &mut Freed<'_>,
     ) -> PageCount {
         let pages = span.info().pages;
-        let swept = sweep(span, &self.drops, self.how(generation), self.counters().shared());
-        let freed = self.settle(set, swept, generation);
+        match sweep(span, &self.drops, self.how(generation), self.counters().shared()) {
+            Swept::Empty(span) => {
+                freed.add(span);
+                return pages;
+            }
+            other => self.settle(set, other, generation),
+        }
         self.backlog.finish(pages);
-        freed
+        PageCount::ZERO
     }
 
-    /// Puts a swept span where it belongs. Returns the pages that became free.
-    fn settle(&self, set: &'static SpanSet, swept: Swept, generation: Generation) -> PageCount {
+    /// Puts a swept span where it belongs.
+    fn settle(&self, set: &'static SpanSet, swept: Swept, generation: Generation) {
         match swept {
             Swept::Empty(span) => {
-                let pages = span.info().pages;
                 self.pages.free_span(span);
                 self.note_free_pages();
-                return pages;
             }
             Swept::Partial(span, taken) => {
                 let is_astray = self.pages.is_above_line(span.info().base);
@@ -559,16 +579,6 @@ impl Central {
             Swept::Full(span) => set.put(span, generation, Room::None, &self.backlog),
             Swept::Dropping => {}
         }
-        PageCount::ZERO
-    }
-
-    /// Puts a span that a mutator held back into its class.
-    pub fn put_back(&self, class: &'static Class, span: OwnedSpan, has_room: bool) {
-        let room = match has_room {
-            true if self.pages.is_above_line(span.info().base) => Room::Astray,
-            has_room => has_room.into(),
-        };
-        class.spans().put(span, self.generation(), room, &self.backlog);
     }
 
     /// The error for a request that was refused.

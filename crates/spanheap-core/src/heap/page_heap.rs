@@ -60,6 +60,7 @@ mod verify;
 mod walk;
 
 pub use inspect::PageUse;
+pub(in crate::heap) use local::Late;
 pub use local::LocalPages;
 pub use manual::ManualSpan;
 pub use quarantine::chunk_unit;
@@ -85,6 +86,9 @@ use totals::Totals;
 
 /// How often an allocation that meets the limit makes room before it is refused.
 const ATTEMPTS: usize = 3;
+
+/// How many spans are freed at once.
+pub(in crate::heap) const FREED_AT_ONCE: usize = 16;
 
 /// Why there is no span.
 #[derive(Clone, Copy, Debug)]
@@ -249,9 +253,9 @@ impl PageHeap {
     }
 
     /// Whether there are `pages` free pages in a row at a multiple of `align`, so that the heap need not
-    /// grow for them.
+    /// grow for them; or nobody can say, because somebody is at it.
     pub fn fits(&self, pages: PageCount, align: Bytes) -> bool {
-        self.inner.lock().pages.fits(pages, align)
+        self.inner.lock_soon().is_none_or(|inner| inner.pages.fits(pages, align))
     }
 
     /// Takes `n` pages, ready for use, and a span record.
@@ -387,13 +391,43 @@ impl PageHeap {
         Ok(run)
     }
 
-    /// Gives the pages of a span with objects back. Its bits are cleared here (H2).
+    /// Gives the pages of a span with objects back.
     pub fn free_span(&self, span: OwnedSpan) {
-        let info = *span.info();
-        for table in ALL_TABLES {
-            bits::clear_all(&info, table);
+        self.free_spans(&mut [Some(span)]);
+    }
+
+    /// The same for the spans in `spans`, at most [`FREED_AT_ONCE`], with one visit to the lock. None is left there.
+    pub fn free_spans(&self, spans: &mut [Option<OwnedSpan>]) {
+        let mut runs = [AddrRange::new(Addr::NULL, Addr::NULL); FREED_AT_ONCE];
+        let mut records = [None; FREED_AT_ONCE];
+        let (mut count, mut bytes) = (0, Bytes::ZERO);
+        for (place, span) in spans.iter_mut().filter_map(Option::take).enumerate() {
+            let range = span.info().range();
+            records[place] = Some(forget(span));
+            bytes += range.bytes();
+            // Spans that are swept one after the other often lie side by side.
+            match runs[..count].last_mut() {
+                Some(last) if last.end() == range.base() => {
+                    *last = AddrRange::new(last.base(), range.end());
+                }
+                Some(last) if range.end() == last.base() => {
+                    *last = AddrRange::new(range.base(), last.end());
+                }
+                _ => {
+                    runs[count] = range;
+                    count += 1;
+                }
+            }
         }
-        self.give_back(span, MemoryState::InUse);
+        let mut inner = self.inner.lock();
+        for run in &runs[..count] {
+            inner.pages.free(run.base(), run.bytes().whole_pages());
+        }
+        self.totals.shift(MemoryState::InUse, MemoryState::Free, bytes.whole_pages());
+        for record in records.into_iter().flatten() {
+            // SAFETY: the record came from this pool, and its last owner gave it up.
+            unsafe { inner.spans.free(record) };
+        }
     }
 
     /// Gives the pages of a span and its record back. They were `state`.
@@ -494,6 +528,17 @@ fn soil(range: AddrRange) -> Addr {
         }
     }
     dirty_to
+}
+
+/// Clears the bits of a span with objects (H2) and takes it out of the page map; its record is left.
+fn forget(span: OwnedSpan) -> NonNull<Span> {
+    let info = *span.info();
+    for table in ALL_TABLES {
+        bits::clear_all(&info, table);
+    }
+    set_page_map(info.range(), core::ptr::null_mut());
+    asan::forbid_range(info.range());
+    span.retire()
 }
 
 /// Enters a span, or null, for all pages of `range`.

@@ -10,19 +10,20 @@
 //! is exact, since an object of a large span begins on its first page. Others may turn out to be alive
 //! further up; they have been swept then, which had to be done anyway.
 //!
-//! **Work is claimed by chunks** of 512 pages, with one atomic word that has the generation above and
-//! the next chunk below. So a claim says which generation it is for, and a thread that slept over a change
-//! cannot take a chunk of the new one unknowingly. The chunks are those of the arenas that the heap had
+//! **Work is claimed by blocks** of 64 pages, with one atomic word that has the generation above and
+//! the next block below. So a claim says which generation it is for, and a thread that slept over a change
+//! cannot take a block of the new one unknowingly. The blocks are those of the arenas that the heap had
 //! when the generation began: what came later holds nothing dead. The newest arena comes first, as in
 //! their chain.
 //!
-//! **The surplus is credit.** A chunk is looked through to its end, and may free more pages than were
-//! wanted; the next callers take these before they look any further.
+//! **The surplus is credit.** A block is looked through to its end, and may free more pages than were
+//! wanted; the next callers take these before they look any further. A block is small for that reason: where all
+//! of its pages are dead, each is swept and freed, and who wanted one page pays for sixty-four.
 //!
 //! **Nobody looks through the whole heap for one request.** Where nearly everything lives, there may be thousands of
-//! chunks without a dead span. A caller brings a [`Budget`] of chunks, which follows from what it wants, and
+//! blocks without a dead span. A caller brings a [`Budget`] of blocks, which follows from what it wants, and
 //! does without when it is used up; the next one goes on from there. So the heap may grow by a few
-//! pages for each chunk while garbage lies further up, once in each generation, and no stall
+//! pages for each thousand while garbage lies further up, once in each generation, and no stall
 //! grows with the heap.
 //!
 //! All of this decides only where to look. Whether a span may be swept is decided under the lock of its
@@ -34,19 +35,22 @@
 //! span records by P3: reclaiming is done inside closures.
 #![allow(unsafe_code)]
 
-use crate::addr::{ARENA_PAGES, CHUNK_PAGES, PageCount};
+use crate::addr::{ARENA_PAGES, PageCount};
 use crate::span::{Generation, HeapArena, Span};
 use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use core::ptr;
 
-const CHUNKS_PER_ARENA: usize = ARENA_PAGES / CHUNK_PAGES;
+/// How many pages are looked through at once.
+const BLOCK_PAGES: usize = 64;
 
-/// The number of the next chunk has this many bits; above it is the generation.
-const CHUNK_BITS: u32 = 32;
+const BLOCKS_PER_ARENA: usize = ARENA_PAGES / BLOCK_PAGES;
+
+/// The number of the next block has this many bits; above it is the generation.
+const BLOCK_BITS: u32 = 32;
 
 /// Where the reclaimer of a heap has got to.
 pub struct Reclaimer {
-    /// Generation and next chunk.
+    /// Generation and next block.
     next: AtomicU64,
     /// The newest arena when the generation began; null when there is nothing to reclaim.
     newest: AtomicPtr<HeapArena>,
@@ -56,15 +60,15 @@ pub struct Reclaimer {
     credit: AtomicUsize,
 }
 
-/// How many more chunks somebody may look through.
+/// How many more blocks somebody may look through.
 pub struct Budget(usize);
 
 impl Budget {
-    /// Chunks that anybody may look through.
-    const LEAST: usize = 4;
+    /// Blocks that anybody may look through.
+    const LEAST: usize = 16;
 
     /// Of so many pages wanted, one more.
-    const PAGES: usize = 16;
+    const PAGES: usize = 2;
 
     /// What a request of `pages` pages may cost.
     pub const fn of(pages: PageCount) -> Budget {
@@ -100,8 +104,8 @@ impl Reclaimer {
         self.newest.store(newest, Ordering::Relaxed);
         self.recent.store(newest, Ordering::Relaxed);
         self.credit.store(0, Ordering::Relaxed);
-        // Release: who claims a chunk of this generation knows its arenas.
-        self.next.store(u64::from(generation.get()) << CHUNK_BITS, Ordering::Release);
+        // Release: who claims a block of this generation knows its arenas.
+        self.next.store(u64::from(generation.get()) << BLOCK_BITS, Ordering::Release);
     }
 
     /// Looks for dead spans until `pages` pages are free; false when nothing is left to look at before
@@ -130,10 +134,10 @@ impl Reclaimer {
         }
     }
 
-    /// How many chunks have been claimed in this generation.
+    /// How many blocks have been claimed in this generation.
     #[cfg(test)]
     pub fn looked_through(&self) -> usize {
-        chunk_of(self.next.load(Ordering::Relaxed))
+        block_of(self.next.load(Ordering::Relaxed))
     }
 
     /// Takes up to `wanted` pages of credit.
@@ -146,25 +150,25 @@ impl Reclaimer {
         before.map_or(0, |credit| wanted.min(credit))
     }
 
-    /// The next chunk, if any is left.
+    /// The next block, if any is left.
     fn claim(&self) -> Option<Claim<'_>> {
-        // Without this look the number of the next chunk would grow for ever.
+        // Without this look the number of the next block would grow for ever.
         self.arena_of(self.next.load(Ordering::Acquire))?;
         let claimed = self.next.fetch_add(1, Ordering::AcqRel);
         let arena = self.arena_of(claimed)?;
         self.recent.store(ptr::from_ref(arena).cast_mut(), Ordering::Relaxed);
         Some(Claim {
             arena,
-            first_page: chunk_of(claimed) % CHUNKS_PER_ARENA * CHUNK_PAGES,
-            generation: Generation::new((claimed >> CHUNK_BITS) as u32),
+            first_page: block_of(claimed) % BLOCKS_PER_ARENA * BLOCK_PAGES,
+            generation: Generation::new((claimed >> BLOCK_BITS) as u32),
         })
     }
 
-    /// The arena of the chunk that `word` names; `None` when it is beyond the last.
+    /// The arena of the block that `word` names; `None` when it is beyond the last.
     fn arena_of(&self, word: u64) -> Option<&HeapArena> {
         // SAFETY: `begin` had it, and its caller's promise.
         let newest = unsafe { self.newest.load(Ordering::Relaxed).as_ref() }?;
-        let number = newest.number().checked_sub(chunk_of(word) / CHUNKS_PER_ARENA)?;
+        let number = newest.number().checked_sub(block_of(word) / BLOCKS_PER_ARENA)?;
         // SAFETY: it is `newest` or comes behind it in the chain.
         let recent = unsafe { self.recent.load(Ordering::Relaxed).as_ref() };
         let mut arena = recent.filter(|arena| arena.number() >= number).unwrap_or(newest);
@@ -176,23 +180,23 @@ impl Reclaimer {
     }
 }
 
-/// The number of the chunk that a word names.
-fn chunk_of(word: u64) -> usize {
-    (word & ((1 << CHUNK_BITS) - 1)) as usize
+/// The number of the block that a word names.
+fn block_of(word: u64) -> usize {
+    (word & ((1 << BLOCK_BITS) - 1)) as usize
 }
 
 impl Claim<'_> {
-    /// Calls `visit` with the record of each span that begins in the chunk, has not been swept, and seems
+    /// Calls `visit` with the record of each span that begins in the block, has not been swept, and seems
     /// dead. Anything may happen to the span meanwhile.
     fn for_each_candidate(&self, mut visit: impl FnMut(&Span)) {
         let table = self.generation.table();
-        // What began in the chunk before is looked at there. A span that reaches over from another arena
+        // What began in the block before is looked at there. A span that reaches over from another arena
         // is looked at in both.
         let mut below = match self.first_page {
             0 => ptr::null_mut(),
             first => self.arena.span(first - 1),
         };
-        for page in self.first_page..self.first_page + CHUNK_PAGES {
+        for page in self.first_page..self.first_page + BLOCK_PAGES {
             let record = self.arena.span(page);
             let goes_on = core::mem::replace(&mut below, record) == record;
             if goes_on || record.is_null() {

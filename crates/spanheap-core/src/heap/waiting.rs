@@ -190,6 +190,12 @@ impl Waiting {
         table.push(Addr::of(core::ptr::from_ref(ephemeron)));
     }
 
+    /// Keeps everybody else from the table.
+    #[cfg(test)]
+    pub fn hold(&self) -> crate::sync::Guard<'_, impl Sized> {
+        self.table.lock()
+    }
+
     /// Takes out an ephemeron that waits for `key`, and returns its value.
     pub fn take(&self, key: Addr) -> Option<Addr> {
         let mut table = self.table.lock();

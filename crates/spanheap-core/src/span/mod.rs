@@ -72,7 +72,7 @@ pub(crate) use arena::{HeapArena, Line, Table};
 pub(crate) use chunk::Chunk;
 pub use ephemeron::EphemeronCell;
 pub use layout::{Counting, DropFn, InvalidType, Layout, Shape, TypeInfo};
-pub(crate) use set::{Backlog, Room, SpanSet, Taken};
+pub(crate) use set::{Backlog, Busy, Room, SpanSet, Taken};
 pub(crate) use shards::SpanShards;
 pub use tracer::{EdgeSink, Reader, TraceFn, Tracer};
 

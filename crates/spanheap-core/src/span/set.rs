@@ -44,7 +44,10 @@
 //! the generation.
 //!
 //! # Locking
-//! [`Rank::SpanSet`]. Nothing else is done under it.
+//! [`Rank::SpanSet`]. Nothing else is done under it, and the record that it writes to next is fetched beforehand, since
+//! the collector comes here twice for each span that it sweeps. Should it lose its processor just then, the lock
+//! is held for milliseconds, and a mutator had better do without: it waits for a moment, and then takes new pages and
+//! keeps the span that it wanted to put back ([`SpanSet::take_soon`], [`SpanSet::put_soon`]).
 //!
 //! # Safety
 //! Sets are `'static` for those who use them: they lie in records that live as long as their heap, and no
@@ -55,7 +58,7 @@ use super::list::SpanList;
 use super::{Generation, OwnedSpan, Span};
 use crate::addr::{Addr, PageCount};
 use crate::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use crate::sync::{Lock, Rank};
+use crate::sync::{Guard, Lock, Rank};
 use core::ptr::{self, NonNull};
 
 /// What of a heap waits to be swept. A value for the heap; all of its sets are told of it.
@@ -116,6 +119,9 @@ pub(crate) enum Taken {
     /// Still to be swept, for this generation. [`Backlog::finish`] is owed.
     Unswept(OwnedSpan, Generation),
 }
+
+/// Somebody holds the lock of a set, longer than his work takes.
+pub(crate) struct Busy;
 
 /// Whether slots of a swept span are free, and how much they are wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -199,8 +205,16 @@ impl Lists {
             | bit(&self.astray, Kind::Astray)
     }
 
+    fn take(&mut self, backlog: &Backlog) -> Option<Taken> {
+        if let Some(span) = self.partial.pop().or_else(|| self.sparse.pop()) {
+            return Some(Taken::Ready(self.give_out_swept(span)));
+        }
+        self.pop_unswept(backlog).map(|(span, target)| Taken::Unswept(span, target))
+    }
+
     fn pop_unswept(&mut self, backlog: &Backlog) -> Option<(OwnedSpan, Generation)> {
         let span = self.unswept.pop()?;
+        self.unswept.prefetch_second();
         Some(self.give_out_unswept(span, backlog))
     }
 
@@ -245,7 +259,17 @@ impl SpanSet {
         backlog: &Backlog,
         change: impl FnOnce(&mut Lists) -> R,
     ) -> R {
-        let mut lists = self.lists.lock();
+        self.change(self.lists.lock(), generation, backlog, change)
+    }
+
+    /// The same with a lock that was taken already, and is given up.
+    fn change<R>(
+        &self,
+        mut lists: Guard<'_, Lists>,
+        generation: Generation,
+        backlog: &Backlog,
+        change: impl FnOnce(&mut Lists) -> R,
+    ) -> R {
         lists.catch_up(generation, backlog);
         let result = change(&mut lists);
         self.note(&lists);
@@ -259,12 +283,17 @@ impl SpanSet {
 
     /// A span to allocate from, or one to sweep; `None` when there is neither, but for what lies astray.
     pub(crate) fn take(&self, generation: Generation, backlog: &Backlog) -> Option<Taken> {
-        self.with(generation, backlog, |lists| {
-            if let Some(span) = lists.partial.pop().or_else(|| lists.sparse.pop()) {
-                return Some(Taken::Ready(lists.give_out_swept(span)));
-            }
-            lists.pop_unswept(backlog).map(|(span, target)| Taken::Unswept(span, target))
-        })
+        self.with(generation, backlog, |lists| lists.take(backlog))
+    }
+
+    /// The same, unless the set is locked for longer than a moment.
+    pub(crate) fn take_soon(
+        &self,
+        generation: Generation,
+        backlog: &Backlog,
+    ) -> Result<Option<Taken>, Busy> {
+        let lists = self.lists.lock_soon().ok_or(Busy)?;
+        Ok(self.change(lists, generation, backlog, |lists| lists.take(backlog)))
     }
 
     /// A span to allocate from that lies astray.
@@ -324,6 +353,12 @@ impl SpanSet {
         Ok(())
     }
 
+    /// Holds the set's lock, as somebody does who has lost his processor.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> impl Sized + '_ {
+        self.lists.lock()
+    }
+
     /// Takes a span in.
     pub(crate) fn put(
         &'static self,
@@ -332,7 +367,33 @@ impl SpanSet {
         room: Room,
         backlog: &Backlog,
     ) {
-        self.with(generation, backlog, |lists| {
+        self.put_into(self.lists.lock(), span, generation, room, backlog);
+    }
+
+    /// The same, unless the set is locked for longer than a moment: then the span comes back.
+    pub(crate) fn put_soon(
+        &'static self,
+        span: OwnedSpan,
+        generation: Generation,
+        room: Room,
+        backlog: &Backlog,
+    ) -> Result<(), OwnedSpan> {
+        match self.lists.lock_soon() {
+            Some(lists) => self.put_into(lists, span, generation, room, backlog),
+            None => return Err(span),
+        }
+        Ok(())
+    }
+
+    fn put_into(
+        &'static self,
+        lists: Guard<'_, Lists>,
+        span: OwnedSpan,
+        generation: Generation,
+        room: Room,
+        backlog: &Backlog,
+    ) {
+        self.change(lists, generation, backlog, |lists| {
             lists.catch_up(span.span().generation(), backlog);
             let pages = span.info().pages.get();
             // Release: whoever reads it, which may be without the lock, finds a set that is complete.
@@ -358,15 +419,6 @@ impl Span {
     pub(crate) fn home(&self) -> Option<&'static SpanSet> {
         // SAFETY: `home` is null or was made of a `&'static SpanSet` in `put`.
         unsafe { self.home.load(Ordering::Acquire).as_ref() }
-    }
-}
-
-#[cfg(test)]
-impl SpanSet {
-    /// Does something while the set is locked.
-    pub(super) fn while_locked(&self, action: impl FnOnce()) {
-        let _lists = self.lists.lock();
-        action();
     }
 }
 

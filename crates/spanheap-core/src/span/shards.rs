@@ -62,19 +62,27 @@ impl SpanShards {
         self.sets.iter().for_each(|set| set.catch_up(generation, backlog));
     }
 
-    /// [`SpanSet::take`], with the set that it was taken from.
-    pub(crate) fn take(
+    /// What `take` finds, with the set that it was taken from: [`SpanSet::take`], or [`SpanSet::take_soon`].
+    ///
+    /// # Errors
+    /// That of a set that was passed over, when no other has anything.
+    pub(crate) fn take<E>(
         self,
         near: Addr,
-        generation: Generation,
-        backlog: &Backlog,
-    ) -> Option<(&'static SpanSet, Taken)> {
+        take: impl Fn(&SpanSet) -> Result<Option<Taken>, E>,
+    ) -> Result<Option<(&'static SpanSet, Taken)>, E> {
+        let mut nothing = Ok(None);
         // What is better anywhere comes before what is worse near by: that is what keeps a heap dense.
-        [Kind::Partial, Kind::Sparse, Kind::Unswept].into_iter().find_map(|kind| {
-            self.from(near)
-                .filter(|set| set.may_have(kind))
-                .find_map(|set| Some((set, set.take(generation, backlog)?)))
-        })
+        for kind in [Kind::Partial, Kind::Sparse, Kind::Unswept] {
+            for set in self.from(near).filter(|set| set.may_have(kind)) {
+                match take(set) {
+                    Ok(Some(taken)) => return Ok(Some((set, taken))),
+                    Ok(None) => {}
+                    Err(error) => nothing = Err(error),
+                }
+            }
+        }
+        nothing
     }
 
     /// [`SpanSet::take_astray`].
@@ -110,6 +118,17 @@ impl SpanShards {
         backlog: &Backlog,
     ) {
         self.home_of(span.info().base).put(span, generation, room, backlog);
+    }
+
+    /// [`SpanSet::put_soon`].
+    pub(crate) fn put_soon(
+        self,
+        span: OwnedSpan,
+        generation: Generation,
+        room: Room,
+        backlog: &Backlog,
+    ) -> Result<(), OwnedSpan> {
+        self.home_of(span.info().base).put_soon(span, generation, room, backlog)
     }
 
     /// [`SpanSet::for_each`] of each set.

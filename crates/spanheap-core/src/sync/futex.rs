@@ -57,13 +57,28 @@ impl RawLock {
         self.state.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
+    /// Takes the lock if it is free, or becomes free in a moment. Who has an alternative need not sleep: a holder who
+    /// takes longer has probably lost his processor, and gets it back when the system thinks fit.
+    #[inline]
+    pub fn lock_soon(&self) -> bool {
+        self.try_lock() || self.spin()
+    }
+
     #[cold]
-    fn lock_slow(&self) {
+    fn spin(&self) -> bool {
         for _ in 0..SPINS {
             if self.state.load(Ordering::Relaxed) == 0 && self.try_lock() {
-                return;
+                return true;
             }
             core::hint::spin_loop();
+        }
+        false
+    }
+
+    #[cold]
+    fn lock_slow(&self) {
+        if self.spin() {
+            return;
         }
         while self.state.swap(2, Ordering::Acquire) != 0 {
             wait(&self.state, 2, None);

@@ -102,10 +102,18 @@ impl<T> Lock<T> {
     #[track_caller]
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
         let held = rank::Held::acquire(self.rank);
-        if !self.raw.try_lock() {
-            return None;
-        }
-        let holding = profile::Holding::begin(self.rank, || false);
+        let holding = profile::Holding::attempt(self.rank, || self.raw.try_lock())?;
+        Some(Guard { lock: self, _held: held, holding, _not_send: PhantomData })
+    }
+
+    /// Takes the lock if it is free, or becomes free in a moment: see [`RawLock::lock_soon`].
+    ///
+    /// # Panics
+    /// As [`Lock::lock`].
+    #[track_caller]
+    pub fn lock_soon(&self) -> Option<Guard<'_, T>> {
+        let held = rank::Held::acquire(self.rank);
+        let holding = profile::Holding::attempt(self.rank, || self.raw.lock_soon())?;
         Some(Guard { lock: self, _held: held, holding, _not_send: PhantomData })
     }
 

@@ -13,6 +13,11 @@ impl Holding {
     }
 
     #[inline(always)]
+    pub(super) fn attempt(_: Rank, lock: impl FnOnce() -> bool) -> Option<Holding> {
+        lock().then_some(Holding)
+    }
+
+    #[inline(always)]
     pub(super) fn interrupt(&mut self, sleep: impl FnOnce()) {
         sleep();
     }

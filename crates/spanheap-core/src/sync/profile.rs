@@ -56,7 +56,7 @@ pub struct LockUse {
     pub rank: Rank,
     /// How often one was taken.
     pub taken: u64,
-    /// How often whoever took it found it held.
+    /// How often whoever wanted it found it held; those who went away included.
     pub contended: u64,
     /// The time that they were held, added up over all holdings.
     pub held: Duration,
@@ -129,6 +129,15 @@ impl Holding {
             counts.waited.fetch_add(nanoseconds(since - begun), Relaxed);
         }
         Holding { rank, since }
+    }
+
+    /// Takes a lock if `lock` can; if not, that counts as contention.
+    pub(super) fn attempt(rank: Rank, lock: impl FnOnce() -> bool) -> Option<Holding> {
+        if lock() {
+            return Some(Holding::begin(rank, || false));
+        }
+        COUNTS[rank as usize].contended.fetch_add(1, Relaxed);
+        None
     }
 
     /// The lock is given up and taken again by `sleep`.

@@ -37,6 +37,7 @@ macro_rules! uses_caches_one_at_a_time {
                 })
             };
             shared.publish(NEXT);
+            shared.registry.note_states();
             shared.registry.release_outside(&Central, NEXT, &shared.fence);
             shared.registry.begin_grace(&shared.fence);
             while !shared.registry.is_grace_over() {

@@ -120,6 +120,11 @@ impl<T> Lock<T> {
     pub(crate) fn lock(&self) -> Guard<'_, T> {
         self.0.lock().expect("no lock is poisoned")
     }
+
+    /// There is no moment here: the lock is free now, or it is not.
+    pub(crate) fn lock_soon(&self) -> Option<Guard<'_, T>> {
+        self.0.try_lock().ok()
+    }
 }
 
 /// The checker's condition, as the core's is used.

@@ -216,6 +216,7 @@ fn fault_49_an_arena_that_is_freed_in_arming_b_is_scanned_by_this_cycle() {
     // A cycle has ended, of which nothing is swept yet; and somebody outside of closures sweeps.
     central.begin_generation(Generation::new(1), central.live(), central.taken(), true);
     collector.publish(PhaseWord::new(Phase::Idle, 1));
+    collector.registry.note_states();
     collector.registry.release_outside(central, collector.word(), &collector.fence);
     central.catch_up();
     let go_on = central.begin_to_sweep_one().expect("there is a span");

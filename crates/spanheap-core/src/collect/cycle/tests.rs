@@ -40,6 +40,7 @@ fn marking_does_not_begin_while_somebody_outside_of_closures_sweeps() {
     // A cycle has ended, of which nothing is swept yet.
     central.begin_generation(Generation::new(1), central.live(), central.taken(), true);
     collector.publish(PhaseWord::new(Phase::Idle, 1));
+    collector.registry.note_states();
     collector.registry.release_outside(central, collector.word(), &collector.fence);
     central.catch_up();
     let go_on = central.begin_to_sweep_one().expect("the span of the root waits to be swept");

@@ -135,6 +135,7 @@ fn stale_caches_are_given_back_when_the_owner_cannot_use_them() {
     assert!(in_runs > 3);
 
     // Another phase of the same generation makes nothing stale.
+    registry.note_states();
     registry.release_outside(&central, PhaseWord::new(Phase::Marking, 1), &fence);
     registry.release_stale(&central, PhaseWord::new(Phase::ArmingB, 1));
     assert_eq!(allocated(), in_runs);
@@ -148,6 +149,9 @@ fn stale_caches_are_given_back_when_the_owner_cannot_use_them() {
     assert!(after_first < in_runs);
     // ... who were inside and have left since when they are asked for again, ...
     records[1].publish_outside();
+    registry.release_outside(&central, next, &fence);
+    assert_eq!(words(1), idle, "who has left just now enters again soon, and does it himself");
+    registry.note_states();
     registry.release_outside(&central, next, &fence);
     assert_eq!((words(1), words(2)), (PhaseWord::NEVER, idle));
     // ... and for all others after a grace period.

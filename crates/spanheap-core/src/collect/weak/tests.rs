@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use super::*;
+use crate::collect::page_ring::PageRing;
 use crate::collect::{Options, Phase, PhaseWord, grey};
 use crate::heap::hooks::Hooks;
 use crate::mutator::Mutator;
@@ -13,7 +14,7 @@ use crate::os::Os;
 use crate::span::{EphemeronCell, TypeInfo};
 use crate::tests::forked;
 use core::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 /// An object of two words, of which the first is a pointer.
 static PAIR: TypeInfo = TypeInfo::new(|| "pair", 16, 8, Shape::Words(1), trace_nothing, None);
@@ -183,6 +184,60 @@ fn fault_44_an_upgrade_in_a_cycle_that_is_over_or_undecided() {
     world.begin(2);
     assert_eq!(handles.map(|handle| world.upgrade(handle)), [lives, dies]);
     assert!(!collector.grey.has_entries());
+    world.mutator.leave();
+    world.release();
+}
+
+/// Two workers: one has seen that the key is not marked, and is about to let its ephemeron wait, when the other one marks
+/// the key and scans its page. Nobody waits yet, so the second one has nothing to release; the first one looks again.
+#[test]
+fn a_key_that_is_marked_while_its_ephemeron_comes_to_wait_saves_the_value() {
+    let world = World::new();
+    world.mutator.enter();
+    let (key, inner) = (world.pair(Addr::NULL), world.pair(Addr::NULL));
+    let value = world.pair(inner);
+    let ephemeron = world.ephemeron(key, value);
+    world.mutator.leave();
+    let collector = world.collector.clone();
+    let central = collector.central();
+    let mut marker = world.marker(&collector);
+    world.begin_marking();
+    let is_marked = |object| mark::is_marked(central.number(), Generation::new(1).table(), object);
+
+    let (is_held, is_awaited, is_scanned) = (Barrier::new(2), Barrier::new(2), Barrier::new(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let table = central.waiting().hold();
+            is_held.wait();
+            while !table.is_awaited() {
+                std::thread::yield_now();
+            }
+            is_awaited.wait();
+            is_scanned.wait();
+        });
+        is_held.wait();
+        // Otherwise there is nothing that a worker could begin with.
+        collector.crew.set_has_roots(true);
+        scope.spawn(|| {
+            assert_eq!(collector.crew.wait_for_work(None), Some(1));
+            collector.crew.set_has_roots(false);
+            let ring = PageRing::new();
+            let mut first = Marker::on(central, &collector.crew, &ring, 1);
+            first.mark(ephemeron);
+            first.work(|_| true);
+            first.leave();
+        });
+        is_awaited.wait();
+        assert!(!is_marked(key), "the first worker has looked at the key, and found it not marked");
+        marker.mark(key);
+        marker.work(|_| true);
+        assert!(is_marked(key) && !is_marked(value));
+        is_scanned.wait();
+    });
+    collector.drain(&mut marker);
+    assert!(is_marked(value) && is_marked(inner));
+    assert!(collector.grey.settle(true));
+    collector.decide_weak(1, &mut marker);
     world.mutator.leave();
     world.release();
 }

@@ -2,7 +2,8 @@
 //!
 //! Each cache that holds a span costs a visit to the lock of its class, and the free pages one to the lock of the
 //! page heap. A mutator that enters cannot go on before all of it is done, so whoever does it on its behalf does
-//! it in **pieces**, between which the lock of the caches is free. A piece gives a few spans back and no more,
+//! it in **pieces**, between which the lock of the caches is free. A piece gives a few spans back and no more (the first
+//! one also those that are late, which are seldom any),
 //! and what a piece has given back is not looked at again by anybody but as an empty cache.
 //!
 //! # Safety
@@ -33,6 +34,7 @@ impl SpanCache {
             self.tiny.set(Addr::NULL);
             self.tiny_end.set(Addr::NULL);
             let _ = self.chunks.give_back(central);
+            central.put_back_late(&self.pages);
         }
         let writer = central.writer(&self.pages);
         let mut given_back = 0;
@@ -41,7 +43,8 @@ impl SpanCache {
                 return Some(number);
             }
             if cache.span.get().is_some() {
-                cache.give_back(central, tint, writer);
+                let put = |class, span, has_room| central.put_back(class, span, has_room);
+                cache.give_back(central, tint, writer, put);
                 given_back += 1;
             }
         }

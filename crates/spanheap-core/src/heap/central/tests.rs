@@ -30,7 +30,7 @@ impl Central {
     /// [`Central::sweep_one`] of somebody who is interrupted when he has taken the span: what is returned goes on.
     pub fn begin_to_sweep_one(&self) -> Option<impl FnOnce() + '_> {
         let (set, span, target) = self.classes.take_unswept(self.generation(), &self.backlog)?;
-        Some(move || _ = self.sweep_into(set, span, target))
+        Some(move || _ = self.sweep_into(set, span, target, &mut Freed::new(self)))
     }
 
     /// [`Central::acquire`] for a test that has no mutator.
@@ -59,8 +59,11 @@ pub(in crate::heap) struct World {
 
 impl World {
     pub(in crate::heap) fn new(limit: Option<usize>) -> World {
+        World::with(Config { hard_limit: limit.map(Bytes::new), ..Config::default() })
+    }
+
+    pub(in crate::heap) fn with(config: Config) -> World {
         let sim = SimOs::builder().build();
-        let config = Config { hard_limit: limit.map(Bytes::new), ..Config::default() };
         let central = Central::new(Os::simulated(sim.clone()), config).expect("memory");
         World { central, cache: SpanCache::new(), sim }
     }
@@ -314,7 +317,7 @@ fn another_trigger_on_the_way_makes_no_debt() {
     world.alloc(PAGE_BYTES).expect("memory");
     assert!(world.waiting() < waiting);
     // One allocation does a part of it (`bounds`), and so do the next ones.
-    for _ in 0..waiting / 100 {
+    for _ in 0..waiting / 30 {
         world.alloc(PAGE_BYTES).expect("memory");
     }
     assert_eq!(world.waiting(), 0);
@@ -477,7 +480,9 @@ fn sweep_somehow(central: &Central, seed: u64) -> Vec<Addr> {
             2 => {
                 let pages = PageCount::new(1 + random.below(40));
                 let budget = &mut Budget::of(pages);
-                central.reclaimer.reclaim(pages, budget, |record| central.sweep_found(record));
+                let mut freed = Freed::new(central);
+                let sweep = |record: &Span| central.sweep_found(record, &mut freed);
+                central.reclaimer.reclaim(pages, budget, sweep);
             }
             _ => {
                 central.sweep_batch(random.below(10));

@@ -1,5 +1,5 @@
 //! What a mutator keeps of the page heap for itself: the free pages of one block of 64, a few span
-//! records, and a shard of the counters. Most small spans come from here without the page heap's lock.
+//! records, spans that have not got back into their classes, and a shard of the counters. Most small spans come from here without the page heap's lock.
 //!
 //! To everybody else these pages are allocated and these records in use. They go back when the mutator's
 //! caches do, at each change of phase and when it goes away.
@@ -13,6 +13,7 @@
 
 use super::{Inner, PageHeap};
 use crate::addr::{Addr, PageCount};
+use crate::heap::class::Class;
 use crate::heap::counters::{MemoryState, Seat, Writer};
 use crate::offheap::Persistent;
 use crate::os::{Os, OsError};
@@ -27,12 +28,49 @@ pub(super) const LOCAL_PAGES: PageCount = PageCount::new(16);
 /// How many records there is room for. Half of them are fetched at once.
 const RECORDS: usize = 16;
 
+/// How many late spans there is room for.
+const LATE: usize = 16;
+
+/// A used-up span that has not got back into its class yet, because that was locked.
+#[derive(Clone, Copy)]
+pub(in crate::heap) struct Late {
+    pub(in crate::heap) span: NonNull<Span>,
+    pub(in crate::heap) class: &'static Class,
+    pub(in crate::heap) has_room: bool,
+}
+
+/// A place for one. Zeroed memory is a valid value: nothing.
+#[derive(Default)]
+struct LatePlace {
+    span: Cell<Option<NonNull<Span>>>,
+    class: Cell<Option<&'static Class>>,
+    has_room: Cell<bool>,
+}
+
+impl LatePlace {
+    fn set(&self, late: Option<Late>) {
+        self.span.set(late.map(|late| late.span));
+        self.class.set(late.map(|late| late.class));
+        self.has_room.set(late.is_some_and(|late| late.has_room));
+    }
+
+    fn take(&self) -> Option<Late> {
+        let (span, class) = (self.span.take()?, self.class.take()?);
+        Some(Late { span, class, has_room: self.has_room.take() })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.span.get().is_none()
+    }
+}
+
 /// A mutator's pages and span records. Zeroed memory is a valid value without any.
 #[derive(Default)]
 pub struct LocalPages {
     pages: Cell<PageCache>,
     records: [Cell<Option<NonNull<Span>>>; RECORDS],
     count: Cell<usize>,
+    late: [LatePlace; LATE],
     seat: Seat,
 }
 
@@ -102,6 +140,32 @@ impl LocalPages {
     pub(super) fn put_pages(&self, pages: PageCache) {
         debug_assert!(self.is_without_pages());
         self.pages.set(pages);
+    }
+
+    /// Keeps a late span; it comes back when there are too many.
+    pub(in crate::heap) fn put_late(&self, late: Late) -> Result<(), Late> {
+        match self.late.iter().find(|place| place.is_empty()) {
+            Some(place) => place.set(Some(late)),
+            None => return Err(late),
+        }
+        Ok(())
+    }
+
+    /// A late span, the one first that has been here for longest.
+    pub(in crate::heap) fn take_late(&self) -> Option<Late> {
+        let first = self.late[0].take()?;
+        // The others move up.
+        (1..LATE).for_each(|place| self.late[place - 1].set(self.late[place].take()));
+        Some(first)
+    }
+
+    /// How many late spans are here.
+    #[inline]
+    pub(in crate::heap) fn count_late(&self) -> usize {
+        match self.late[0].is_empty() {
+            true => 0,
+            false => self.late.iter().take_while(|place| !place.is_empty()).count(),
+        }
     }
 
     /// The pages that are here.

@@ -89,10 +89,10 @@ fn several_threads_share_the_work() {
 }
 
 #[test]
-fn the_surplus_of_a_chunk_serves_the_next_callers() {
+fn the_surplus_of_a_block_serves_the_next_callers() {
     let world = World::new(None);
-    // Four chunks with eight dead spans each.
-    world.large(4 * 8, 64);
+    // 32 blocks with a dead span each.
+    world.large(32, BLOCK_PAGES);
     world.begin_generation(false);
     let reclaimer = reclaimer(&world);
     let ask = |pages: usize| {
@@ -103,19 +103,19 @@ fn the_surplus_of_a_chunk_serves_the_next_callers() {
         });
         (looked_at, enough)
     };
-    assert_eq!(ask(100), (8, true), "one chunk");
-    assert_eq!(ask(200), (0, true), "412 pages of credit");
-    assert_eq!(ask(212), (0, true));
-    assert_eq!(ask(513), (16, true), "two chunks");
-    assert_eq!(ask(511), (0, true));
-    assert_eq!(ask(10_000), (8, false), "the last chunk");
+    assert_eq!(ask(100), (2, true), "two blocks");
+    assert_eq!(ask(20), (0, true), "28 pages of credit");
+    assert_eq!(ask(8), (0, true));
+    assert_eq!(ask(129), (3, true), "three blocks");
+    assert_eq!(ask(63), (0, true));
+    assert_eq!(ask(10_000), (27, false), "the last ones");
     assert_eq!(ask(1), (0, false));
     // The credit of a generation ends with it.
     // SAFETY: as above.
     unsafe {
         reclaimer.begin(world.central.generation(), world.central.pages().arenas().next());
     }
-    assert_eq!(ask(1), (8, true));
+    assert_eq!(ask(1), (1, true));
     let newer = world.central.generation().next();
     // SAFETY: as above.
     unsafe { reclaimer.begin(newer, None) };
@@ -124,7 +124,7 @@ fn the_surplus_of_a_chunk_serves_the_next_callers() {
 }
 
 #[test]
-fn the_number_of_the_next_chunk_stays_near_the_last_one() {
+fn the_number_of_the_next_block_stays_near_the_last_one() {
     let world = World::new(None);
     world.large(1, 64);
     world.begin_generation(false);
@@ -132,6 +132,6 @@ fn the_number_of_the_next_chunk_stays_near_the_last_one() {
     let one = PageCount::new(1);
     let fails = |_| !reclaimer.reclaim(one, &mut Budget::of(one), |_| PageCount::ZERO);
     assert!((0..1000).all(fails));
-    assert_eq!(chunk_of(reclaimer.next.load(Ordering::Relaxed)), CHUNKS_PER_ARENA);
+    assert_eq!(block_of(reclaimer.next.load(Ordering::Relaxed)), BLOCKS_PER_ARENA);
     world.release();
 }

@@ -21,7 +21,8 @@ fn base_of(index: usize) -> Addr {
 }
 
 fn take_ready(shards: SpanShards, near: Addr, backlog: &Backlog) -> Option<usize> {
-    match shards.take(near, Generation::FIRST, backlog)?.1 {
+    let take = |set: &SpanSet| Ok::<_, ()>(set.take(Generation::FIRST, backlog));
+    match shards.take(near, take).expect("it waits")?.1 {
         Taken::Ready(span) => Some(span.info().class as usize),
         Taken::Unswept(..) => panic!("everything is swept"),
     }
@@ -79,15 +80,33 @@ fn a_set_that_has_nothing_is_not_locked() {
     let (shards, records, backlog) = (shards(2), Records::new(200), Backlog::new());
     let span = records.make(SECOND, Generation::FIRST);
     shards.put(span, Generation::FIRST, Room::Some, &backlog);
-    let mut taken = None;
     let empty = shards.home_of(base_of(FIRST));
-    empty.while_locked(|| {
-        std::thread::scope(|scope| {
-            let taker = scope.spawn(|| take_ready(shards, base_of(FIRST), &backlog));
-            taken = taker.join().expect("it ends");
-        });
+    let held = empty.hold();
+    std::thread::scope(|scope| {
+        let taker = scope.spawn(|| take_ready(shards, base_of(FIRST), &backlog));
+        assert_eq!(taker.join().expect("it ends"), Some(SECOND));
     });
-    assert_eq!(taken, Some(SECOND));
+    drop(held);
+}
+
+#[test]
+fn a_set_that_is_busy_is_passed_over_and_told_of_when_no_other_has_anything() {
+    let (shards, records, backlog) = (shards(2), Records::new(200), Backlog::new());
+    for index in [FIRST, SECOND] {
+        let span = records.make(index, Generation::FIRST);
+        shards.put(span, Generation::FIRST, Room::Some, &backlog);
+    }
+    let held = shards.home_of(base_of(FIRST)).hold();
+    let take = || shards.take(base_of(FIRST), |set| set.take_soon(Generation::FIRST, &backlog));
+    std::thread::scope(|scope| {
+        let taker = scope.spawn(|| {
+            let Ok(Some((_, Taken::Ready(span)))) = take() else { panic!("the other set has one") };
+            assert_eq!(span.info().class as usize, SECOND);
+            assert!(take().is_err());
+        });
+        taker.join().expect("it ends");
+    });
+    drop(held);
 }
 
 #[test]
@@ -97,7 +116,7 @@ fn a_new_generation_reaches_every_set() {
         let span = records.make(index, Generation::FIRST);
         shards.put(span, Generation::FIRST, Room::None, &backlog);
     }
-    assert!(shards.take(base_of(FIRST), Generation::FIRST, &backlog).is_none());
+    assert_eq!(take_ready(shards, base_of(FIRST), &backlog), None);
     let next = Generation::FIRST.next();
     shards.catch_up(next, &backlog);
     let mut found: Vec<usize> = std::iter::from_fn(|| {
