@@ -1,7 +1,7 @@
 //! The line of what was found and is not marked yet.
 //!
-//! An object's mark bit is nearly always far away. So what was found waits behind [`AHEAD`] others while the processor
-//! fetches the word with the bit, and then it is marked.
+//! An object's mark bit is nearly always far away. So what was found waits until [`BATCH`] others are behind it while
+//! the processor fetches the word with the bit, and then a batch is marked at once.
 //!
 //! What waits is not a pointer but a *word* of the mark table, with all bits that are to be set in it: objects that
 //! lie in the same [`BLOCK_BYTES`] and are found one after the other are marked together, with one atomic operation.
@@ -18,8 +18,11 @@ use crate::span::HeapArena;
 use crate::sync::atomic::AtomicU64;
 use core::ptr;
 
-/// How many words wait between being found and being marked.
-pub(super) const AHEAD: usize = 32;
+/// How many words are marked at once, and at least as many wait behind them then.
+pub(super) const BATCH: usize = 32;
+
+/// How many words wait at most.
+pub(super) const AHEAD: usize = 2 * BATCH;
 
 const _: () = assert!(AHEAD.is_power_of_two());
 
@@ -94,14 +97,28 @@ impl Ahead {
         true
     }
 
-    /// Lets an entry wait. Returns the one that has waited longest, if there is no room for both.
-    #[inline]
-    pub fn push(&mut self, waiting: Waiting) -> Option<Waiting> {
-        let oldest = if self.len() == AHEAD { self.pop() } else { None };
+    /// Lets an entry wait, for which there is room. True when there is none for the next one.
+    #[inline(always)]
+    pub fn push(&mut self, waiting: Waiting) -> bool {
+        debug_assert!(self.len() < AHEAD);
         self.block = waiting.block;
         self.entries[self.next % AHEAD] = waiting;
         self.next = self.next.wrapping_add(1);
-        oldest
+        self.len() == AHEAD
+    }
+
+    /// The entry that has waited longest, or one of those behind it.
+    #[inline(always)]
+    pub fn peek(&self, behind: usize) -> &Waiting {
+        debug_assert!(behind < self.len());
+        &self.entries[self.first.wrapping_add(behind) % AHEAD]
+    }
+
+    /// Forgets the `count` entries that have waited longest. One is left at least.
+    #[inline]
+    pub fn forget(&mut self, count: usize) {
+        debug_assert!(count < self.len());
+        self.first = self.first.wrapping_add(count);
     }
 
     /// Takes out what has waited longest.
@@ -141,13 +158,19 @@ mod tests {
                 match twin.back_mut() {
                     Some((_, all)) if joins => *all |= bits,
                     _ => {
-                        let oldest = ahead.push(Waiting { bits, block, ..NOBODY });
-                        let is_full = twin.len() == AHEAD;
-                        let expected = if is_full { twin.pop_front() } else { None };
-                        assert_eq!(oldest.map(|oldest| (oldest.block, oldest.bits)), expected);
                         twin.push_back((block, bits));
+                        let is_full = ahead.push(Waiting { bits, block, ..NOBODY });
+                        assert_eq!(is_full, twin.len() == AHEAD);
                     }
                 }
+            }
+            for (behind, &expected) in twin.iter().enumerate() {
+                let waiting = ahead.peek(behind);
+                assert_eq!((waiting.block, waiting.bits), expected);
+            }
+            if twin.len() == AHEAD {
+                ahead.forget(BATCH);
+                twin.drain(..BATCH);
             }
             assert_eq!(ahead.len(), twin.len());
         }

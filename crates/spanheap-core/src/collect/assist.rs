@@ -220,7 +220,7 @@ impl Collector {
         or_die(MARKING, || {
             let ring = PageRing::new();
             let marker = Marker::on(&self.central, &self.crew, &ring, word.cycle());
-            let mut marker = marker.with_grip(GRIP);
+            let mut marker = marker.with_kernel(self.options.kernel).with_grip(GRIP);
             marker.work(|tally| tally.work < budget.get() as u64);
             let done = marker.tally().work;
             marker.leave();

@@ -50,7 +50,7 @@
 //! Reads the page map for addresses that are objects'.
 #![allow(unsafe_code)]
 
-use super::ahead::{self, Ahead, Waiting};
+use super::ahead::{self, Ahead, BATCH, Waiting};
 use super::crew::{Crew, Tally};
 use super::dense::Patterns;
 use super::kernel::Kernel;
@@ -284,9 +284,28 @@ impl<'a> Marker<'a> {
         // SAFETY: a pointer to an object lies in a page that has been grown (A1).
         let (word, _) = unsafe { arena.bit(self.table, base) };
         prefetch(word);
-        if let Some(oldest) = self.ahead.push(Waiting { arena, word, bits, block }) {
-            self.mark_now(oldest);
+        if self.ahead.push(Waiting { arena, word, bits, block }) {
+            self.mark_batch();
         }
+    }
+
+    /// Marks those who have waited longest.
+    #[inline(never)]
+    fn mark_batch(&mut self) {
+        let (mut news, mut count) = ([0u8; BATCH], 0);
+        for behind in 0..BATCH {
+            let waiting = self.ahead.peek(behind);
+            // SAFETY: W1.
+            let word = unsafe { &*waiting.word };
+            // Stored in any case: which of them are marked is what no processor guesses.
+            news[count] = behind as u8;
+            count += usize::from(waiting.bits & !word.load(Ordering::SeqCst) != 0);
+        }
+        for &behind in &news[..count] {
+            let waiting = *self.ahead.peek(usize::from(behind));
+            self.mark_now(waiting);
+        }
+        self.ahead.forget(BATCH);
     }
 
     /// Marks objects of a block, and queues their page if one of them is news.
