@@ -39,8 +39,8 @@
 //!
 //! # Invariants
 //! - T1. Objects with their mark bit set and their scanned bit clear lie in queued pages, in pages put
-//!   aside, or a rescan is due, now or when what was put aside is tried again; or a worker has their page and
-//!   is busy, or is the collector thread; or the object is in the grey queue, or whoever has marked it is about to
+//!   aside, or a rescan is due, now or when what was put aside is tried again; or a worker has their page, or them
+//!   ([`super::follow`]), and is busy, or is the collector thread; or the object is in the grey queue, or whoever has marked it is about to
 //!   put it there and holds the queue's lock.
 //! - T2. The words of an object that the collector reads are written atomically after the object was
 //!   published (GcCell), or not at all.
