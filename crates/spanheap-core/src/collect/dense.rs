@@ -2,9 +2,10 @@
 //!
 //! # Which pages
 //! Spans of one page, of slots of at most 512 bytes, with pointers at fixed words: nearly all objects of most heaps.
-//! Where at least one of [`DENSE`] granules has an object to scan, a kernel reads the page; below that, the
+//! Where at least [`DENSE`] objects are to be scanned, a kernel reads the page; below that, the
 //! objects are visited one by one. The kernel costs about the same for any page, from the line of bits to the
-//! last word; a visit costs as much as the object has pointer words.
+//! last word; a visit costs as much as the object has pointer words. Where the two meet is no sharp point: in a
+//! random graph of four million objects, 4, 12 and 32 made no difference that could be told from chance.
 //!
 //! # Safety
 //! Kernels read words of marked objects, which change only atomically (T2 in [`super::mark`]).
