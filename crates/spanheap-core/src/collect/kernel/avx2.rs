@@ -4,16 +4,15 @@
 //! entries: the mask of the load by the bits that are asked for, and the permutation by the words that are
 //! not zero.
 //!
+//! It is assembly for the reasons of [`super::avx512`]; and until Rust 1.87 the names of these instructions are functions
+//! that only unsafe code may call.
+//!
 //! # Safety
 //! Vector instructions, where the processor has them.
 #![allow(unsafe_code)]
 
 use super::WordMask;
-use crate::addr::{Addr, Bytes, WORD_BYTES};
-use core::arch::x86_64::{
-    __m256i, _mm256_castsi256_pd, _mm256_cmpeq_epi64, _mm256_load_si256, _mm256_movemask_pd,
-    _mm256_permutevar8x32_epi32, _mm256_setzero_si256, _mm256_storeu_si256,
-};
+use crate::addr::Addr;
 
 /// Words of a vector.
 const LANES: usize = 4;
@@ -60,56 +59,70 @@ const fn together() -> Table<[u32; 2 * LANES]> {
     Table(table)
 }
 
-/// The vector for a choice.
-///
-/// # Safety
-/// The processor has AVX2, and `choice` is below 16.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn entry<T>(table: &'static Table<T>, choice: usize) -> __m256i {
-    debug_assert!(choice < 1 << LANES && size_of::<T>() == size_of::<__m256i>());
-    // SAFETY: an entry of the table, which is as long as a vector and aligned like one.
-    unsafe { _mm256_load_si256(table.0.as_ptr().add(choice).cast()) }
-}
-
 /// As [`super::scalar::gather`].
 ///
 /// # Safety
 /// As [`super::Kernel::gather`], and the processor has AVX2. At `out` is room for a page of words and a vector
 /// more.
-#[target_feature(enable = "avx2,popcnt")]
 pub(super) unsafe fn gather(base: Addr, mask: &WordMask, out: *mut usize) -> usize {
-    let mut count = 0;
-    for (index, &word) in mask.iter().enumerate() {
-        let mut rest = word;
-        let mut at = base + Bytes::new(index * 64 * WORD_BYTES);
-        while rest != 0 {
-            let asked = rest as usize % (1 << LANES);
-            rest >>= LANES;
-            // SAFETY: a choice of four words.
-            let choice = unsafe { entry(&CHOSEN, asked) };
-            let values: __m256i;
-            // SAFETY: reads the words of `mask` and no others; the caller's promise. In assembly, because they
-            // change meanwhile: see the head of the module.
-            unsafe {
-                core::arch::asm!(
-                    "vpmaskmovq {values}, {choice}, [{at}]",
-                    values = lateout(ymm_reg) values,
-                    choice = in(ymm_reg) choice,
-                    at = in(reg) at.get(),
-                    options(readonly, nostack, preserves_flags),
-                );
-            }
-            let zeros = _mm256_cmpeq_epi64(values, _mm256_setzero_si256());
-            let there = _mm256_movemask_pd(_mm256_castsi256_pd(zeros)) as usize ^ (1 << LANES) - 1;
-            // SAFETY: a choice of four words.
-            let order = unsafe { entry(&TOGETHER, there) };
-            let packed = _mm256_permutevar8x32_epi32(values, order);
-            // SAFETY: no more values than words have been written before, so there is room for a vector.
-            unsafe { _mm256_storeu_si256(out.add(count).cast(), packed) };
-            count += there.count_ones() as usize;
-            at = at + Bytes::new(LANES * WORD_BYTES);
-        }
+    let behind: *mut usize;
+    let masks = mask.as_ptr_range();
+    // SAFETY: reads `mask`, the tables at choices below 16, and of the memory behind `base` the words of `mask` and
+    // no others, which the caller vouches for. Writes a vector where the next value goes, and goes on behind the
+    // values that are not zero: so it writes no more than a vector behind as many values as `mask` has bits.
+    unsafe {
+        core::arch::asm!(
+            "vpxor ymm2, ymm2, ymm2",
+            "2:",
+            "mov {word}, [{masks}]",
+            "add {masks}, 8",
+            "mov {at}, {base}",
+            "add {base}, 512",
+            "test {word}, {word}",
+            "jz 4f",
+            "3:",
+            "mov {choice:e}, {word:e}",
+            "and {choice:e}, 15",
+            "shl {choice:e}, 5",
+            "vmovdqa ymm1, [{chosen} + {choice}]",
+            "vpmaskmovq ymm0, ymm1, [{at}]",
+            "vpcmpeqq ymm1, ymm0, ymm2",
+            "vmovmskpd {choice:e}, ymm1",
+            "xor {choice:e}, 15",
+            "popcnt {count:e}, {choice:e}",
+            "shl {choice:e}, 5",
+            "vmovdqa ymm1, [{together} + {choice}]",
+            "vpermd ymm0, ymm1, ymm0",
+            "vmovdqu [{out}], ymm0",
+            "lea {out}, [{out} + 8 * {count}]",
+            "add {at}, 32",
+            "shr {word}, 4",
+            "jnz 3b",
+            "4:",
+            "cmp {masks}, {end}",
+            "jne 2b",
+            "vzeroupper",
+            masks = inout(reg) masks.start => _,
+            end = in(reg) masks.end,
+            base = inout(reg) base.get() => _,
+            out = inout(reg) out => behind,
+            chosen = in(reg) &raw const CHOSEN,
+            together = in(reg) &raw const TOGETHER,
+            word = out(reg) _,
+            at = out(reg) _,
+            choice = out(reg) _,
+            count = out(reg) _,
+            // The upper halves of all of them are cleared at the end.
+            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+            options(nostack),
+        );
     }
-    count
+    // SAFETY: both point into what is at `out`, or just behind the values.
+    unsafe { behind.offset_from(out) as usize }
 }
+
+const _: () = assert!(size_of::<Table<[u64; LANES]>>() == 32 << LANES);
+const _: () = assert!(size_of::<Table<[u32; 2 * LANES]>>() == 32 << LANES);

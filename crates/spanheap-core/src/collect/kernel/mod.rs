@@ -143,16 +143,16 @@ impl Kernel {
     pub unsafe fn gather(self, base: Addr, mask: &WordMask, found: &mut Found) {
         debug_assert!(base.is_aligned(size_of::<usize>()));
         let out = found.values.as_mut_ptr().cast::<usize>();
-        // SAFETY: the caller's promise about the words; there is room for a page of them, and for a vector behind
-        // them (K2); K1.
-        found.len = unsafe {
-            match self.0 {
-                Way::Scalar => scalar::gather(base, mask, out),
-                #[cfg(target_arch = "x86_64")]
-                Way::Avx2 => avx2::gather(base, mask, out),
-                #[cfg(target_arch = "x86_64")]
-                Way::Avx512 => avx512::gather(base, mask, out),
-            }
+        found.len = match self.0 {
+            // SAFETY: the caller's promise about the words; there is room for a page of them, and for a vector
+            // behind them (K2).
+            Way::Scalar => unsafe { scalar::gather(base, mask, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the same, and K1.
+            Way::Avx2 => unsafe { avx2::gather(base, mask, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the same, and K1.
+            Way::Avx512 => unsafe { avx512::gather(base, mask, out) },
         };
     }
 }

@@ -48,10 +48,8 @@ impl Pattern {
         }
         let mut pointers = mask;
         let period = period as usize;
-        if period != 0 {
-            pointers = 0;
-            let periods = (0..words / period).map(|n| n * period);
-            periods.for_each(|at| pointers |= mask << at);
+        if let Some(periods) = words.checked_div(period) {
+            pointers = (0..periods).fold(0, |all, n| all | mask << (n * period));
         }
         let mut pattern = Pattern { words, starts: [0; 16], pointers: [0; 16] };
         for slot in 0..PAGE_WORDS / words {

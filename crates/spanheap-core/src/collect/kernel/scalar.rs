@@ -25,7 +25,7 @@ pub(super) unsafe fn gather(base: Addr, mask: &WordMask, out: *mut usize) -> usi
             let value = field.load(Ordering::Acquire);
             // Written in any case, and forgotten if it is zero: which words are is hard to guess.
             // SAFETY: no more values than words have been written before, so there is room.
-            unsafe { out.add(count).write(value) };
+            unsafe { out.wrapping_add(count).write(value) };
             count += usize::from(value != 0);
         });
     }
