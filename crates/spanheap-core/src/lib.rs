@@ -28,7 +28,8 @@
 //! The rest is public for the tests alone that hold it against Go's data or a twin: [`bitmap`], [`offheap`],
 //! [`pages`], the other names of [`sync`], and of [`heap`] the modules
 //! [`scavenge_pace`](heap::scavenge_pace) and [`pi_controller`](heap::pi_controller), of [`collect`]
-//! [`pacer`](collect::pacer), [`limiter`](collect::limiter) and [`mark_workers`](collect::mark_workers). Nothing
+//! [`pacer`](collect::pacer), [`limiter`](collect::limiter), [`mark_workers`](collect::mark_workers) and, but for the
+//! name of a [`Kernel`](collect::kernel::Kernel), [`kernel`](collect::kernel). Nothing
 //! that a program does with these touches a heap. [`heap::revival`] and [`heap::task`] are what a mutator's functions for
 //! finalizers and cleanups take and return; [`heap::specials`] and [`span::specials`] are the inside of both, for tests.
 //!

@@ -15,6 +15,7 @@ use crate::attach;
 use crate::builder::HeapBuilder;
 use crate::heap::Heap;
 use spanheap_core::collect::Options;
+use spanheap_core::collect::kernel::Kernel;
 use spanheap_core::heap::hooks::{Delay, UserPanic};
 use spanheap_core::heap::verify::Finding;
 use std::sync::Arc;
@@ -99,6 +100,7 @@ impl HeapBuilder {
     /// | `continuously=0` or `1` | [`HeapBuilder::collect_continuously`] |
     /// | `every=` a number | [`HeapBuilder::collect_every`] |
     /// | `record_sites=0` or `1` | [`HeapBuilder::record_sites`] |
+    /// | `kernel=scalar`, `avx2` or `avx512` | read pages for pointers in this way, if the processor has it |
     ///
     /// Anything else in it makes [`HeapBuilder::build`] return an error.
     pub fn from_env(mut self) -> HeapBuilder {
@@ -174,6 +176,7 @@ fn apply<'a>(options: &mut Options, settings: &'a str) -> Result<(), &'a str> {
             "continuously" => options.continuously = switch.ok_or(setting)?,
             "record_sites" => options.record_sites = switch.ok_or(setting)?,
             "every" => options.collect_every = value.parse().map_err(|_| setting)?,
+            "kernel" => options.kernel = Some(Kernel::named(value).ok_or(setting)?),
             _ => return Err(setting),
         }
     }
@@ -251,7 +254,18 @@ mod tests {
             Ok(())
         );
         assert!(!options.checkmark && options.verify_trace && options.continuously);
-        for wrong in ["checkmark", "checkmark=yes", "every=-1", "every=", "colour=red", "=1"] {
+        assert_eq!(apply(&mut options, "kernel=scalar"), Ok(()));
+        assert_eq!(options.kernel, Some(Kernel::SCALAR));
+        for wrong in [
+            "checkmark",
+            "checkmark=yes",
+            "kernel=",
+            "kernel=abacus",
+            "every=-1",
+            "every=",
+            "colour=red",
+            "=1",
+        ] {
             assert_eq!(apply(&mut options, wrong), Err(wrong));
             assert_eq!(apply(&mut options, &format!("poison=0,{wrong}")), Err(wrong));
         }

@@ -232,7 +232,7 @@ impl Collector {
         or_die(MARKING, || {
             let ring = PageRing::new();
             let marker = Marker::on(&self.central, &self.crew, &ring, word.cycle());
-            let mut marker = marker.with_grip(GRIP);
+            let mut marker = marker.with_kernel(self.options.kernel).with_grip(GRIP);
             let mut pages = budget.get() / PAGE_FOR;
             marker.work(|tally| {
                 pages = pages.saturating_sub(1);

@@ -21,6 +21,7 @@ use super::checkmark;
 use super::control::{Control, Wish};
 use super::crew::{Crew, Marked};
 use super::grey::GreyQueue;
+use super::kernel::Kernel;
 use super::mark;
 use super::pacer::{Pacer, Plan, Policy, Tuning, periodic};
 use super::phase::{Phase, PhaseWord};
@@ -82,6 +83,8 @@ pub struct Options {
     /// How many threads mark, the collector's own included; `None`: a quarter of the processors, and only the
     /// collector's in a small heap.
     pub mark_threads: Option<NonZeroUsize>,
+    /// How pages are read for pointers; `None`: in the widest way that the processor has.
+    pub kernel: Option<Kernel>,
     /// Let every allocation pay for itself while a cycle marks, whatever the size of the heap: for tests.
     pub always_assist: bool,
     /// Note the type of each value that is allocated in a user arena, and where in the program that was, for a
@@ -103,6 +106,7 @@ impl Default for Options {
             return_memory: true,
             symmetric_fences: false,
             mark_threads: None,
+            kernel: None,
             always_assist: false,
             record_sites: false,
         }

@@ -131,7 +131,9 @@ impl Collector {
         self.crew.begin(self.central.os(), in_use.whole_pages(), cycle);
         self.begin_debt(running);
         let look = || self.revise_debt(running);
-        let mut marker = Marker::new(&self.central, &self.crew, 0, cycle).with_overseer(&look);
+        let mut marker = Marker::new(&self.central, &self.crew, 0, cycle)
+            .with_kernel(self.options.kernel)
+            .with_overseer(&look);
         self.grey.begin_marking();
         self.publish(PhaseWord::new(Phase::Marking, cycle));
         self.roots.begin_scan();

@@ -19,8 +19,9 @@
 //! with what it has found itself, without a lock: a list is followed by one worker and nobody is disturbed.
 //!
 //! # Prefetching
-//! An object's mark bit is nearly always far away. So a pointer that was found waits behind seven others
-//! while the processor fetches the word with the bit, and then it is marked.
+//! What was found waits in a line while the processor fetches the word with its mark bit ([`super::ahead`]); and
+//! before a page is scanned, what will be read of the page behind it in the ring is asked for
+//! ([`Marker::fetch_next`]).
 //!
 //! # What may go wrong, and what happens then
 //! - The page queue is full: the page is not queued, and a rescan looks for it at the end. It goes over all
@@ -38,8 +39,8 @@
 //!
 //! # Invariants
 //! - T1. Objects with their mark bit set and their scanned bit clear lie in queued pages, in pages put
-//!   aside, or a rescan is due, now or when what was put aside is tried again; or a worker has their page and
-//!   is busy, or is the collector thread; or the object is in the grey queue, or whoever has marked it is about to
+//!   aside, or a rescan is due, now or when what was put aside is tried again; or a worker has their page, or them
+//!   ([`super::follow`]), and is busy, or is the collector thread; or the object is in the grey queue, or whoever has marked it is about to
 //!   put it there and holds the queue's lock.
 //! - T2. The words of an object that the collector reads are written atomically after the object was
 //!   published (GcCell), or not at all.
@@ -49,7 +50,10 @@
 //! Reads the page map for addresses that are objects'.
 #![allow(unsafe_code)]
 
+use super::ahead::{self, Ahead, BATCH, Waiting};
 use super::crew::{Crew, Tally};
+use super::dense::Patterns;
+use super::kernel::Kernel;
 use super::page_ring::{ENTRIES, PageRing};
 use super::roots::RootTable;
 use crate::addr::{Addr, Bytes};
@@ -57,10 +61,9 @@ use crate::fatal::fatal;
 use crate::heap::Central;
 use crate::span::{EdgeSink, EphemeronCell, Generation, HeapArena, Table, bits, lookup, map};
 use crate::sync::atomic::{AtomicU64, Ordering};
-use core::ptr;
 
-/// How many pointers wait between being found and being marked.
-const AHEAD: usize = 8;
+/// How many entries of the grey queue are looked ahead for.
+const GREY_AHEAD: usize = 8;
 
 /// How many pages a worker gathers before it goes to the shared queue with them.
 const GATHERED: usize = ENTRIES;
@@ -69,7 +72,7 @@ const GATHERED: usize = ENTRIES;
 pub struct Marker<'a> {
     pub(super) central: &'a Central,
     pub(super) crew: &'a Crew,
-    ring: &'a PageRing,
+    pub(super) ring: &'a PageRing,
     /// Which ring of the crew's that is; `None`: one that nobody else knows.
     seat: Option<usize>,
     heap: u64,
@@ -84,9 +87,12 @@ pub struct Marker<'a> {
     grip: usize,
     out: [Addr; GATHERED],
     out_len: usize,
-    /// Pointers that were found and are not marked yet, with their arenas.
-    ahead: [(*const HeapArena, Addr); AHEAD],
-    next: usize,
+    /// What was found and is not marked yet.
+    pub(super) ahead: Ahead,
+    /// How pages are read.
+    pub(super) kernel: Kernel,
+    /// Where pointers lie on the pages of the classes that were met last.
+    pub(super) patterns: Patterns,
     /// The type whose trace function runs.
     pub(super) tracing: fn() -> &'static str,
 }
@@ -142,19 +148,16 @@ pub fn keep_unmarked(heap: u64, table: Table, targets: &mut [Addr]) -> usize {
     kept
 }
 
-/// Asks the processor to fetch what is at `word`, if it can be asked.
+/// Asks the processor to fetch the line of `at`, if it can be asked.
 #[inline(always)]
-fn prefetch(word: &AtomicU64) {
+pub(super) fn prefetch<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the instruction reads nothing that the program could notice, from any address.
     unsafe {
-        core::arch::x86_64::_mm_prefetch(
-            ptr::from_ref(word).cast(),
-            core::arch::x86_64::_MM_HINT_T0,
-        );
+        core::arch::x86_64::_mm_prefetch(at.cast(), core::arch::x86_64::_MM_HINT_T0);
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = word;
+    let _ = at;
 }
 
 /// The same for the mark of the object at `target`.
@@ -191,10 +194,16 @@ impl<'a> Marker<'a> {
             grip: GATHERED,
             out: [Addr::NULL; GATHERED],
             out_len: 0,
-            ahead: [(ptr::null(), Addr::NULL); AHEAD],
-            next: 0,
+            ahead: Ahead::new(),
+            kernel: Kernel::best(),
+            patterns: Patterns::new(),
             tracing: || "nothing",
         }
+    }
+
+    /// Reads pages with another kernel than the best, if one is given.
+    pub fn with_kernel(self, kernel: Option<Kernel>) -> Marker<'a> {
+        Marker { kernel: kernel.unwrap_or(self.kernel), ..self }
     }
 
     /// Bounds the number of pages that the worker has in hand.
@@ -244,29 +253,84 @@ impl<'a> Marker<'a> {
     /// Marks the object at `target`, soon.
     #[inline]
     pub fn mark(&mut self, target: Addr) {
-        let Some(arena) = arena_of(self.heap, target) else { return };
+        self.mark_in(ahead::block_of(target.get()), ahead::bit_of(target.get()));
+    }
+
+    /// The same for all objects at `targets`. Those of one block that follow each other cost little more than one.
+    #[inline]
+    pub(super) fn mark_all(&mut self, targets: &[usize]) {
+        let mut rest = targets.iter();
+        let Some(&first) = rest.next() else { return };
+        let (mut block, mut bits) = (ahead::block_of(first), ahead::bit_of(first));
+        for &target in rest {
+            let its = ahead::block_of(target);
+            if its != block {
+                self.mark_in(block, bits);
+                (block, bits) = (its, 0);
+            }
+            bits |= ahead::bit_of(target);
+        }
+        self.mark_in(block, bits);
+    }
+
+    /// Marks the objects of a block, soon.
+    #[inline]
+    fn mark_in(&mut self, block: usize, bits: u64) {
+        if self.ahead.join(block, bits) {
+            return;
+        }
+        let base = ahead::base_of(block);
+        let Some(arena) = arena_of(self.heap, base) else { return };
         // SAFETY: a pointer to an object lies in a page that has been grown (A1).
-        let (word, _) = unsafe { arena.bit(self.table, target) };
+        let (word, _) = unsafe { arena.bit(self.table, base) };
         prefetch(word);
-        let place = &mut self.ahead[self.next % AHEAD];
-        let (before, found) = core::mem::replace(place, (arena, target));
-        self.next = self.next.wrapping_add(1);
-        // SAFETY: null, or an arena of this heap, which lives.
-        if let Some(arena) = unsafe { before.as_ref() } {
-            self.mark_now(arena, found);
+        if self.ahead.push(Waiting { arena, word, bits, block }) {
+            self.mark_batch();
         }
     }
 
-    #[inline]
-    fn mark_now(&mut self, arena: &HeapArena, target: Addr) {
-        if set_mark(arena, self.table, target) {
-            self.found_on(arena, target);
+    /// Marks those who have waited longest.
+    #[inline(never)]
+    fn mark_batch(&mut self) {
+        let (mut news, mut count) = ([0u8; BATCH], 0);
+        for behind in 0..BATCH {
+            let waiting = self.ahead.peek(behind);
+            // SAFETY: W1.
+            let word = unsafe { &*waiting.word };
+            // Stored in any case: which of them are marked is what no processor guesses.
+            news[count] = behind as u8;
+            count += usize::from(waiting.bits & !word.load(Ordering::SeqCst) != 0);
         }
+        for &behind in &news[..count] {
+            let waiting = *self.ahead.peek(usize::from(behind));
+            self.mark_now(waiting);
+        }
+        self.ahead.forget(BATCH);
+    }
+
+    /// Marks objects of a block, and queues their page if one of them is news.
+    #[inline]
+    fn mark_now(&mut self, waiting: Waiting) {
+        if self.set_marks(&waiting) != 0 {
+            // SAFETY: W1.
+            let arena = unsafe { &*waiting.arena };
+            self.found_on(arena, ahead::base_of(waiting.block));
+        }
+    }
+
+    /// Sets the mark bits of objects of a block; which of them were clear.
+    #[inline]
+    pub(super) fn set_marks(&self, waiting: &Waiting) -> u64 {
+        // SAFETY: W1.
+        let word = unsafe { &*waiting.word };
+        // Most pointers lead to marked objects: a plain load keeps their lines shared.
+        let missing = waiting.bits & !word.load(Ordering::SeqCst);
+        if missing == 0 { 0 } else { missing & !word.fetch_or(missing, Ordering::SeqCst) }
     }
 
     /// Notes that the object at `target` is news, and queues its page.
     #[inline]
-    fn found_on(&mut self, arena: &HeapArena, target: Addr) {
+    pub(super) fn found_on(&mut self, arena: &HeapArena, target: Addr) {
         self.tally.found = true;
         let page = target.page_in_arena();
         if arena.queue(page) {
@@ -278,7 +342,7 @@ impl<'a> Marker<'a> {
     /// nobody but the queue knew of it. Those of an arming phase are marked here.
     pub fn take_grey(&mut self, targets: &[Addr]) {
         for (index, &target) in targets.iter().enumerate() {
-            if let Some(&later) = targets.get(index + AHEAD) {
+            if let Some(&later) = targets.get(index + GREY_AHEAD) {
                 prefetch_mark(self.heap, self.table, later);
             }
             if let Some(arena) = arena_of(self.heap, target) {
@@ -290,13 +354,8 @@ impl<'a> Marker<'a> {
 
     /// Marks what was found and waits for that.
     fn mark_ahead(&mut self) {
-        for index in 0..AHEAD {
-            let (arena, target) =
-                core::mem::replace(&mut self.ahead[index], (ptr::null(), Addr::NULL));
-            // SAFETY: null, or an arena of this heap, which lives.
-            if let Some(arena) = unsafe { arena.as_ref() } {
-                self.mark_now(arena, target);
-            }
+        while let Some(oldest) = self.ahead.pop() {
+            self.mark_now(oldest);
         }
     }
 
@@ -332,6 +391,9 @@ impl<'a> Marker<'a> {
             if let Some(page) = self.ring.pop() {
                 return Some(page);
             }
+            if self.out_len == 0 && self.crew.waiting() == 0 {
+                self.follow();
+            }
             self.mark_ahead();
             self.give_credit();
             if self.crew.waiting() > 0 {
@@ -353,6 +415,7 @@ impl<'a> Marker<'a> {
     pub fn work(&mut self, mut go_on: impl FnMut(&Tally) -> bool) {
         while go_on(&self.tally) {
             let Some(page) = self.next_page() else { return };
+            self.fetch_next();
             self.scan_page(page);
             if self.crew.is_hungry() {
                 self.share();

@@ -62,6 +62,9 @@
 //! | [`buffer`], [`grey`] | pointers on their way from barriers to the collector |
 //! | [`roots`] | what the program holds |
 //! | [`mark`], [`scan`], [`scan_chunk`] | marking, a page at a time, of objects and of values in user arenas |
+//! | `ahead`, `fetch` | what was found and waits until its mark bit is there; what will be read next |
+//! | `dense`, [`kernel`] | reading all pointers of a page at once |
+//! | `follow` | the few objects of a heap that is no deeper anywhere else |
 //! | [`crew`], [`page_queue`], [`page_ring`] | what the workers share: pages that wait, and who is at work |
 //! | [`workers`], [`assist`] | who marks besides the collector's thread |
 //! | [`scavenger`] | returning memory to the system between cycles |
@@ -81,6 +84,7 @@
 //! | `spent` | what the program's threads have spent on collecting |
 //! | [`checkmark`] | verification by a second mark |
 
+mod ahead;
 pub(crate) mod arenas;
 pub(crate) mod assist;
 pub(crate) mod buffer;
@@ -89,7 +93,11 @@ pub(crate) mod collector;
 pub(crate) mod control;
 pub(crate) mod crew;
 pub(crate) mod cycle;
+mod dense;
+mod fetch;
+mod follow;
 pub(crate) mod grey;
+pub mod kernel;
 pub mod limiter;
 pub(crate) mod mark;
 pub mod mark_workers;

@@ -84,6 +84,14 @@ impl PageRing {
         None
     }
 
+    /// The page behind `ahead` others, if there is one: a hint, since somebody may take it away. Owner only.
+    #[inline]
+    pub fn peek(&self, ahead: usize) -> Option<Addr> {
+        let at = self.head.load(Ordering::Relaxed) + ahead;
+        let is_there = at < self.tail.load(Ordering::Relaxed);
+        is_there.then(|| Addr::new(self.entries[at % ENTRIES].load(Ordering::Relaxed)))
+    }
+
     /// Takes half of the pages, rounded up, those that have waited longest, and gives them to `take`. Returns
     /// how many there were. `room` bounds their number.
     pub fn steal(&self, room: usize, mut take: impl FnMut(Addr)) -> usize {
@@ -171,6 +179,9 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(ring.len(), twin.len());
+                for ahead in 0..3 {
+                    prop_assert_eq!(ring.peek(ahead).map(Addr::get), twin.get(ahead).copied());
+                }
             }
         }
     }

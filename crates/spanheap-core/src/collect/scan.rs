@@ -20,6 +20,7 @@
 //! not freed before marking ends.
 #![allow(unsafe_code)]
 
+use super::dense::is_dense;
 use super::mark::{Marker, unqueue};
 use crate::addr::{Addr, Bytes, GRANULE_BYTES, PAGE_BITMAP_WORDS, PageCount, WORD_BYTES};
 use crate::fatal::contain_with;
@@ -59,9 +60,8 @@ impl Marker<'_> {
             }
             return;
         }
-        self.tally.objects = self.tally.objects.wrapping_add(objects);
         let bytes = objects as usize * info.slot;
-        self.tally.bytes = self.tally.bytes.wrapping_add(bytes);
+        self.count_scanned(objects, Bytes::new(bytes));
         if self.central.waiting().has_any() && arena.is_awaited(index) {
             self.release_waiting(info, page, &todo);
         }
@@ -76,8 +76,10 @@ impl Marker<'_> {
                 }
                 return;
             }
-            Layout::Words { mask, period: 0 } => self.scan_words(info, page, &todo, mask),
-            Layout::Words { mask, period } => self.scan_repeated(info, page, &todo, mask, period),
+            Layout::Words { mask, period } if is_dense(info, objects) => {
+                self.scan_dense(info, page, &todo, mask, period);
+            }
+            Layout::Words { mask, period } => self.scan_sparse(info, page, &todo, mask, period),
             Layout::Traced(trace) => self.scan_traced(info, page, &todo, trace),
         }
         self.tally.work += bytes as u64;
@@ -93,25 +95,23 @@ impl Marker<'_> {
         });
     }
 
-    /// Objects with pointers at fixed words.
-    fn scan_words(&mut self, info: &Info, page: Addr, todo: &Todo, mask: u64) {
-        for_each_object(info, page, todo, |object| self.scan_masked(object, mask));
-    }
-
-    /// Slices: the mask repeats up to the end of the slot.
-    fn scan_repeated(&mut self, info: &Info, page: Addr, todo: &Todo, mask: u64, period: u32) {
-        let step = Bytes::new(period as usize * WORD_BYTES);
-        for_each_object(info, page, todo, |object| {
-            let end = object + Bytes::new(info.slot);
-            self.scan_elements(object, end, end, step, mask);
-        });
-    }
-
     /// The elements of a slice that begin from `start` on and before `until`. The slot ends at `end`.
     #[inline]
-    fn scan_elements(&mut self, start: Addr, until: Addr, end: Addr, step: Bytes, mask: u64) {
+    pub(super) fn scan_elements(
+        &mut self,
+        start: Addr,
+        until: Addr,
+        end: Addr,
+        step: Bytes,
+        mask: u64,
+    ) {
+        let bytes_to = |at: Addr| at.get().saturating_sub(start.get());
+        let count = bytes_to(until).div_ceil(step.get()).min(bytes_to(end) / step.get());
+        if self.scan_run(start, count, step, mask) {
+            return;
+        }
         let mut element = start;
-        while element < until && element + step <= end {
+        for _ in 0..count {
             self.scan_masked(element, mask);
             element = element + step;
         }
@@ -188,6 +188,13 @@ impl Marker<'_> {
             self.uncount(1, Bytes::new(info.slot));
         }
         mine
+    }
+
+    /// Counts objects of so many bytes together.
+    #[inline]
+    pub(super) fn count_scanned(&mut self, objects: u64, bytes: Bytes) {
+        self.tally.objects = self.tally.objects.wrapping_add(objects);
+        self.tally.bytes = self.tally.bytes.wrapping_add(bytes.get());
     }
 
     /// Takes back that objects of so many bytes together have been counted.

@@ -94,7 +94,8 @@ impl Collector {
     fn help(&self, worker: usize) {
         while let Some(cycle) = self.crew.wait_for_work(None) {
             let before = thread_cpu_time();
-            let mut marker = Marker::new(&self.central, &self.crew, worker, cycle);
+            let mut marker = Marker::new(&self.central, &self.crew, worker, cycle)
+                .with_kernel(self.options.kernel);
             marker.scan_roots(&self.roots, || true);
             marker.work(|_| true);
             marker.tally.cpu += thread_cpu_time().saturating_sub(before);
@@ -146,7 +147,8 @@ impl Collector {
         let before = thread_cpu_time();
         or_die(MARKING, || {
             let ring = PageRing::new();
-            let mut marker = Marker::on(&self.central, &self.crew, &ring, cycle);
+            let mut marker = Marker::on(&self.central, &self.crew, &ring, cycle)
+                .with_kernel(self.options.kernel);
             let has_time = || Instant::now() < until;
             marker.scan_roots(&self.roots, has_time);
             marker.work(|_| has_time());

@@ -320,6 +320,12 @@ impl HeapArena {
         self.spans[page].load(Ordering::Acquire)
     }
 
+    /// Where it is noted which span page `page` belongs to; for whoever wants to have it fetched.
+    #[inline]
+    pub(crate) fn span_place(&self, page: usize) -> *const AtomicPtr<Span> {
+        &raw const self.spans[page]
+    }
+
     /// Says which span page `page` belongs to. Publishes the span's record.
     pub(crate) fn set_span(&self, page: usize, span: *mut Span) {
         self.spans[page].store(span, Ordering::Release);

@@ -69,6 +69,7 @@ static PAIR: TypeInfo = ty(2, Shape::Words(0b11), None);
 static TRIPLE: TypeInfo = ty(3, Shape::Words(0b101), None);
 static WIDE: TypeInfo = ty(64, Shape::Words(1 << 63 | 0b110), None);
 static ELEMENT: TypeInfo = ty(3, Shape::Words(0b010), None);
+static LINK: TypeInfo = ty(1, Shape::Words(1), None);
 static TRACED: TypeInfo = ty(9, Shape::Opaque, None);
 static BIG_TRACED: TypeInfo = ty(5000, Shape::Opaque, None);
 static BYTES: TypeInfo = ty(5, Shape::NoScan, None);
@@ -164,6 +165,12 @@ impl World {
                 let elements = bytes / ELEMENT.size;
                 self.link(at, (0..elements).map(|n| 3 * n + 1), random);
             }
+            5 if random.one_in(2) => {
+                // Now and then one that is scanned in pieces.
+                let elements = if random.one_in(40) { 20_000 } else { 1 + random.below(200) };
+                let (at, bytes) = self.make(&LINK, elements);
+                self.link(at, 0..bytes / LINK.size, random);
+            }
             5 => drop(self.add_traced(&TRACED, 8, random)),
             6 if random.one_in(8) => drop(self.add_traced(&BIG_TRACED, 100, random)),
             _ => {
@@ -256,13 +263,15 @@ fn end(world: &World, crew: &Crew, tally: Tally) -> Marked {
 fn what_is_marked_is_what_can_be_reached_however_small_the_queue() {
     let mut random = Random::new(0x3a12);
     let mut world = World::new();
-    for entries in [2048, 16, 4, 2, 1, 0, 1, 2048] {
+    let kernels: Vec<Kernel> = Kernel::all().collect();
+    for (round, entries) in [2048, 16, 4, 2, 1, 0, 1, 2048, 2048, 2048].into_iter().enumerate() {
         for _ in 0..2500 {
             world.add(&mut random);
         }
         world.cache.give_back_all(&world.central, world.tint());
         let crew = crew_of(&world, entries);
-        let mut marker = marker_of(&world, &crew, entries);
+        let kernel = kernels[round % kernels.len()];
+        let mut marker = marker_of(&world, &crew, entries).with_kernel(Some(kernel));
         let mut roots = Vec::new();
         for _ in 0..6 {
             let root = world.objects[random.below(world.objects.len())];
@@ -282,7 +291,7 @@ fn what_is_marked_is_what_can_be_reached_however_small_the_queue() {
         let counted = end(&world, &crew, marker.tally());
         let reachable = world.reachable(&roots);
         let (marks, bytes) = world.marks();
-        assert_eq!(marks, reachable, "a queue of {entries}");
+        assert_eq!(marks, reachable, "a queue of {entries}, {kernel:?}");
         assert_eq!((counted.objects, counted.bytes.get()), (marks.len() as u64, bytes));
         assert!(reachable.len() > 20, "{} of {}", reachable.len(), world.objects.len());
         // Everything marked has been scanned, so nothing is left for a rescan.
@@ -412,6 +421,46 @@ fn retaining_everything_does_not_bring_the_dead_back() {
     expected.sort_unstable();
     assert_eq!(dropped, expected, "each value is dropped once");
     world.release();
+}
+
+/// Lays out `count` lists of so many pairs each, their objects taking turns; their heads.
+fn lists(world: &mut World, count: usize, length: usize) -> Vec<Addr> {
+    let mut heads = vec![Addr::NULL; count];
+    for _ in 0..length {
+        for head in &mut heads {
+            let (at, _) = world.make(&PAIR, 0);
+            for (word, target) in [Addr::NULL, *head].into_iter().enumerate() {
+                // SAFETY: the object has two words.
+                unsafe { word_of(at, word).write(target.get()) };
+            }
+            world.objects.push(at);
+            world.edges.insert(at, if head.is_null() { Vec::new() } else { vec![*head] });
+            *head = at;
+        }
+    }
+    world.cache.give_back_all(&world.central, world.tint());
+    heads
+}
+
+#[test]
+fn a_few_lists_are_followed_object_by_object_and_many_page_by_page() {
+    const LENGTH: usize = 3000;
+    let pages = |count: usize| (count * LENGTH * PAIR.size).div_ceil(crate::addr::PAGE_BYTES);
+    for (count, most_visits) in [(1, LENGTH / 50), (3, 3 * LENGTH / 50), (512, 4 * pages(512))] {
+        let mut world = World::new();
+        let heads = lists(&mut world, count, LENGTH);
+        let crew = crew_of(&world, 1 << 20);
+        let mut marker = marker_of(&world, &crew, 2048);
+        heads.iter().for_each(|&head| marker.mark(head));
+        assert!(marker.drain());
+        let counted = end(&world, &crew, marker.tally());
+        assert_eq!(counted.objects, (count * LENGTH) as u64);
+        assert_eq!(world.marks().0, world.reachable(&heads));
+        // Each visit of a page is counted as work besides the objects.
+        let visits = (marker.tally().work as usize - counted.bytes.get()) / 64;
+        assert!(visits <= most_visits, "{count} lists: {visits} visits, not {most_visits}");
+        world.release();
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub(crate) mod arguments;
 mod bitmaps;
 mod histogram;
 mod json;
+mod kernels;
 mod pacing;
 mod page_alloc;
 mod ranges;
@@ -37,6 +38,7 @@ pub(crate) const RUN: &[(&str, Suite)] = &[
     ("addr_ranges_find_succ", ranges::find_succ),
     ("addr_ranges_script", ranges::script),
     ("fill_aligned", scavenging::fill_aligned),
+    ("filter_nil", kernels::filter_nil),
     ("find_bit_range64", bitmaps::find_bit_range64),
     ("find_scavenge_candidate", scavenging::find_candidate),
     ("gc_cpu_limiter", pacing::limiter),
@@ -60,6 +62,7 @@ pub(crate) const RUN: &[(&str, Suite)] = &[
     ("parse_byte_count", pacing::parse_byte_count),
     ("pi_controller", scavenging::pi_controller),
     ("round_up_size", sizes::round_up_size),
+    ("scan_span_packed", kernels::scan),
     ("scav_chunk_pack", scavenging::pack),
     ("scavenge_index", scavenging::index),
     ("scavenger", scavenging::scavenger),
@@ -79,11 +82,8 @@ const ASKED_FOR: &[(&str, Asked)] = &[
 ];
 
 /// The suites that nothing here can answer yet, with what they wait for.
-pub(crate) const WAITING: &[(&str, &str)] = &[
-    ("filter_nil", "the scan kernels do not exist yet"),
-    ("heap_profile", "the heap profile does not exist yet"),
-    ("scan_span_packed", "the scan kernels do not exist yet"),
-];
+pub(crate) const WAITING: &[(&str, &str)] =
+    &[("heap_profile", "the heap profile does not exist yet")];
 
 /// The directory to replay: the one that is asked for, else the one beside the workspace, else
 /// ours.
