@@ -84,10 +84,36 @@ impl<'gc> Mutator<'gc> {
     #[inline]
     #[track_caller]
     pub fn alloc<T: Trace + Send + Sync + 'gc>(&self, value: T) -> Gc<'gc, T> {
-        match self.try_alloc(value) {
-            Ok(object) => object,
-            Err(error) => panic!("{error}"),
-        }
+        // SAFETY: as in `try_alloc`.
+        let Some(slot) = (unsafe { self.core.find_slot(&Describe::<T>::INFO) }) else {
+            drop(value);
+            self.refused();
+        };
+        // SAFETY: the slot was just handed out for a `T`.
+        unsafe { self.fill(slot, value) }
+    }
+
+    /// Says why there is no room.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn refused(&self) -> ! {
+        panic!("{}", self.core.refusal())
+    }
+
+    /// Moves `value` into a new slot.
+    ///
+    /// # Safety
+    /// The slot was handed out for a `T`, and nothing has been allocated since.
+    #[inline(always)]
+    unsafe fn fill<T: Trace>(&self, slot: NonNull<u8>, value: T) -> Gc<'gc, T> {
+        let object = slot.cast::<T>();
+        // SAFETY: the slot is uninitialised memory for a `T`, and ours.
+        unsafe { object.write(value) };
+        // SAFETY: the object is initialised.
+        unsafe { self.core.publish(slot) };
+        // SAFETY: G1 holds: the object was made in the open closure.
+        unsafe { Gc::from_pointer(object) }
     }
 
     /// Moves `value` into the heap, if there is room.
@@ -104,13 +130,8 @@ impl<'gc> Mutator<'gc> {
         // SAFETY: a closure is open, or there would be no `&self`; the description is the type's own, and
         // the value is written and published below, with nothing in between.
         let slot = unsafe { self.core.alloc(&Describe::<T>::INFO) }?;
-        let object = slot.cast::<T>();
-        // SAFETY: the slot is uninitialised memory for a `T`, and ours.
-        unsafe { object.write(value) };
-        // SAFETY: the object is initialised.
-        unsafe { self.core.publish(slot) };
-        // SAFETY: G1 holds: the object was made in the open closure.
-        Ok(unsafe { Gc::from_pointer(object) })
+        // SAFETY: the slot was just handed out for a `T`.
+        Ok(unsafe { self.fill(slot, value) })
     }
 
     /// Makes a value in the heap: `make` is called, and what it returns is moved in. A value that needs no

@@ -67,17 +67,25 @@ pub enum ContainerBarrier {
 
 /// A thread's handle on a heap. It stays on its thread.
 pub struct Mutator {
+    /// The caches of `record`, which are where they are as long as it is.
+    caches: NonNull<SpanCache>,
+    /// Whether stores buffer what they overwrite.
+    buffers: Cell<bool>,
+    /// Whether new objects are buffered.
+    grey: Cell<bool>,
+    /// Whether a store that buffers has to be an exchange.
+    exchanges: Cell<bool>,
+    /// The number of the heap.
+    number: u64,
     collector: Arc<Collector>,
     record: Arc<MutatorRecord>,
     /// How many closures are open, one inside the other.
     depth: Cell<u32>,
     /// The phase word that the outermost closure read.
     word: Cell<PhaseWord>,
-    /// Whether stores buffer what they overwrite.
-    buffers: Cell<bool>,
-    /// Whether new objects are buffered.
-    grey: Cell<bool>,
     tint: Cell<Tint>,
+    /// Why the last allocation that failed did.
+    refusal: Cell<Option<OutOfMemory>>,
     _stays_on_its_thread: PhantomData<*const ()>,
 }
 
@@ -93,13 +101,17 @@ pub struct SliceSlot {
 impl Mutator {
     pub(crate) fn new(collector: Arc<Collector>, record: Arc<MutatorRecord>) -> Mutator {
         Mutator {
+            caches: NonNull::from(record.caches()),
+            buffers: Cell::new(false),
+            grey: Cell::new(false),
+            exchanges: Cell::new(false),
+            number: collector.central().number(),
             collector,
             record,
             depth: Cell::new(0),
             word: Cell::new(PhaseWord::NEVER),
-            buffers: Cell::new(false),
-            grey: Cell::new(false),
             tint: Cell::new(Tint { black: false, generation: Generation::FIRST }),
+            refusal: Cell::new(None),
             _stays_on_its_thread: PhantomData,
         }
     }
@@ -107,7 +119,15 @@ impl Mutator {
     /// The number of the heap in this process.
     #[inline]
     pub fn heap_number(&self) -> u64 {
-        self.collector.central().number()
+        self.number
+    }
+
+    /// The span caches; inside a closure.
+    #[inline(always)]
+    fn caches(&self) -> &SpanCache {
+        // SAFETY: they are the record's, in a box that it keeps as long as it lives, and the record is kept here.
+        // Inside a closure they are this thread's (K1).
+        unsafe { self.caches.as_ref() }
     }
 
     /// Whether a closure is open.
@@ -159,6 +179,7 @@ impl Mutator {
         self.record.change_phase(self.collector.central(), word);
         self.word.set(word);
         self.buffers.set(word.phase() != Phase::Idle);
+        self.exchanges.set(matches!(word.phase(), Phase::ArmingA | Phase::ArmingB));
         self.grey.set(word.phase() == Phase::ArmingB);
         self.tint.set(tint(word));
         self.collector.central().stalls().record(Cause::PhaseChange, begun);
@@ -225,16 +246,56 @@ impl Mutator {
     /// A closure is open; U2 and U4.
     #[inline(always)]
     pub unsafe fn alloc(&self, ty: &'static TypeInfo) -> Result<NonNull<u8>, OutOfMemory> {
+        // SAFETY: the same contract.
+        match unsafe { self.find_slot(ty) } {
+            Some(slot) => Ok(slot),
+            None => Err(self.refusal()),
+        }
+    }
+
+    /// [`Mutator::alloc`] in the form that costs the caller's code least. `None`: [`Mutator::refusal`] says why.
+    ///
+    /// # Safety
+    /// As [`Mutator::alloc`].
+    #[inline(always)]
+    pub unsafe fn find_slot(&self, ty: &'static TypeInfo) -> Option<NonNull<u8>> {
         debug_assert!(self.is_inside());
-        let central = self.collector.central();
-        let slot = match self.record.caches().alloc(central, ty, self.tint.get()) {
-            Ok(slot) => slot,
-            Err(refused) => self.after(refused, |caches, tint| caches.alloc(central, ty, tint))?,
-        };
+        let Some(slot) = self.caches().bump(ty) else { return self.alloc_slowly(ty) };
         debug_assert!(slot.is_aligned(ty.align) && !slot.is_null());
         asan::permit(slot, Bytes::new(ty.size));
         // SAFETY: objects do not lie at address 0.
-        Ok(unsafe { NonNull::new_unchecked(slot.as_ptr()) })
+        Some(unsafe { NonNull::new_unchecked(slot.as_ptr()) })
+    }
+
+    /// All that is rare in an allocation.
+    #[cold]
+    #[inline(never)]
+    fn alloc_slowly(&self, ty: &'static TypeInfo) -> Option<NonNull<u8>> {
+        let (central, caches) = (self.collector.central(), self.caches());
+        let slot = caches.alloc(central, ty, self.tint.get());
+        let slot = slot
+            .or_else(|refused| self.after(refused, |caches, tint| caches.alloc(central, ty, tint)));
+        match slot {
+            Ok(slot) => {
+                debug_assert!(slot.is_aligned(ty.align));
+                asan::permit(slot, Bytes::new(ty.size));
+                NonNull::new(slot.as_ptr())
+            }
+            Err(refused) => {
+                self.refusal.set(Some(refused));
+                None
+            }
+        }
+    }
+
+    /// Why the last allocation of this mutator that failed did.
+    ///
+    /// # Panics
+    /// When none has.
+    #[cold]
+    #[inline(never)]
+    pub fn refusal(&self) -> OutOfMemory {
+        self.refusal.get().expect("an allocation was refused")
     }
 
     /// An allocation was refused, or paused so that this mutator marks for a while: then it is made again. So it is if
@@ -246,7 +307,7 @@ impl Mutator {
         refused: OutOfMemory,
         again: impl FnOnce(&SpanCache, Tint) -> Result<T, OutOfMemory>,
     ) -> Result<T, OutOfMemory> {
-        let caches = self.record.caches();
+        let caches = self.caches();
         if caches.purse().take_pause() {
             self.collector.assist(caches.purse(), self.word.get());
         } else if !caches.chunk_pool().give_back(self.collector.central()) {
@@ -331,28 +392,30 @@ impl Mutator {
     /// # Safety
     /// As [`Mutator::alloc`]. If there is a counter, it is set to the number of elements when they are
     /// initialised.
+    #[inline]
     pub unsafe fn alloc_slice(
         &self,
         ty: &'static TypeInfo,
         len: usize,
     ) -> Result<SliceSlot, OutOfMemory> {
         debug_assert!(self.is_inside());
-        let central = self.collector.central();
-        let too_large = || self.collector.out_of_memory(Bytes::new(usize::MAX));
-        let (used, wanted) = ty.slice_extent(len).ok_or_else(too_large)?;
-        let (slot, bytes) =
-            match self.record.caches().alloc_slice(central, ty, wanted, self.tint.get()) {
-                Ok(found) => found,
-                Err(refused) => self
-                    .after(refused, |caches, tint| caches.alloc_slice(central, ty, wanted, tint))?,
-            };
+        let at_hand = ty.slice_extent(len).and_then(|(used, wanted)| {
+            let (slot, bytes) = self.caches().bump_slice(ty, wanted)?;
+            Some((slot, bytes, used))
+        });
+        let (slot, bytes, used) = match at_hand {
+            Some(found) => found,
+            None => self.alloc_slice_slowly(ty, len)?,
+        };
         let end = slot + bytes;
         asan::permit(slot, used);
         if let Layout::Words { .. } = ty.slice_layout() {
             let rest = slot + used;
             asan::permit(rest, end.bytes_since(rest));
-            // SAFETY: the rest of the slot is ours.
-            unsafe { rest.as_ptr::<u8>().write_bytes(0, end.bytes_since(rest).get()) };
+            if rest < end {
+                // SAFETY: the rest of the slot is ours.
+                unsafe { rest.as_ptr::<u8>().write_bytes(0, end.bytes_since(rest).get()) };
+            }
         }
         let mut counter = None;
         if ty.slice_counting() == Counting::Trailer {
@@ -368,6 +431,26 @@ impl Mutator {
         Ok(SliceSlot { start, counter })
     }
 
+    /// All that is rare in the allocation of a slice. The slot, its size, and the bytes of the values.
+    #[cold]
+    #[inline(never)]
+    fn alloc_slice_slowly(
+        &self,
+        ty: &'static TypeInfo,
+        len: usize,
+    ) -> Result<(Addr, Bytes, Bytes), OutOfMemory> {
+        let central = self.collector.central();
+        let too_large = || self.collector.out_of_memory(Bytes::new(usize::MAX));
+        let (used, wanted) = ty.slice_extent(len).ok_or_else(too_large)?;
+        let (slot, bytes) = match self.caches().alloc_slice(central, ty, wanted, self.tint.get()) {
+            Ok(found) => found,
+            Err(refused) => {
+                self.after(refused, |caches, tint| caches.alloc_slice(central, ty, wanted, tint))?
+            }
+        };
+        Ok((slot, bytes, used))
+    }
+
     /// Says that a new object is initialised.
     ///
     /// # Safety
@@ -376,9 +459,20 @@ impl Mutator {
     #[inline(always)]
     pub unsafe fn publish(&self, object: NonNull<u8>) {
         if self.grey.get() {
-            // SAFETY: S1, S2: a new object of the open closure, by the caller's promise.
-            unsafe { self.shade(Addr::of(object.as_ptr())) };
+            // SAFETY: the same contract.
+            unsafe { self.publish_grey(object) };
         }
+    }
+
+    /// [`Mutator::publish`] in the arming phase in which new objects are buffered.
+    ///
+    /// # Safety
+    /// As [`Mutator::publish`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn publish_grey(&self, object: NonNull<u8>) {
+        // SAFETY: S1, S2: a new object of the open closure, by the caller's promise.
+        unsafe { self.shade(Addr::of(object.as_ptr())) };
     }
 
     /// Whether stores have to buffer what they overwrite.
@@ -410,10 +504,59 @@ impl Mutator {
         self.assert_own(new);
         if self.is_buffering() {
             // SAFETY: the caller's promise.
-            unsafe { self.swap(field, new) };
+            unsafe { self.write_buffering(field, new) };
         } else {
             // Release: whoever loads the pointer sees the object that it points to.
             field.store(new.get(), Ordering::Release);
+        }
+    }
+
+    /// [`Mutator::write`] while a cycle runs.
+    ///
+    /// In the arming phases it is an exchange, because of two closures that overwrite the same field each must
+    /// buffer what *it* has overwritten. In the marking phase a load and a store do, which is half the price.
+    /// Every closure that is open then buffers what it overwrites and what it makes, or makes it black; so an
+    /// object can be lost only with the last edge that it had when marking began. Whoever is the *first* to store
+    /// over that edge has loaded it (he cannot have read what comes later in the field's order than his own
+    /// store, nor what was there before his closure began), and what others overwrite after him was new or
+    /// reached by other edges. The model of the protocol has both: load and store in the marking
+    /// phase loses nothing, and in the second arming phase it loses an object.
+    ///
+    /// # Safety
+    /// As [`Mutator::write`].
+    #[inline(never)]
+    unsafe fn write_buffering(&self, field: &AtomicUsize, new: Addr) {
+        let old = if self.exchanges.get() {
+            field.swap(new.get(), Ordering::AcqRel)
+        } else {
+            // Acquire: the object that is found was published by the store that is read. It is handed on.
+            let old = field.load(Ordering::Acquire);
+            field.store(new.get(), Ordering::Release);
+            old
+        };
+        if old != 0 && self.record.buffer.push(Addr::new(old)) {
+            self.flush();
+        }
+    }
+
+    /// Stores pointers, or 0, into fields that follow one another, in this order: [`Mutator::write`] for each, and
+    /// one look at the phase for all of them.
+    ///
+    /// # Safety
+    /// As [`Mutator::write`], for each field and what `new` gives for it.
+    #[inline]
+    pub unsafe fn write_all<'f>(&self, fields: impl Iterator<Item = (&'f AtomicUsize, Addr)>) {
+        if self.is_buffering() {
+            for (field, new) in fields {
+                self.assert_own(new);
+                // SAFETY: the caller's promise.
+                unsafe { self.write_buffering(field, new) };
+            }
+        } else {
+            for (field, new) in fields {
+                self.assert_own(new);
+                field.store(new.get(), Ordering::Release);
+            }
         }
     }
 
