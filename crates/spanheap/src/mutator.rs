@@ -221,6 +221,7 @@ impl<'gc> Mutator<'gc> {
     ///
     /// # Panics
     /// When there is no room, and when the iterator gives another number of values than its length.
+    #[inline]
     #[track_caller]
     pub fn alloc_slice<T, I>(&self, values: I) -> Gc<'gc, [T]>
     where
@@ -241,6 +242,7 @@ impl<'gc> Mutator<'gc> {
     /// # Panics
     /// When the iterator gives another number of values than its length. A panic of the iterator is passed
     /// on; the values that it has given are dropped with the slice.
+    #[inline]
     pub fn try_alloc_slice<T, I>(&self, values: I) -> Result<Gc<'gc, [T]>, OutOfMemory>
     where
         T: Trace + Send + Sync + 'gc,
@@ -249,10 +251,10 @@ impl<'gc> Mutator<'gc> {
         let values = values.into_iter();
         let len = values.len();
         let mut building = Building::<T>::new(self, len)?;
-        for value in values {
+        values.for_each(|value| {
             assert!(building.done < len, "an iterator gave more values than its length, {len}");
             building.push(value);
-        }
+        });
         let done = building.done;
         assert!(done == len, "an iterator gave {done} values, and its length was {len}");
         Ok(building.finish(len))
@@ -348,6 +350,7 @@ struct Building<'m, 'gc, T> {
 }
 
 impl<'m, 'gc, T: Trace> Building<'m, 'gc, T> {
+    #[inline]
     fn new(mc: &'m Mutator<'gc>, len: usize) -> Result<Self, OutOfMemory> {
         // SAFETY: a closure is open; the description is the type's own. If the object is never published, its
         // counter tells how much of it is initialised, and types without a counter need no drop.
@@ -360,6 +363,7 @@ impl<'m, 'gc, T: Trace> Building<'m, 'gc, T> {
     }
 
     /// Writes the next value. There is room for it.
+    #[inline(always)]
     fn push(&mut self, value: T) {
         // SAFETY: the caller has checked that the slot has room for one more.
         let place = unsafe { self.start.add(self.done) };
@@ -373,6 +377,7 @@ impl<'m, 'gc, T: Trace> Building<'m, 'gc, T> {
     }
 
     /// Publishes the slice, whose `len` values are initialised.
+    #[inline]
     fn finish(self, len: usize) -> Gc<'gc, [T]> {
         if let Some(counter) = self.slot.counter {
             // SAFETY: as in `push`.

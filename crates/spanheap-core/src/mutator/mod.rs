@@ -392,7 +392,7 @@ impl Mutator {
     /// # Safety
     /// As [`Mutator::alloc`]. If there is a counter, it is set to the number of elements when they are
     /// initialised.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn alloc_slice(
         &self,
         ty: &'static TypeInfo,
