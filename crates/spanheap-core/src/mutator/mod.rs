@@ -15,7 +15,7 @@
 //! Who breaks U1, U2 or U4 reads or writes memory that is no object's. A build for AddressSanitizer with `--cfg
 //! spanheap_asan` reports that where it happens: see `os::asan`, and SAFETY.md for what is reported.
 //!
-//! What lies in user arenas follows the same contract, with the differences that `arena` states: A1 to A4.
+//! The write barrier is in `barrier`. What lies in user arenas follows the same contract, with the differences that `arena` states: A1 to A4.
 //!
 //! # Colour
 //! What a closure does is fixed by the phase word that it read when it began: whether stores buffer,
@@ -27,12 +27,14 @@
 
 mod account;
 mod arena;
+mod barrier;
 mod chunks;
 mod heap;
 mod weak;
 
 pub use account::OutsideMemory;
 pub use arena::{ArenaOptions, ArenaWriter, UserArena};
+pub use barrier::ContainerBarrier;
 pub use heap::{Heap, NewHeapError, Pages};
 
 use crate::addr::{Addr, Bytes, WORD_BYTES};
@@ -45,25 +47,12 @@ use crate::heap::{ManualSpan, OutOfMemory, zero};
 use crate::os::asan;
 use crate::span::alone;
 use crate::span::lookup::Lookup;
-use crate::span::map;
 use crate::span::{Counting, Generation, Layout, TypeInfo};
-use crate::sync::atomic::{AtomicUsize, Ordering};
 use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// What has to be done after the lock of a container was taken and before its contents change.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ContainerBarrier {
-    /// Nothing: no collector looks at the container during this closure.
-    None,
-    /// All pointers inside have to be given to [`Mutator::shade`], each time.
-    Shade,
-    /// The same, unless the container says that this cycle has scanned it; afterwards it says so.
-    ShadeOnce(u32),
-}
 
 /// A thread's handle on a heap. It stays on its thread.
 pub struct Mutator {
@@ -473,155 +462,6 @@ impl Mutator {
     unsafe fn publish_grey(&self, object: NonNull<u8>) {
         // SAFETY: S1, S2: a new object of the open closure, by the caller's promise.
         unsafe { self.shade(Addr::of(object.as_ptr())) };
-    }
-
-    /// Whether stores have to buffer what they overwrite.
-    #[inline(always)]
-    pub fn is_buffering(&self) -> bool {
-        self.buffers.get()
-    }
-
-    /// Buffers the address of an object, so that the running cycle retains it. 0 is ignored.
-    ///
-    /// # Safety
-    /// - S1. `object` is 0 or the address of an object of this heap, its first byte.
-    /// - S2. The open closure holds the object, or has just taken it out of a field.
-    #[inline(never)]
-    pub unsafe fn shade(&self, object: Addr) {
-        if !object.is_null() && self.record.buffer.push(object) {
-            self.flush();
-        }
-    }
-
-    /// Stores a pointer, or 0, into a field of a published object, and returns nothing: see
-    /// [`Mutator::swap`].
-    ///
-    /// # Safety
-    /// The field is a pointer field of an object of this heap; `new` is 0 or an object of this heap
-    /// that the open closure holds.
-    #[inline(always)]
-    pub unsafe fn write(&self, field: &AtomicUsize, new: Addr) {
-        self.assert_own(new);
-        if self.is_buffering() {
-            // SAFETY: the caller's promise.
-            unsafe { self.write_buffering(field, new) };
-        } else {
-            // Release: whoever loads the pointer sees the object that it points to.
-            field.store(new.get(), Ordering::Release);
-        }
-    }
-
-    /// [`Mutator::write`] while a cycle runs.
-    ///
-    /// In the arming phases it is an exchange, because of two closures that overwrite the same field each must
-    /// buffer what *it* has overwritten. In the marking phase a load and a store do, which is half the price.
-    /// Every closure that is open then buffers what it overwrites and what it makes, or makes it black; so an
-    /// object can be lost only with the last edge that it had when marking began. Whoever is the *first* to store
-    /// over that edge has loaded it (he cannot have read what comes later in the field's order than his own
-    /// store, nor what was there before his closure began), and what others overwrite after him was new or
-    /// reached by other edges. The model of the protocol has both: load and store in the marking
-    /// phase loses nothing, and in the second arming phase it loses an object.
-    ///
-    /// # Safety
-    /// As [`Mutator::write`].
-    #[inline(never)]
-    unsafe fn write_buffering(&self, field: &AtomicUsize, new: Addr) {
-        let old = if self.exchanges.get() {
-            field.swap(new.get(), Ordering::AcqRel)
-        } else {
-            // Acquire: the object that is found was published by the store that is read. It is handed on.
-            let old = field.load(Ordering::Acquire);
-            field.store(new.get(), Ordering::Release);
-            old
-        };
-        if old != 0 && self.record.buffer.push(Addr::new(old)) {
-            self.flush();
-        }
-    }
-
-    /// Stores pointers, or 0, into fields that follow one another, in this order: [`Mutator::write`] for each, and
-    /// one look at the phase for all of them.
-    ///
-    /// # Safety
-    /// As [`Mutator::write`], for each field and what `new` gives for it.
-    #[inline]
-    pub unsafe fn write_all<'f>(&self, fields: impl Iterator<Item = (&'f AtomicUsize, Addr)>) {
-        if self.is_buffering() {
-            for (field, new) in fields {
-                self.assert_own(new);
-                // SAFETY: the caller's promise.
-                unsafe { self.write_buffering(field, new) };
-            }
-        } else {
-            for (field, new) in fields {
-                self.assert_own(new);
-                field.store(new.get(), Ordering::Release);
-            }
-        }
-    }
-
-    /// Stores a pointer and returns the old one. The exchange is atomic, because of two closures that
-    /// overwrite the same field each must buffer what *it* has overwritten.
-    ///
-    /// # Safety
-    /// As [`Mutator::write`].
-    #[inline]
-    pub unsafe fn swap(&self, field: &AtomicUsize, new: Addr) -> Addr {
-        self.assert_own(new);
-        let old = Addr::new(field.swap(new.get(), Ordering::AcqRel));
-        if self.is_buffering() {
-            // SAFETY: S1: pointer fields hold 0 or an object of this heap. S2: it was just taken out.
-            unsafe { self.shade(old) };
-        }
-        old
-    }
-
-    /// Stores a pointer if the field holds `current`, and returns `current`; else returns what the field holds.
-    /// What was overwritten is buffered as by [`Mutator::swap`].
-    ///
-    /// # Errors
-    /// When the field holds something else.
-    ///
-    /// # Safety
-    /// As [`Mutator::write`]; the closure holds `current`, too, or it is 0.
-    #[inline]
-    pub unsafe fn compare_exchange(
-        &self,
-        field: &AtomicUsize,
-        current: Addr,
-        new: Addr,
-    ) -> Result<Addr, Addr> {
-        self.assert_own(new);
-        // Acquire on failure: the object that is found was published by the store that is read.
-        let outcome =
-            field.compare_exchange(current.get(), new.get(), Ordering::AcqRel, Ordering::Acquire);
-        if outcome.is_ok() && self.is_buffering() {
-            // SAFETY: S1: pointer fields hold 0 or an object of this heap. S2: it was just taken out.
-            unsafe { self.shade(current) };
-        }
-        outcome.map(Addr::new).map_err(Addr::new)
-    }
-
-    /// In debug builds: U5, for a pointer that is about to be stored or rooted.
-    #[inline(always)]
-    #[track_caller]
-    fn assert_own(&self, target: Addr) {
-        debug_assert!(
-            target.is_null() || map::owner(target) == Some(self.heap_number()),
-            "a pointer to {target} in heap {:?} is stored in heap {}",
-            map::owner(target),
-            self.heap_number(),
-        );
-    }
-
-    /// What to do after taking the lock of a container, before its contents may change.
-    #[inline]
-    pub fn container_barrier(&self) -> ContainerBarrier {
-        match self.word.get().phase() {
-            Phase::Idle => ContainerBarrier::None,
-            Phase::ArmingA | Phase::ArmingB => ContainerBarrier::Shade,
-            Phase::Marking => ContainerBarrier::ShadeOnce(self.word.get().cycle()),
-        }
     }
 
     /// Records how long the thread has waited for the lock of a container.
