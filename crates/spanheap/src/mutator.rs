@@ -81,16 +81,21 @@ impl<'gc> Mutator<'gc> {
     ///
     /// # Panics
     /// When there is no room: see [`Mutator::try_alloc`].
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub fn alloc<T: Trace + Send + Sync + 'gc>(&self, value: T) -> Gc<'gc, T> {
         // SAFETY: as in `try_alloc`.
         let Some(slot) = (unsafe { self.core.find_slot(&Describe::<T>::INFO) }) else {
-            drop(value);
             self.refused();
         };
-        // SAFETY: the slot was just handed out for a `T`.
-        unsafe { self.fill(slot, value) }
+        let object = slot.cast::<T>();
+        // SAFETY: the slot is uninitialised memory for a `T`, and ours. (Always inlined, and written right here: each
+        // function that a large value passes through may copy it once more, and have no stack for that.)
+        unsafe { object.write(value) };
+        // SAFETY: the object is initialised.
+        unsafe { self.core.publish(slot) };
+        // SAFETY: G1 holds: the object was made in the open closure.
+        unsafe { Gc::from_pointer(object) }
     }
 
     /// Says why there is no room.
@@ -101,28 +106,13 @@ impl<'gc> Mutator<'gc> {
         panic!("{}", self.core.refusal())
     }
 
-    /// Moves `value` into a new slot.
-    ///
-    /// # Safety
-    /// The slot was handed out for a `T`, and nothing has been allocated since.
-    #[inline(always)]
-    unsafe fn fill<T: Trace>(&self, slot: NonNull<u8>, value: T) -> Gc<'gc, T> {
-        let object = slot.cast::<T>();
-        // SAFETY: the slot is uninitialised memory for a `T`, and ours.
-        unsafe { object.write(value) };
-        // SAFETY: the object is initialised.
-        unsafe { self.core.publish(slot) };
-        // SAFETY: G1 holds: the object was made in the open closure.
-        unsafe { Gc::from_pointer(object) }
-    }
-
     /// Moves `value` into the heap, if there is room.
     ///
     /// # Errors
     /// [`OutOfMemory`] when the [hard limit](crate::HeapBuilder::hard_limit) or the system does not allow more
     /// memory. The value is dropped, a cycle is asked for, and the heap goes on. A soft limit refuses nothing.
     /// [`Heap::explain_live`](crate::Heap::explain_live) says which types hold the memory.
-    #[inline]
+    #[inline(always)]
     pub fn try_alloc<T: Trace + Send + Sync + 'gc>(
         &self,
         value: T,
@@ -130,8 +120,13 @@ impl<'gc> Mutator<'gc> {
         // SAFETY: a closure is open, or there would be no `&self`; the description is the type's own, and
         // the value is written and published below, with nothing in between.
         let slot = unsafe { self.core.alloc(&Describe::<T>::INFO) }?;
-        // SAFETY: the slot was just handed out for a `T`.
-        Ok(unsafe { self.fill(slot, value) })
+        let object = slot.cast::<T>();
+        // SAFETY: the slot is uninitialised memory for a `T`, and ours.
+        unsafe { object.write(value) };
+        // SAFETY: the object is initialised.
+        unsafe { self.core.publish(slot) };
+        // SAFETY: G1 holds: the object was made in the open closure.
+        Ok(unsafe { Gc::from_pointer(object) })
     }
 
     /// Makes a value in the heap: `make` is called, and what it returns is moved in. A value that needs no
