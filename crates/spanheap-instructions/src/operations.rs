@@ -27,7 +27,7 @@ const fn operation(name: &'static str, run: fn()) -> Operation {
 
 /// All of them, in the order of the file.
 pub(crate) const ALL: &[Operation] = &[
-    operation("loop", || counted(|i| eat(i))),
+    operation("loop", || counted(eat)),
     operation("alloc-16", || inside(|mc| counted(|_| eat(mc.alloc(Words::<1>::new()))))),
     operation("alloc-32", || inside(|mc| counted(|_| eat(mc.alloc(Words::<3>::new()))))),
     operation("alloc-64", || inside(|mc| counted(|_| eat(mc.alloc(Words::<7>::new()))))),
