@@ -5,6 +5,8 @@
 //!   `cargo test` enforces it too.
 //! - `unsafe-inventory` prints the table of unsafe code that `SAFETY.md` holds; with `--write` it
 //!   puts the table there.
+//! - `instructions` counts the instructions of the fast paths and compares them with those that are written down; with
+//!   `--write` it writes them down. (A test of `spanheap-instructions` compares them, too.)
 
 mod tidy;
 
@@ -17,8 +19,12 @@ fn main() -> ExitCode {
         ["tidy"] => run_tidy(),
         ["unsafe-inventory"] => run_inventory(false),
         ["unsafe-inventory", "--write"] => run_inventory(true),
+        ["instructions"] => run_instructions("check"),
+        ["instructions", "--write"] => run_instructions("write"),
         _ => {
-            eprintln!("usage: cargo xtask tidy | unsafe-inventory [--write]");
+            eprintln!(
+                "usage: cargo xtask tidy | unsafe-inventory [--write] | instructions [--write]"
+            );
             ExitCode::from(2)
         }
     }
@@ -41,6 +47,24 @@ fn run_tidy() -> ExitCode {
     }
     eprintln!("tidy: {} finding(s)", findings.len());
     ExitCode::FAILURE
+}
+
+/// Runs the program that counts.
+fn run_instructions(what: &str) -> ExitCode {
+    let crate_root = workspace_root().join("crates/spanheap-instructions");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = std::process::Command::new(cargo)
+        .current_dir(crate_root)
+        .args(["run", "--quiet", "--profile", "instructions", "--", what, "counts.txt"])
+        .status();
+    match status {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("instructions: cargo cannot be started: {error}");
+            ExitCode::from(2)
+        }
+    }
 }
 
 /// Prints the inventory of unsafe code, or writes it into the document that holds it.

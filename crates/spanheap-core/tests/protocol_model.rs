@@ -188,6 +188,37 @@ fn load_shade_store_instead_of_swap_loses_an_object() {
     assert_marking_loses("load, shade, then store", &model);
 }
 
+/// What the implementation does: closures of phase 3 load the old value, store, and buffer what they have loaded.
+/// By then everything that the snapshot does not reach is new or buffered, so of several closures that overwrite
+/// one field, only the first one's old value counts; and who stores first has loaded the snapshot's.
+#[test]
+fn load_store_buffer_in_phase_3_loses_no_object() {
+    let variant = marking::Variant::LoadStoreFrom(3);
+    for (instance, states) in
+        [((1, 2, 1), 33_564), ((2, 1, 2), 71_716), ((1, 3, 1), 1_364_124), ((2, 2, 1), 2_952_194)]
+    {
+        let (objects, mutators, held) = instance;
+        let model = Marking { variant, ..Marking::decided(objects, mutators, held) };
+        assert_eq!(
+            exhaust(&format!("load, store, buffer in phase 3 {instance:?}"), &model),
+            states
+        );
+    }
+    let model = Marking { variant, stealing: true, ..Marking::decided(2, 2, 1) };
+    assert_eq!(exhaust("the same with stealing", &model), 3_488_290);
+    if long() {
+        let model = Marking { variant, ..Marking::decided(2, 2, 2) };
+        assert_eq!(exhaust("load, store, buffer in phase 3 (2, 2, 2)", &model), 39_025_202);
+    }
+}
+
+#[test]
+fn load_store_buffer_in_phase_2_loses_an_object() {
+    let variant = marking::Variant::LoadStoreFrom(2);
+    let model = Marking { variant, ..Marking::decided(2, 2, 2) };
+    assert_marking_loses("load, store, buffer in phase 2", &model);
+}
+
 // The first model: buffers that are stolen, and buffers that run out of memory.
 
 #[test]

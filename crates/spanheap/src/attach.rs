@@ -35,7 +35,10 @@ pub(crate) fn with_mutator<R>(heap: &Arc<CoreHeap>, f: impl FnOnce(&CoreMutator)
 #[inline]
 fn find(list: &mut [Entry], number: u64) -> Option<Rc<CoreMutator>> {
     let at = list.iter().position(|entry| entry.number == number)?;
-    list.swap(0, at);
+    // Who was the last one to enter is looked at first.
+    if at != 0 {
+        list.swap(0, at);
+    }
     Some(list[0].mutator.clone())
 }
 

@@ -1,8 +1,8 @@
 //! [`GcCell`]: a pointer field that can change.
 //!
 //! The cell is one atomic word. Loading it is a plain load; storing looks at one flag of the closure and
-//! is a plain store when no cycle runs. While one does, the store is an exchange, and the pointer that was
-//! overwritten goes to the collector, which must not lose what the snapshot could reach through it.
+//! is a plain store when no cycle runs. While one does, the pointer that is overwritten goes to the collector, which
+//! must not lose what the snapshot could reach through it; and while one begins, the store is an exchange.
 //!
 //! # Safety
 //! - C1. The word is null or a `Gc` (or a pointer that is its like: `Weak`, `ArenaGc`) of the closure that looks, by the
@@ -187,6 +187,97 @@ impl<'gc, W: GcWord<'gc>> GcCell<'gc, W> {
     pub fn into_inner(self) -> W {
         self.get()
     }
+}
+
+/// Many cells that lie next to each other: `GcCell::fill(&table, mc, None)`. The phase of the collector is looked at once
+/// for all of them. Cells change one after the other, and another thread may see some of them changed and others
+/// not, or come in between with a store of its own.
+impl<'gc, W: GcWord<'gc>> GcCell<'gc, W> {
+    /// Makes all cells hold `value`.
+    ///
+    /// ```
+    /// # use spanheap::{Gc, GcCell, Heap};
+    /// Heap::new().enter(|mc| {
+    ///     let table: Gc<'_, [GcCell<'_, Option<Gc<'_, u64>>>]> = mc.alloc_zeroed(100);
+    ///     GcCell::fill(&table, mc, Some(mc.alloc(7)));
+    ///     GcCell::fill(&table[10..], mc, None);
+    ///     assert_eq!(table.iter().filter_map(|cell| cell.get()).map(|seven| *seven).sum::<u64>(), 70);
+    /// });
+    /// ```
+    pub fn fill(cells: &[Self], mc: &Mutator<'gc>, value: W) {
+        let value = value.to_addr();
+        // SAFETY: as in `set`.
+        unsafe { mc.core().write_all(cells.iter().map(|cell| (&cell.word, value))) };
+    }
+
+    /// Makes each cell hold the value that has its place in `values`.
+    ///
+    /// # Panics
+    /// When there are not as many values as cells.
+    #[track_caller]
+    pub fn copy_from_slice(cells: &[Self], mc: &Mutator<'gc>, values: &[W]) {
+        assert_same_length(cells.len(), values.len());
+        let values = values.iter().map(|value| value.to_addr());
+        // SAFETY: as in `set`.
+        unsafe { mc.core().write_all(cells.iter().map(|cell| &cell.word).zip(values)) };
+    }
+
+    /// Makes each cell hold what the cell that has its place in `from` holds. If some of `from` are among `cells`,
+    /// use [`GcCell::copy_within`].
+    ///
+    /// # Panics
+    /// When there are not as many of the one as of the other.
+    #[track_caller]
+    pub fn copy_from_cells(cells: &[Self], mc: &Mutator<'gc>, from: &[Self]) {
+        assert_same_length(cells.len(), from.len());
+        let values = from.iter().map(|cell| cell.get().to_addr());
+        // SAFETY: as in `set`; what a cell holds the closure has by loading it.
+        unsafe { mc.core().write_all(cells.iter().map(|cell| &cell.word).zip(values)) };
+    }
+
+    /// Copies what the cells of a range hold to as many cells from `to` on, which may be among them: as
+    /// [`slice::copy_within`] does.
+    ///
+    /// # Panics
+    /// When the range or the place to copy it to is not inside of `cells`.
+    #[track_caller]
+    pub fn copy_within(
+        cells: &[Self],
+        mc: &Mutator<'gc>,
+        from: impl core::ops::RangeBounds<usize>,
+        to: usize,
+    ) {
+        use core::ops::Bound;
+        let first = match from.start_bound() {
+            Bound::Included(&first) => first,
+            Bound::Excluded(&before) => before + 1,
+            Bound::Unbounded => 0,
+        };
+        let behind = match from.end_bound() {
+            Bound::Included(&last) => last + 1,
+            Bound::Excluded(&behind) => behind,
+            Bound::Unbounded => cells.len(),
+        };
+        let source = &cells[first..behind];
+        let target = &cells[to..];
+        assert!(source.len() <= target.len(), "{} cells are copied to {to}", source.len());
+        let pairs = target.iter().zip(source).map(|(to, from)| (&to.word, from));
+        let loaded = |(to, from): (_, &Self)| (to, from.get().to_addr());
+        // Each is read before it is written over.
+        if to <= first {
+            // SAFETY: as in `copy_from_cells`.
+            unsafe { mc.core().write_all(pairs.map(loaded)) };
+        } else {
+            // SAFETY: as above.
+            unsafe { mc.core().write_all(pairs.rev().map(loaded)) };
+        }
+    }
+}
+
+#[inline]
+#[track_caller]
+fn assert_same_length(cells: usize, values: usize) {
+    assert!(cells == values, "{values} values are copied to {cells} cells");
 }
 
 impl<'gc, W: GcWord<'gc> + Default> Default for GcCell<'gc, W> {

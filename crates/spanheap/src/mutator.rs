@@ -81,13 +81,29 @@ impl<'gc> Mutator<'gc> {
     ///
     /// # Panics
     /// When there is no room: see [`Mutator::try_alloc`].
-    #[inline]
+    #[inline(always)]
     #[track_caller]
     pub fn alloc<T: Trace + Send + Sync + 'gc>(&self, value: T) -> Gc<'gc, T> {
-        match self.try_alloc(value) {
-            Ok(object) => object,
-            Err(error) => panic!("{error}"),
-        }
+        // SAFETY: as in `try_alloc`.
+        let Some(slot) = (unsafe { self.core.find_slot(&Describe::<T>::INFO) }) else {
+            self.refused();
+        };
+        let object = slot.cast::<T>();
+        // SAFETY: the slot is uninitialised memory for a `T`, and ours. (Always inlined, and written right here: each
+        // function that a large value passes through may copy it once more, and have no stack for that.)
+        unsafe { object.write(value) };
+        // SAFETY: the object is initialised.
+        unsafe { self.core.publish(slot) };
+        // SAFETY: G1 holds: the object was made in the open closure.
+        unsafe { Gc::from_pointer(object) }
+    }
+
+    /// Says why there is no room.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn refused(&self) -> ! {
+        panic!("{}", self.core.refusal())
     }
 
     /// Moves `value` into the heap, if there is room.
@@ -96,7 +112,7 @@ impl<'gc> Mutator<'gc> {
     /// [`OutOfMemory`] when the [hard limit](crate::HeapBuilder::hard_limit) or the system does not allow more
     /// memory. The value is dropped, a cycle is asked for, and the heap goes on. A soft limit refuses nothing.
     /// [`Heap::explain_live`](crate::Heap::explain_live) says which types hold the memory.
-    #[inline]
+    #[inline(always)]
     pub fn try_alloc<T: Trace + Send + Sync + 'gc>(
         &self,
         value: T,
@@ -200,6 +216,7 @@ impl<'gc> Mutator<'gc> {
     ///
     /// # Panics
     /// When there is no room, and when the iterator gives another number of values than its length.
+    #[inline]
     #[track_caller]
     pub fn alloc_slice<T, I>(&self, values: I) -> Gc<'gc, [T]>
     where
@@ -220,6 +237,7 @@ impl<'gc> Mutator<'gc> {
     /// # Panics
     /// When the iterator gives another number of values than its length. A panic of the iterator is passed
     /// on; the values that it has given are dropped with the slice.
+    #[inline]
     pub fn try_alloc_slice<T, I>(&self, values: I) -> Result<Gc<'gc, [T]>, OutOfMemory>
     where
         T: Trace + Send + Sync + 'gc,
@@ -228,10 +246,10 @@ impl<'gc> Mutator<'gc> {
         let values = values.into_iter();
         let len = values.len();
         let mut building = Building::<T>::new(self, len)?;
-        for value in values {
+        values.for_each(|value| {
             assert!(building.done < len, "an iterator gave more values than its length, {len}");
             building.push(value);
-        }
+        });
         let done = building.done;
         assert!(done == len, "an iterator gave {done} values, and its length was {len}");
         Ok(building.finish(len))
@@ -327,6 +345,7 @@ struct Building<'m, 'gc, T> {
 }
 
 impl<'m, 'gc, T: Trace> Building<'m, 'gc, T> {
+    #[inline]
     fn new(mc: &'m Mutator<'gc>, len: usize) -> Result<Self, OutOfMemory> {
         // SAFETY: a closure is open; the description is the type's own. If the object is never published, its
         // counter tells how much of it is initialised, and types without a counter need no drop.
@@ -339,6 +358,7 @@ impl<'m, 'gc, T: Trace> Building<'m, 'gc, T> {
     }
 
     /// Writes the next value. There is room for it.
+    #[inline(always)]
     fn push(&mut self, value: T) {
         // SAFETY: the caller has checked that the slot has room for one more.
         let place = unsafe { self.start.add(self.done) };
@@ -352,6 +372,7 @@ impl<'m, 'gc, T: Trace> Building<'m, 'gc, T> {
     }
 
     /// Publishes the slice, whose `len` values are initialised.
+    #[inline]
     fn finish(self, len: usize) -> Gc<'gc, [T]> {
         if let Some(counter) = self.slot.counter {
             // SAFETY: as in `push`.

@@ -103,18 +103,26 @@ impl<R: for<'a> Rootable<'a>> Root<R> {
     ///
     /// # Panics
     /// When the closure belongs to another heap.
+    #[inline]
     #[track_caller]
     pub fn get<'gc>(&self, mc: &Mutator<'gc>) -> Gc<'gc, <R as Rootable<'gc>>::Root> {
         let (own, other) = (self.record.heap(), mc.core().heap_number());
-        assert!(
-            own == other,
-            "a root of heap {own} was opened in a closure of heap {other}: open it in its own"
-        );
+        if own != other {
+            refuse(own, other);
+        }
         // SAFETY: O1, and the heap is that of the closure.
         let pointer = unsafe { self.pointer.restore::<R>() };
         // SAFETY: G1: the object is retained by the root, and from here on by the closure.
         unsafe { Gc::from_pointer(pointer) }
     }
+}
+
+/// A root was opened in the wrong heap.
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn refuse(own: u64, other: u64) -> ! {
+    panic!("a root of heap {own} was opened in a closure of heap {other}: open it in its own")
 }
 
 impl<R: for<'a> Rootable<'a>> Clone for Root<R> {

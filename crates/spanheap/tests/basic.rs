@@ -76,3 +76,63 @@ fn many_objects_of_many_kinds() {
     }
     assert_eq!((heap.stats().dropped, heap.stats().drop_panics), (1, 0));
 }
+
+/// Bulk stores against an array, in all phases, while every cycle is compared with a second mark.
+#[test]
+fn many_cells_change_as_single_ones_do() {
+    const CELLS: usize = 40;
+    type Cells<'gc> = [GcCell<'gc, Option<Gc<'gc, u64>>>];
+    for collecting in [false, true] {
+        let heap = Heap::builder().checkmark(collecting).poison(collecting);
+        let heap = heap.collect_continuously(collecting).build().unwrap();
+        let cells: Root<Rootable![Cells<'_>]> = heap.enter(|mc| mc.root(mc.alloc_zeroed(CELLS)));
+        let mut twin = [None; CELLS];
+        let mut random = 7_usize;
+        let mut below = |bound: usize| {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (random >> 33) % bound
+        };
+        for round in 0..4000_u64 {
+            let (first, other) = (below(CELLS), below(CELLS));
+            let len = below(CELLS + 1 - first.max(other));
+            heap.enter(|mc| {
+                let all = cells.get(mc).as_ref();
+                let part = &all[first..first + len];
+                match round % 4 {
+                    0 => {
+                        GcCell::fill(part, mc, Some(mc.alloc(round)));
+                        twin[first..first + len].fill(Some(round));
+                    }
+                    1 => {
+                        let values: Vec<_> = (0..len as u64).map(|n| round * 100 + n).collect();
+                        let new: Vec<_> = values.iter().map(|&n| Some(mc.alloc(n))).collect();
+                        GcCell::copy_from_slice(part, mc, &new);
+                        (0..len).for_each(|n| twin[first + n] = Some(values[n]));
+                    }
+                    2 => {
+                        GcCell::copy_within(all, mc, first..first + len, other);
+                        twin.copy_within(first..first + len, other);
+                    }
+                    _ => {
+                        let copy: Vec<_> =
+                            part.iter().map(|cell| GcCell::new(cell.get())).collect();
+                        GcCell::fill(part, mc, None);
+                        assert!(part.iter().all(|cell| cell.get().is_none()));
+                        GcCell::copy_from_cells(part, mc, &copy);
+                    }
+                }
+                let held = all.iter().map(|cell| cell.get().map(|number| *number));
+                assert!(held.eq(twin), "round {round}");
+            });
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "3 values are copied to 2 cells")]
+fn as_many_values_as_cells_are_copied() {
+    Heap::new().enter(|mc| {
+        let cells: [GcCell<'_, Option<Gc<'_, u64>>>; 2] = [GcCell::default(), GcCell::default()];
+        GcCell::copy_from_slice(&cells, mc, &[None; 3]);
+    });
+}

@@ -382,7 +382,7 @@ impl Collector {
         self.note_own_thread(OwnThread::Collector);
         let mut helpers = Helpers::default();
         let mut drop_thread = None;
-        let mut scavenger = Scavenger::new();
+        let mut scavenger = Scavenger::new(self.processors);
         let mut undertaker = Undertaker::default();
         let mut watch = Watch::default();
         let mut last_end = Instant::now();

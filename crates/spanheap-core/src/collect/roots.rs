@@ -46,11 +46,13 @@ pub struct RootRecord {
 
 impl RootRecord {
     /// The object.
+    #[inline]
     pub fn object(&self) -> Addr {
         self.object
     }
 
     /// The number of the heap that the object lives in.
+    #[inline]
     pub fn heap(&self) -> u64 {
         self.heap
     }

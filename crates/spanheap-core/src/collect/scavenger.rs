@@ -77,8 +77,7 @@ struct Sleep {
 }
 
 impl Scavenger {
-    pub(super) fn new() -> Scavenger {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    pub(super) fn new(processors: usize) -> Scavenger {
         let pace = ScavengePace::new(processors);
         Scavenger {
             pace,

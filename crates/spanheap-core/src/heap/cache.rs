@@ -1,15 +1,15 @@
 //! A mutator's span caches: for each class that the mutator uses, one span and a cursor in one of its free
 //! runs.
 //!
-//! The fast path of an allocation is here, and it is three operations: compare the cursor with the
-//! end of the run, move it, done. What is behind it: the next run of the same span, another span, new
-//! pages; and counting the bytes taken.
+//! The fast path of an allocation is three operations: compare the cursor with the end of the run, move it, done. It
+//! is in `fast`, and compiled into the caller's code. What is behind it is here: the next run of the same span,
+//! another span, new pages; and counting the bytes taken.
 //!
 //! # Finding the cache of a type
 //! - Small fixed shapes (up to 8 words, no destructor) have a place in a flat table, a constant of the type.
 //! - Memory without pointers has a place by size class.
-//! - Everything else goes through a small direct-mapped table keyed by the address of the type's
-//!   description and the size class, and on a miss through the classes of the heap.
+//! - Everything else goes through a small direct-mapped table (`mapped`), keyed by the address of the type's
+//!   description, and for slices by the size class; and on a miss through the classes of the heap.
 //!
 //! # Colour
 //! While marking runs, new objects are *black*: marked and never scanned. Blackness is a property of the
@@ -39,6 +39,8 @@
 #![allow(unsafe_code)]
 
 mod chunk_pool;
+mod fast;
+mod mapped;
 mod modes;
 mod release;
 
@@ -50,19 +52,17 @@ use super::error::OutOfMemory;
 use super::page_heap::LocalPages;
 use super::stall::Cause;
 use crate::addr::{Addr, Bytes};
-use crate::os::{Category, OsError};
 use crate::span::bits::{self, Run};
 use crate::span::layout::FLAT_SHAPES;
 use crate::span::size_class::{CLASS_COUNT, SizeClass};
-use crate::span::{Counting, Generation, Info, OwnedSpan, Span, Table, TypeInfo};
+use crate::span::{Counting, Generation, Info, OwnedSpan, Shape, Span, Table, TypeInfo};
 use chunk_pool::ChunkPool;
 use core::cell::Cell;
 use core::ptr::NonNull;
+use fast::Place;
+use mapped::{Block, Mapped};
 use modes::Inside;
 use std::time::Instant;
-
-/// Entries of the direct-mapped table.
-const MAPPED: usize = 256;
 
 /// How a mutator colours what it allocates, constant during a closure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,6 +101,7 @@ impl Values {
 /// The cache of one class.
 #[derive(Default)]
 pub struct ClassCache {
+    /// The next slot of the run, and where the run ends: next to each other, for the fast path.
     cursor: Cell<Addr>,
     end: Cell<Addr>,
     /// Slots of the run, all told: counted as such.
@@ -250,29 +251,11 @@ fn tables_of(span: &Span, tint: Tint) -> [Option<Table>; 3] {
     [Some(generation.table()), scanned, marked]
 }
 
-/// One line of the direct-mapped table.
-#[derive(Default)]
-struct Mapped {
-    ty: Cell<usize>,
-    size_class: Cell<u8>,
-    cache: Cell<Option<NonNull<ClassCache>>>,
-}
-
-/// A block of caches for classes that have no place of their own.
-struct Block {
-    caches: [ClassCache; Block::LEN],
-    next: Cell<Option<NonNull<Block>>>,
-}
-
-impl Block {
-    const LEN: usize = 64;
-}
-
 /// All span caches of a mutator. Zeroed memory is a valid value.
 pub struct SpanCache {
     flat: [ClassCache; FLAT_SHAPES],
     noscan: [ClassCache; CLASS_COUNT],
-    mapped: [Mapped; MAPPED],
+    mapped: [Mapped; mapped::LINES],
     /// Blocks of caches by class number.
     blocks: Cell<Option<NonNull<Block>>>,
     tiny: Cell<Addr>,
@@ -308,50 +291,36 @@ impl SpanCache {
         unsafe { Box::from_raw(memory.cast::<SpanCache>()) }
     }
 
-    /// A slot for one value of `ty`.
+    /// A slot for one value of `ty`, whatever that takes.
     ///
     /// The slot is uninitialised, counted as allocated and, if the tint is black, as marked.
-    #[inline(always)]
     pub fn alloc(
         &self,
         central: &Central,
         ty: &'static TypeInfo,
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
-        if ty.flat != 0 {
-            let slot = const_slot(ty);
-            if ty.flat == 1 << 2 && ty.size < TINY_BYTES {
-                return self.alloc_tiny(central, ty.size, ty.align, tint);
-            }
-            let cache = &self.flat[ty.flat as usize % FLAT_SHAPES];
-            return match cache.bump(slot) {
-                Some(addr) => Ok(addr),
-                None => self.alloc_slow(central, cache, ty, tint),
-            };
+        if let Some(slot) = self.bump(ty) {
+            return Ok(slot);
         }
-        match ty.size_class {
-            Some(_) => self.alloc_mapped(central, ty, tint),
-            None => {
+        let place = match Place::of(ty) {
+            Place::Tiny => return self.alloc_tiny(central, ty.size, tint),
+            place => self.own_place(place),
+        };
+        match (place, ty.size_class) {
+            (Some(cache), _) if !self.types_apart.get() => {
+                self.run(cache, central, &ClassKey::of(ty), Values::one(ty), tint)
+            }
+            (_, Some(_)) => {
+                let key = self.key(ClassKey::of(ty), ty);
+                self.alloc_key(central, &key, Values::one(ty), tint)
+            }
+            (_, None) => {
                 let size = Bytes::new(ty.size);
                 let key = self.key(ClassKey::of(ty), ty);
                 self.alloc_large(central, &key, Values::one(ty), size, tint).map(|(addr, _)| addr)
             }
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn alloc_slow(
-        &self,
-        central: &Central,
-        cache: &ClassCache,
-        ty: &'static TypeInfo,
-        tint: Tint,
-    ) -> Result<Addr, OutOfMemory> {
-        if self.types_apart.get() {
-            return self.alloc_mapped(central, ty, tint);
-        }
-        self.run(cache, central, &ClassKey::of(ty), Values::one(ty), tint)
     }
 
     /// The first slot of the next run of `cache`, if the mutator does not have to help the collector first.
@@ -376,19 +345,7 @@ impl SpanCache {
         Ok(slot)
     }
 
-    /// A slot for a value of a type that has no place in the flat table.
-    fn alloc_mapped(
-        &self,
-        central: &Central,
-        ty: &'static TypeInfo,
-        tint: Tint,
-    ) -> Result<Addr, OutOfMemory> {
-        let key = self.key(ClassKey::of(ty), ty);
-        self.alloc_key(central, &key, Values::one(ty), tint)
-    }
-
-    /// A slot for `bytes` of values of `ty`: a slice.
-    #[inline]
+    /// A slot for `bytes` of values of `ty`, a slice, whatever that takes; and how many bytes it has.
     pub fn alloc_slice(
         &self,
         central: &Central,
@@ -396,24 +353,23 @@ impl SpanCache {
         bytes: Bytes,
         tint: Tint,
     ) -> Result<(Addr, Bytes), OutOfMemory> {
+        if let Some(found) = self.bump_slice(ty, bytes) {
+            return Ok(found);
+        }
         let size_class = SizeClass::for_layout(bytes, ty.align);
         let key = self.key(ClassKey::of_slice(ty, size_class), ty);
         let Some(size_class) = size_class else {
             return self.alloc_large(central, &key, Values::slice(ty), bytes, tint);
         };
-        if ty.shape == crate::span::Shape::NoScan && ty.drop.is_none() {
-            if bytes.get() < TINY_BYTES && ty.align <= TINY_BYTES {
-                return Ok((self.alloc_tiny(central, bytes.get(), ty.align, tint)?, bytes));
+        if ty.shape == Shape::NoScan && ty.drop.is_none() {
+            if fast::is_tiny(ty, bytes) {
+                return Ok((self.alloc_tiny(central, bytes.get(), tint)?, bytes));
             }
-            let cache = &self.noscan[size_class.index()];
-            let addr = match cache.bump(size_class.size().get()) {
-                Some(addr) => addr,
-                None if self.types_apart.get() => {
-                    self.alloc_key(central, &key, Values::slice(ty), tint)?
-                }
-                None => self.run(cache, central, &key, Values::slice(ty), tint)?,
-            };
-            return Ok((addr, size_class.size()));
+            if !self.types_apart.get() {
+                let cache = &self.noscan[size_class.index()];
+                let addr = self.run(cache, central, &key, Values::slice(ty), tint)?;
+                return Ok((addr, size_class.size()));
+            }
         }
         Ok((self.alloc_key(central, &key, Values::slice(ty), tint)?, size_class.size()))
     }
@@ -427,95 +383,27 @@ impl SpanCache {
         tint: Tint,
     ) -> Result<Addr, OutOfMemory> {
         let size_class = key.size_class.expect("a small class");
-        let slot = size_class.size().get();
-        let cache = self.cache_of(central, key, values.ty, size_class)?;
-        match cache.bump(slot) {
+        let cache = self.cache_of(central, key, values, size_class)?;
+        match cache.bump(size_class.size().get()) {
             Some(addr) => Ok(addr),
             None => self.run(cache, central, key, values, tint),
         }
     }
 
-    #[inline]
-    fn cache_of(
-        &self,
-        central: &Central,
-        key: &ClassKey,
-        ty: &'static TypeInfo,
-        size_class: SizeClass,
-    ) -> Result<&ClassCache, OutOfMemory> {
-        let address = Addr::of(ty).get() | usize::from(key.counting == Counting::Trailer);
-        let line = &self.mapped[((address >> 4) ^ (size_class.index() * 31)) % MAPPED];
-        if let (Some(cache), true) = (
-            line.cache.get(),
-            line.ty.get() == address && usize::from(line.size_class.get()) == size_class.index(),
-        ) {
-            // SAFETY: caches in blocks live as long as the heap's persistent memory.
-            return Ok(unsafe { cache.as_ref() });
-        }
-        let class = central.class(key, ty.name)?;
-        let cache = self.block_cache(central, class)?;
-        cache.class.set(Some(class));
-        line.ty.set(address);
-        line.size_class.set(size_class.index() as u8);
-        line.cache.set(Some(NonNull::from(cache)));
-        Ok(cache)
-    }
-
-    /// The cache of a class in the chain of blocks; a block covers [`Block::LEN`] class numbers.
-    fn block_cache(&self, central: &Central, class: &Class) -> Result<&ClassCache, OutOfMemory> {
-        let mut link = &self.blocks;
-        for _ in 0..class.index() as usize / Block::LEN {
-            link = &self.block_at(link, central)?.next;
-        }
-        let block = self.block_at(link, central)?;
-        Ok(&block.caches[class.index() as usize % Block::LEN])
-    }
-
-    fn block_at<'a>(
-        &'a self,
-        link: &'a Cell<Option<NonNull<Block>>>,
-        central: &Central,
-    ) -> Result<&'a Block, OutOfMemory> {
-        if link.get().is_none() {
-            let layout = core::alloc::Layout::new::<Block>();
-            let memory = central.memory().alloc(central.os(), layout, Category::Metadata);
-            let refused = |error: OsError| central.out_of_memory(Bytes::ZERO, error.into());
-            link.set(Some(memory.map_err(refused)?.cast()));
-        }
-        // SAFETY: zeroed persistent memory, valid as a block, never freed before the heap.
-        Ok(unsafe { link.get().expect("just set").as_ref() })
-    }
-
-    /// Room for a small object without pointers, in a slot that it shares with others.
-    fn alloc_tiny(
-        &self,
-        central: &Central,
-        size: usize,
-        align: usize,
-        tint: Tint,
-    ) -> Result<Addr, OutOfMemory> {
-        let size = size.max(1);
-        let start = Addr::new((self.tiny.get().get() + align - 1) & !(align - 1));
-        if start.get() + size <= self.tiny_end.get().get() {
-            self.tiny.set(start + Bytes::new(size));
-            self.tiny_objects.set(self.tiny_objects.get() + 1);
-            return Ok(start);
-        }
-        let cache = &self.flat[1 << 2];
-        let slot = match cache.bump(TINY_BYTES) {
-            Some(slot) => slot,
-            None => {
-                self.count_tiny(central);
-                self.alloc_slow(central, cache, &TINY_BLOCK, tint)?
-            }
-        };
-        // The block with more room left is the one to go on with.
-        let left = TINY_BYTES - size;
-        if left > self.tiny_end.get().get() - self.tiny.get().get() {
-            self.tiny.set(slot + Bytes::new(size));
-            self.tiny_end.set(slot + Bytes::new(TINY_BYTES));
-        }
+    /// Room for a small object without pointers, of `size` bytes, in a new slot. The fast path has found none.
+    fn alloc_tiny(&self, central: &Central, size: usize, tint: Tint) -> Result<Addr, OutOfMemory> {
+        self.count_tiny(central);
+        let slot = self.alloc(central, &TINY_BLOCK, tint)?;
+        self.go_on_with_tiny(slot, size.max(1));
         Ok(slot)
+    }
+
+    /// Counts the objects that were put into slots of others.
+    fn count_tiny(&self, central: &Central) {
+        let objects = self.tiny_objects.take();
+        if objects > 0 {
+            central.writer(&self.pages).update().allocated_tiny(objects);
+        }
     }
 
     /// A span for one large object, black if the tint says so, and in its class' list at once.
@@ -551,38 +439,15 @@ impl SpanCache {
         Ok((info.base, bytes))
     }
 
-    /// Counts the objects that were put into slots of others.
-    fn count_tiny(&self, central: &Central) {
-        let objects = self.tiny_objects.take();
-        if objects > 0 {
-            central.writer(&self.pages).update().allocated_tiny(objects);
-        }
-    }
-
     /// What the mutator has of the page heap.
     pub fn local_pages(&self) -> &LocalPages {
         &self.pages
     }
 }
 
-/// The slot size of a type with a place in the flat table.
-#[inline(always)]
-fn const_slot(ty: &TypeInfo) -> usize {
-    match ty.size_class {
-        Some(class) => class.size().get(),
-        None => 0,
-    }
-}
-
 /// The description of a slot that tiny objects share.
-static TINY_BLOCK: TypeInfo = TypeInfo::new(
-    || "tiny objects",
-    TINY_BYTES,
-    8,
-    crate::span::Shape::NoScan,
-    trace_nothing,
-    None,
-);
+static TINY_BLOCK: TypeInfo =
+    TypeInfo::new(|| "tiny objects", TINY_BYTES, 8, Shape::NoScan, trace_nothing, None);
 
 /// Reports nothing: the trace function of what has no pointers.
 ///

@@ -15,7 +15,7 @@
 //! Who breaks U1, U2 or U4 reads or writes memory that is no object's. A build for AddressSanitizer with `--cfg
 //! spanheap_asan` reports that where it happens: see `os::asan`, and SAFETY.md for what is reported.
 //!
-//! What lies in user arenas follows the same contract, with the differences that `arena` states: A1 to A4.
+//! The write barrier is in `barrier`. What lies in user arenas follows the same contract, with the differences that `arena` states: A1 to A4.
 //!
 //! # Colour
 //! What a closure does is fixed by the phase word that it read when it began: whether stores buffer,
@@ -27,12 +27,14 @@
 
 mod account;
 mod arena;
+mod barrier;
 mod chunks;
 mod heap;
 mod weak;
 
 pub use account::OutsideMemory;
 pub use arena::{ArenaOptions, ArenaWriter, UserArena};
+pub use barrier::ContainerBarrier;
 pub use heap::{Heap, NewHeapError, Pages};
 
 use crate::addr::{Addr, Bytes, WORD_BYTES};
@@ -45,39 +47,34 @@ use crate::heap::{ManualSpan, OutOfMemory, zero};
 use crate::os::asan;
 use crate::span::alone;
 use crate::span::lookup::Lookup;
-use crate::span::map;
 use crate::span::{Counting, Generation, Layout, TypeInfo};
-use crate::sync::atomic::{AtomicUsize, Ordering};
 use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What has to be done after the lock of a container was taken and before its contents change.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ContainerBarrier {
-    /// Nothing: no collector looks at the container during this closure.
-    None,
-    /// All pointers inside have to be given to [`Mutator::shade`], each time.
-    Shade,
-    /// The same, unless the container says that this cycle has scanned it; afterwards it says so.
-    ShadeOnce(u32),
-}
-
 /// A thread's handle on a heap. It stays on its thread.
 pub struct Mutator {
+    /// The caches of `record`, which are where they are as long as it is.
+    caches: NonNull<SpanCache>,
+    /// Whether stores buffer what they overwrite.
+    buffers: Cell<bool>,
+    /// Whether new objects are buffered.
+    grey: Cell<bool>,
+    /// Whether a store that buffers has to be an exchange.
+    exchanges: Cell<bool>,
+    /// The number of the heap.
+    number: u64,
     collector: Arc<Collector>,
     record: Arc<MutatorRecord>,
     /// How many closures are open, one inside the other.
     depth: Cell<u32>,
     /// The phase word that the outermost closure read.
     word: Cell<PhaseWord>,
-    /// Whether stores buffer what they overwrite.
-    buffers: Cell<bool>,
-    /// Whether new objects are buffered.
-    grey: Cell<bool>,
     tint: Cell<Tint>,
+    /// Why the last allocation that failed did.
+    refusal: Cell<Option<OutOfMemory>>,
     _stays_on_its_thread: PhantomData<*const ()>,
 }
 
@@ -93,13 +90,17 @@ pub struct SliceSlot {
 impl Mutator {
     pub(crate) fn new(collector: Arc<Collector>, record: Arc<MutatorRecord>) -> Mutator {
         Mutator {
+            caches: NonNull::from(record.caches()),
+            buffers: Cell::new(false),
+            grey: Cell::new(false),
+            exchanges: Cell::new(false),
+            number: collector.central().number(),
             collector,
             record,
             depth: Cell::new(0),
             word: Cell::new(PhaseWord::NEVER),
-            buffers: Cell::new(false),
-            grey: Cell::new(false),
             tint: Cell::new(Tint { black: false, generation: Generation::FIRST }),
+            refusal: Cell::new(None),
             _stays_on_its_thread: PhantomData,
         }
     }
@@ -107,7 +108,15 @@ impl Mutator {
     /// The number of the heap in this process.
     #[inline]
     pub fn heap_number(&self) -> u64 {
-        self.collector.central().number()
+        self.number
+    }
+
+    /// The span caches; inside a closure.
+    #[inline(always)]
+    fn caches(&self) -> &SpanCache {
+        // SAFETY: they are the record's, in a box that it keeps as long as it lives, and the record is kept here.
+        // Inside a closure they are this thread's (K1).
+        unsafe { self.caches.as_ref() }
     }
 
     /// Whether a closure is open.
@@ -159,6 +168,7 @@ impl Mutator {
         self.record.change_phase(self.collector.central(), word);
         self.word.set(word);
         self.buffers.set(word.phase() != Phase::Idle);
+        self.exchanges.set(matches!(word.phase(), Phase::ArmingA | Phase::ArmingB));
         self.grey.set(word.phase() == Phase::ArmingB);
         self.tint.set(tint(word));
         self.collector.central().stalls().record(Cause::PhaseChange, begun);
@@ -225,16 +235,56 @@ impl Mutator {
     /// A closure is open; U2 and U4.
     #[inline(always)]
     pub unsafe fn alloc(&self, ty: &'static TypeInfo) -> Result<NonNull<u8>, OutOfMemory> {
+        // SAFETY: the same contract.
+        match unsafe { self.find_slot(ty) } {
+            Some(slot) => Ok(slot),
+            None => Err(self.refusal()),
+        }
+    }
+
+    /// [`Mutator::alloc`] in the form that costs the caller's code least. `None`: [`Mutator::refusal`] says why.
+    ///
+    /// # Safety
+    /// As [`Mutator::alloc`].
+    #[inline(always)]
+    pub unsafe fn find_slot(&self, ty: &'static TypeInfo) -> Option<NonNull<u8>> {
         debug_assert!(self.is_inside());
-        let central = self.collector.central();
-        let slot = match self.record.caches().alloc(central, ty, self.tint.get()) {
-            Ok(slot) => slot,
-            Err(refused) => self.after(refused, |caches, tint| caches.alloc(central, ty, tint))?,
-        };
+        let Some(slot) = self.caches().bump(ty) else { return self.alloc_slowly(ty) };
         debug_assert!(slot.is_aligned(ty.align) && !slot.is_null());
         asan::permit(slot, Bytes::new(ty.size));
         // SAFETY: objects do not lie at address 0.
-        Ok(unsafe { NonNull::new_unchecked(slot.as_ptr()) })
+        Some(unsafe { NonNull::new_unchecked(slot.as_ptr()) })
+    }
+
+    /// All that is rare in an allocation.
+    #[cold]
+    #[inline(never)]
+    fn alloc_slowly(&self, ty: &'static TypeInfo) -> Option<NonNull<u8>> {
+        let (central, caches) = (self.collector.central(), self.caches());
+        let slot = caches.alloc(central, ty, self.tint.get());
+        let slot = slot
+            .or_else(|refused| self.after(refused, |caches, tint| caches.alloc(central, ty, tint)));
+        match slot {
+            Ok(slot) => {
+                debug_assert!(slot.is_aligned(ty.align));
+                asan::permit(slot, Bytes::new(ty.size));
+                NonNull::new(slot.as_ptr())
+            }
+            Err(refused) => {
+                self.refusal.set(Some(refused));
+                None
+            }
+        }
+    }
+
+    /// Why the last allocation of this mutator that failed did.
+    ///
+    /// # Panics
+    /// When none has.
+    #[cold]
+    #[inline(never)]
+    pub fn refusal(&self) -> OutOfMemory {
+        self.refusal.get().expect("an allocation was refused")
     }
 
     /// An allocation was refused, or paused so that this mutator marks for a while: then it is made again. So it is if
@@ -246,7 +296,7 @@ impl Mutator {
         refused: OutOfMemory,
         again: impl FnOnce(&SpanCache, Tint) -> Result<T, OutOfMemory>,
     ) -> Result<T, OutOfMemory> {
-        let caches = self.record.caches();
+        let caches = self.caches();
         if caches.purse().take_pause() {
             self.collector.assist(caches.purse(), self.word.get());
         } else if !caches.chunk_pool().give_back(self.collector.central()) {
@@ -331,28 +381,30 @@ impl Mutator {
     /// # Safety
     /// As [`Mutator::alloc`]. If there is a counter, it is set to the number of elements when they are
     /// initialised.
+    #[inline(always)]
     pub unsafe fn alloc_slice(
         &self,
         ty: &'static TypeInfo,
         len: usize,
     ) -> Result<SliceSlot, OutOfMemory> {
         debug_assert!(self.is_inside());
-        let central = self.collector.central();
-        let too_large = || self.collector.out_of_memory(Bytes::new(usize::MAX));
-        let (used, wanted) = ty.slice_extent(len).ok_or_else(too_large)?;
-        let (slot, bytes) =
-            match self.record.caches().alloc_slice(central, ty, wanted, self.tint.get()) {
-                Ok(found) => found,
-                Err(refused) => self
-                    .after(refused, |caches, tint| caches.alloc_slice(central, ty, wanted, tint))?,
-            };
+        let at_hand = ty.slice_extent(len).and_then(|(used, wanted)| {
+            let (slot, bytes) = self.caches().bump_slice(ty, wanted)?;
+            Some((slot, bytes, used))
+        });
+        let (slot, bytes, used) = match at_hand {
+            Some(found) => found,
+            None => self.alloc_slice_slowly(ty, len)?,
+        };
         let end = slot + bytes;
         asan::permit(slot, used);
         if let Layout::Words { .. } = ty.slice_layout() {
             let rest = slot + used;
             asan::permit(rest, end.bytes_since(rest));
-            // SAFETY: the rest of the slot is ours.
-            unsafe { rest.as_ptr::<u8>().write_bytes(0, end.bytes_since(rest).get()) };
+            if rest < end {
+                // SAFETY: the rest of the slot is ours.
+                unsafe { rest.as_ptr::<u8>().write_bytes(0, end.bytes_since(rest).get()) };
+            }
         }
         let mut counter = None;
         if ty.slice_counting() == Counting::Trailer {
@@ -368,6 +420,26 @@ impl Mutator {
         Ok(SliceSlot { start, counter })
     }
 
+    /// All that is rare in the allocation of a slice. The slot, its size, and the bytes of the values.
+    #[cold]
+    #[inline(never)]
+    fn alloc_slice_slowly(
+        &self,
+        ty: &'static TypeInfo,
+        len: usize,
+    ) -> Result<(Addr, Bytes, Bytes), OutOfMemory> {
+        let central = self.collector.central();
+        let too_large = || self.collector.out_of_memory(Bytes::new(usize::MAX));
+        let (used, wanted) = ty.slice_extent(len).ok_or_else(too_large)?;
+        let (slot, bytes) = match self.caches().alloc_slice(central, ty, wanted, self.tint.get()) {
+            Ok(found) => found,
+            Err(refused) => {
+                self.after(refused, |caches, tint| caches.alloc_slice(central, ty, wanted, tint))?
+            }
+        };
+        Ok((slot, bytes, used))
+    }
+
     /// Says that a new object is initialised.
     ///
     /// # Safety
@@ -376,109 +448,20 @@ impl Mutator {
     #[inline(always)]
     pub unsafe fn publish(&self, object: NonNull<u8>) {
         if self.grey.get() {
-            // SAFETY: S1, S2: a new object of the open closure, by the caller's promise.
-            unsafe { self.shade(Addr::of(object.as_ptr())) };
+            // SAFETY: the same contract.
+            unsafe { self.publish_grey(object) };
         }
     }
 
-    /// Whether stores have to buffer what they overwrite.
-    #[inline(always)]
-    pub fn is_buffering(&self) -> bool {
-        self.buffers.get()
-    }
-
-    /// Buffers the address of an object, so that the running cycle retains it. 0 is ignored.
+    /// [`Mutator::publish`] in the arming phase in which new objects are buffered.
     ///
     /// # Safety
-    /// - S1. `object` is 0 or the address of an object of this heap, its first byte.
-    /// - S2. The open closure holds the object, or has just taken it out of a field.
+    /// As [`Mutator::publish`].
+    #[cold]
     #[inline(never)]
-    pub unsafe fn shade(&self, object: Addr) {
-        if !object.is_null() && self.record.buffer.push(object) {
-            self.flush();
-        }
-    }
-
-    /// Stores a pointer, or 0, into a field of a published object, and returns nothing: see
-    /// [`Mutator::swap`].
-    ///
-    /// # Safety
-    /// The field is a pointer field of an object of this heap; `new` is 0 or an object of this heap
-    /// that the open closure holds.
-    #[inline(always)]
-    pub unsafe fn write(&self, field: &AtomicUsize, new: Addr) {
-        self.assert_own(new);
-        if self.is_buffering() {
-            // SAFETY: the caller's promise.
-            unsafe { self.swap(field, new) };
-        } else {
-            // Release: whoever loads the pointer sees the object that it points to.
-            field.store(new.get(), Ordering::Release);
-        }
-    }
-
-    /// Stores a pointer and returns the old one. The exchange is atomic, because of two closures that
-    /// overwrite the same field each must buffer what *it* has overwritten.
-    ///
-    /// # Safety
-    /// As [`Mutator::write`].
-    #[inline]
-    pub unsafe fn swap(&self, field: &AtomicUsize, new: Addr) -> Addr {
-        self.assert_own(new);
-        let old = Addr::new(field.swap(new.get(), Ordering::AcqRel));
-        if self.is_buffering() {
-            // SAFETY: S1: pointer fields hold 0 or an object of this heap. S2: it was just taken out.
-            unsafe { self.shade(old) };
-        }
-        old
-    }
-
-    /// Stores a pointer if the field holds `current`, and returns `current`; else returns what the field holds.
-    /// What was overwritten is buffered as by [`Mutator::swap`].
-    ///
-    /// # Errors
-    /// When the field holds something else.
-    ///
-    /// # Safety
-    /// As [`Mutator::write`]; the closure holds `current`, too, or it is 0.
-    #[inline]
-    pub unsafe fn compare_exchange(
-        &self,
-        field: &AtomicUsize,
-        current: Addr,
-        new: Addr,
-    ) -> Result<Addr, Addr> {
-        self.assert_own(new);
-        // Acquire on failure: the object that is found was published by the store that is read.
-        let outcome =
-            field.compare_exchange(current.get(), new.get(), Ordering::AcqRel, Ordering::Acquire);
-        if outcome.is_ok() && self.is_buffering() {
-            // SAFETY: S1: pointer fields hold 0 or an object of this heap. S2: it was just taken out.
-            unsafe { self.shade(current) };
-        }
-        outcome.map(Addr::new).map_err(Addr::new)
-    }
-
-    /// In debug builds: U5, for a pointer that is about to be stored or rooted.
-    #[inline(always)]
-    #[track_caller]
-    fn assert_own(&self, target: Addr) {
-        debug_assert!(
-            target.is_null() || map::owner(target) == Some(self.heap_number()),
-            "a pointer to {target} in heap {:?} is stored in heap {}",
-            map::owner(target),
-            self.heap_number(),
-        );
-    }
-
-    /// What to do after taking the lock of a container, before its contents may change.
-    #[inline]
-    pub fn container_barrier(&self) -> ContainerBarrier {
-        match self.word.get().phase() {
-            Phase::Idle => ContainerBarrier::None,
-            Phase::ArmingA | Phase::ArmingB => ContainerBarrier::Shade,
-            Phase::Marking => ContainerBarrier::ShadeOnce(self.word.get().cycle()),
-        }
+    unsafe fn publish_grey(&self, object: NonNull<u8>) {
+        // SAFETY: S1, S2: a new object of the open closure, by the caller's promise.
+        unsafe { self.shade(Addr::of(object.as_ptr())) };
     }
 
     /// Records how long the thread has waited for the lock of a container.

@@ -29,10 +29,13 @@ pub(crate) struct Run {
     pub end: Addr,
 }
 
-/// The bits of all slots of a page that starts with a slot, by size class.
-static START_BITS: [[u64; PAGE_BITMAP_WORDS]; CLASS_COUNT] = start_bits();
+/// The bits of all slots of a page.
+type Slots = [u64; PAGE_BITMAP_WORDS];
 
-const fn start_bits() -> [[u64; PAGE_BITMAP_WORDS]; CLASS_COUNT] {
+/// The bits of all slots of a page that starts with a slot, by size class.
+static START_BITS: [Slots; CLASS_COUNT] = start_bits();
+
+const fn start_bits() -> [Slots; CLASS_COUNT] {
     let mut table = [[0; PAGE_BITMAP_WORDS]; CLASS_COUNT];
     // Class 0 stands for large objects, and 8-byte slots are finer than a granule and never used.
     let mut class = 2;
@@ -108,15 +111,41 @@ fn bit_of(table: Table, addr: Addr) -> (&'static AtomicU64, u64) {
 /// The first free run at or behind `from`, which is a slot start or the limit of the span.
 pub(crate) fn next_free_run(info: &Info, generation: Generation, from: Addr) -> Option<Run> {
     let (table, limit) = (generation.table(), info.limit());
-    let mut start = from;
-    while start < limit && is_set(table, start) {
-        start = start + Bytes::new(info.slot);
-    }
-    if start >= limit {
+    if from >= limit {
         return None;
     }
+    let start = match (info.size_class, info.pages.get()) {
+        (Some(class), 1) => first_free(info, &START_BITS[class.index()], table, from)?,
+        _ => {
+            let mut slot = from;
+            while is_set(table, slot) {
+                slot = slot + Bytes::new(info.slot);
+                if slot >= limit {
+                    return None;
+                }
+            }
+            slot
+        }
+    };
     let end = next_set(info, table, start).unwrap_or(limit);
     Some(Run { start, end })
+}
+
+/// The first free slot at or behind `from` in a span of one page, whose slots have the bits `slots`. A full span is
+/// found to be full by its eight words, and not by its hundreds of slots.
+fn first_free(info: &Info, slots: &Slots, table: Table, from: Addr) -> Option<Addr> {
+    let words = line(table, info.base);
+    let first = from.bytes_since(info.base).get() / GRANULE_BYTES;
+    let mut keep = u64::MAX << (first % 64);
+    for index in first / 64..PAGE_BITMAP_WORDS {
+        let free = slots[index] & !words[index].load(Ordering::Acquire) & keep;
+        if free != 0 {
+            let granule = index * 64 + free.trailing_zeros() as usize;
+            return Some(info.object_at(info.base + Bytes::new(granule * GRANULE_BYTES)));
+        }
+        keep = u64::MAX;
+    }
+    None
 }
 
 /// The first object behind the free slot at `from`.

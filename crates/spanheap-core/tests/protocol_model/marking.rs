@@ -24,7 +24,7 @@
 //! Each is the most charitable version of its mistake that we could think of.
 //!
 //! # What the implementation does beyond the design
-//! Each can be switched on: the collector may *steal* a buffer at any moment, so that a closure that stays
+//! Each can be switched on: closures of phase 3 store without a swap ([`Variant::LoadStoreFrom`]); the collector may *steal* a buffer at any moment, so that a closure that stays
 //! inside does not keep grey work to itself; a buffer is handed over by steps ([`handover`]); a mutator whose
 //! buffer gets no memory marks *directly* ([`exhausted`]); a second worker marks, and closures of phase 3 help
 //! with it ([`assists`]).
@@ -65,6 +65,16 @@ pub(crate) enum Variant {
     BufferOnlyIfWon,
     /// The barrier loads and buffers the old value, and stores in a later step.
     LoadThenStore,
+    /// Closures of this epoch and later ones load, store, and buffer what they have loaded, in three steps. From 3
+    /// on that is what the implementation does.
+    LoadStoreFrom(u8),
+}
+
+impl Variant {
+    /// Whether a store can be under way.
+    fn has_stores(self) -> bool {
+        matches!(self, Variant::LoadThenStore | Variant::LoadStoreFrom(_))
+    }
 }
 
 /// An instance of the model.
@@ -101,7 +111,7 @@ pub(crate) struct Mutator {
     /// The value that a barrier has swapped out (or loaded) and not yet dealt with.
     pending: Pointer,
     buffer: Set,
-    /// [`Variant::LoadThenStore`]: the place and the value of the store that is still to come.
+    /// Where the barrier is no swap: the place and the value of the store that is still to come.
     store: Option<(Option<u8>, Pointer)>,
     /// Between direct marking and raising the flag, or the reverse.
     direct: bool,
@@ -230,7 +240,6 @@ impl Marking {
         let my = &mut next.mutators[i as usize];
         if let Some((place, value)) = m.store {
             my.store = None;
-            my.pending = None;
             next.store(place, value);
             let step = Step::mutator(i, "stores at last");
             visit(step.on(Operand::place(place)).with(Operand::value(value)), next);
@@ -305,6 +314,10 @@ impl Marking {
                     my.store = Some((place, new));
                     my.buffer = my.buffer.or(Set::of(old));
                     visit(operands(Step::mutator(i, "shades, to store")), next);
+                } else if matches!(self.variant, Variant::LoadStoreFrom(from) if m.epoch >= from) {
+                    my.store = Some((place, new));
+                    my.pending = old;
+                    visit(operands(Step::mutator(i, "loads, to store")), next);
                 } else {
                     my.pending = if m.epoch >= 1 { old } else { None };
                     next.store(place, new);
@@ -443,7 +456,7 @@ impl Model for Marking {
             if self.assists.is_some() {
                 assists::pack(m.job, &mut p);
             }
-            if self.variant == Variant::LoadThenStore {
+            if self.variant.has_stores() {
                 p.flag(m.store.is_some());
                 let (place, value) = m.store.unwrap_or_default();
                 p.pointer(place);
@@ -491,7 +504,7 @@ impl Model for Marking {
             if self.assists.is_some() {
                 m.job = assists::unpack(&mut u);
             }
-            if self.variant == Variant::LoadThenStore {
+            if self.variant.has_stores() {
                 let store = u.flag();
                 let operands = (u.pointer(), u.pointer());
                 m.store = store.then_some(operands);
@@ -554,7 +567,7 @@ impl Model for Marking {
         }
         // A broken variant is asked for a lost object, not for something that merely might become
         // one.
-        let decided = self.variant == Variant::Decided;
+        let decided = matches!(self.variant, Variant::Decided | Variant::LoadStoreFrom(3));
         let entries =
             inside.iter().fold(Set::EMPTY, |all, m| all.or(m.buffer).or(Set::of(m.pending)));
         let late = entries.minus(s.marked);

@@ -12,7 +12,7 @@
 #![allow(unsafe_code)]
 
 use super::chunk_pool::ChunkPool;
-use super::{ClassCache, SpanCache, Tint};
+use super::{ClassCache, Mapped, SpanCache, Tint};
 use crate::addr::{Addr, Bytes};
 use crate::fatal::fatal_in_signal;
 use crate::heap::Central;
@@ -76,10 +76,7 @@ impl SpanCache {
     /// Notices whether types are to have classes of their own. Comes when the caches hold nothing.
     pub fn set_types_apart(&self, apart: bool) {
         if self.types_apart.replace(apart) != apart {
-            for line in &self.mapped {
-                line.cache.set(None);
-                line.ty.set(0);
-            }
+            self.mapped.iter().for_each(Mapped::forget);
         }
     }
 

@@ -327,3 +327,46 @@ fn slots_of_the_dead_are_not_taken_for_zeros() {
         unsafe { central.release() };
     }
 }
+
+/// Memory that cannot be read or written is swept as any other: the sweep of a span without destructors is about
+/// side tables alone, and brings nothing of the dead or the living into a cache.
+#[test]
+fn without_destructors_the_sweep_does_not_touch_the_span() {
+    let central = Central::new(Os::native(), Config::default()).expect("memory");
+    for size in [16, 24, 48, 1024, 1408, 8192, 32768] {
+        for layout in [Layout::NoScan, Layout::Words { mask: 1, period: 0 }] {
+            let size_class = SizeClass::for_size(Bytes::new(size));
+            let key =
+                ClassKey { size_class, layout, counting: Counting::One, drop: None, ty: None };
+            let class = central.class(&key, || "test").expect("memory");
+            for live in 0..3 {
+                let span = central.acquire_alone(class);
+                let info = *span.info();
+                let (old, new) = (span.span().generation(), span.span().generation().next());
+                let slot = |n: usize| info.base + Bytes::new(n * info.slot);
+                (0..info.slots).for_each(|n| bits::set(old.table(), slot(n)));
+                (0..info.slots)
+                    .filter(|n| n % 2 < live)
+                    .for_each(|n| bits::set(new.table(), slot(n)));
+                let pages = (info.base.as_ptr(), info.range().bytes().get());
+                // SAFETY: the pages are the test's own, and nothing in them is used.
+                assert_eq!(unsafe { libc::mprotect(pages.0, pages.1, libc::PROT_NONE) }, 0);
+                let how = How { generation: new, retain: false, poison: false };
+                let swept = sweep(span, central.drops(), how, central.counters().shared());
+                // SAFETY: as it was before.
+                let status =
+                    unsafe { libc::mprotect(pages.0, pages.1, libc::PROT_READ | libc::PROT_WRITE) };
+                assert_eq!(status, 0);
+                let (Swept::Empty(span) | Swept::Partial(span, _) | Swept::Full(span)) = swept
+                else {
+                    panic!("nothing is dropped");
+                };
+                let expected = (0..info.slots).filter(|n| n % 2 < live).count();
+                assert_eq!(bits::count(&info, new.table()), expected);
+                central.pages().free_span(span);
+            }
+        }
+    }
+    // SAFETY: nobody uses the heap any more.
+    unsafe { central.release() };
+}
