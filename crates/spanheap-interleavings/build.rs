@@ -130,7 +130,8 @@ fn locks() -> Vec<Module> {
             ),
         )],
     );
-    [lock, rank, futex, alarm].into_iter().flatten().collect()
+    let profile = family("profile", "sync/no_profile.rs", &[], &[]);
+    [lock, rank, profile, futex, alarm].into_iter().flatten().collect()
 }
 
 /// What mutators and the collector share.

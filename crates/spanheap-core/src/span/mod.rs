@@ -27,7 +27,7 @@
 //! | [`arena`], [`map`] | arenas with their side tables; from any address to its arena |
 //! | [`chunk`] | chunks of user arenas: values of many types, freed together |
 //! | [`bits`] | a span's bits in the side tables: marks, free runs |
-//! | [`list`], [`set`] | lists that own spans; the spans of a class, swept or not |
+//! | [`list`], [`set`], [`shards`] | lists that own spans; spans of a class, swept or not; all of a class |
 //! | [`lookup`] | from any number to the object around it |
 //! | [`sites`] | where user arenas were freed and their values allocated, told at a fault |
 //! | [`specials`] | records that hang on single objects of a span |

@@ -21,6 +21,9 @@ macro_rules! world {
             pub mod rank {
                 include!(concat!(env!("OUT_DIR"), "/rank.rs"));
             }
+            mod profile {
+                include!(concat!(env!("OUT_DIR"), "/profile.rs"));
+            }
             pub mod futex {
                 include!(concat!(env!("OUT_DIR"), "/", stringify!($futex), ".rs"));
             }

@@ -96,7 +96,7 @@ mod tests {
                 world.alloc(pages * PAGE_BYTES).expect("memory");
                 let swept = world.central.backlog().swept() as usize - before;
                 // The last span, and those of its class that a small one looks through.
-                let more = if pages == 1 { super::super::SWEEP_BUDGET } else { 16 };
+                let more = if pages == 1 { super::super::acquire::SWEEP_BUDGET } else { 16 };
                 assert!(swept <= PACE_BUDGET + PACE_PER_PAGE * pages + more, "{swept} for {pages}");
                 most = most.max(swept);
                 allocations += 1;
