@@ -399,7 +399,7 @@ fn small_objects_get_the_room_that_sweeping_everything_finds() {
     let world = World::new(Some(24 << 20));
     // More full spans of a class than an allocation looks at, then one with room at the end of its list.
     // A list is a stack, so the last one to be swept is the first one made.
-    let spans = 3 * super::acquire::SWEEP_BUDGET;
+    let spans = 3 * acquire::SWEEP_BUDGET;
     let slots = PAGE_BYTES / 1024;
     let small: Vec<_> = (0..spans * slots).map(|_| world.alloc(1024).expect("memory")).collect();
     let mut large = fill(&world, 8);
