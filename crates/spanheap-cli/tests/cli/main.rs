@@ -370,7 +370,7 @@ fn bench_refuses_what_it_cannot_do() {
         workload,
         "there is no workload \"quicksort\"; there are binary-trees, gcbench, message-bus, write-storm, \
          lru, limits, leak, marking, spatial-index, start-up, and with options of their own, which follow the name, phases, fragmentation, \
-         stalls, request-arena and arena-objects"
+         stalls, request-arena, arena-objects and scaling"
     );
     for (arguments, expected) in [
         (

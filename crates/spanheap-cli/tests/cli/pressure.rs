@@ -315,3 +315,15 @@ fn stalls_prints_a_table_and_refuses_what_makes_no_sense() {
     let error = fail(&["bench", "stalls", "--live", "1000000TiB"]);
     assert!(error.contains("alive, this machine has "), "{error}");
 }
+
+/// Counting locks costs time, so a program has to be built for it; it says so, and what makes no sense is told before.
+#[test]
+fn scaling_says_how_to_build_a_program_that_counts() {
+    let error = fail(&["bench", "scaling", "--threads", "0"]);
+    assert_eq!(error, "--threads is 0, it must be 1 to 65536");
+    let error = fail(&["bench", "scaling", "--workload", "start-up", "--set", "rounds=1"]);
+    match cfg!(feature = "lock-profile") {
+        true => assert_eq!(error, "start-up makes its heaps itself"),
+        false => assert!(error.contains("cargo run --release --features lock-profile"), "{error}"),
+    }
+}
