@@ -248,13 +248,15 @@ impl<'gc, W: GcWord<'gc>> GcCell<'gc, W> {
         to: usize,
     ) {
         use core::ops::Bound;
+        // Bounds that overflow are outside of any cells.
+        let next = |at: usize| at.checked_add(1).expect("the range ends behind the last number");
         let first = match from.start_bound() {
             Bound::Included(&first) => first,
-            Bound::Excluded(&before) => before + 1,
+            Bound::Excluded(&before) => next(before),
             Bound::Unbounded => 0,
         };
         let behind = match from.end_bound() {
-            Bound::Included(&last) => last + 1,
+            Bound::Included(&last) => next(last),
             Bound::Excluded(&behind) => behind,
             Bound::Unbounded => cells.len(),
         };

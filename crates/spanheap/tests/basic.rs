@@ -136,3 +136,12 @@ fn as_many_values_as_cells_are_copied() {
         GcCell::copy_from_slice(&cells, mc, &[None; 3]);
     });
 }
+
+#[test]
+#[should_panic(expected = "behind the last number")]
+fn a_range_that_overflows_is_no_empty_one() {
+    Heap::new().enter(|mc| {
+        let cells: [GcCell<'_, Option<Gc<'_, u64>>>; 2] = [GcCell::default(), GcCell::default()];
+        GcCell::copy_within(&cells, mc, 0..=usize::MAX, 0);
+    });
+}

@@ -137,6 +137,34 @@ mod tests {
         world.release();
     }
 
+    /// Their spans are never in a cache, and go back all the same: with the next span of any class that is used up,
+    /// or with the caches.
+    #[test]
+    fn spans_of_large_objects_are_late_and_swept_like_any_other() {
+        const PAGES: usize = 20;
+        let world = World::with(Config { shards: Some(1), ..Config::default() });
+        let large = |count: usize| {
+            (0..count).for_each(|_| _ = world.alloc(PAGES * PAGE_BYTES).expect("memory"));
+        };
+        large(1);
+        let class = world.central.classes().find(|class| class.key().size_class.is_none());
+        let class = class.expect("there is one large object");
+        let late = || world.cache().local_pages().count_late();
+        while_held(class, || large(3));
+        assert_eq!(late(), 3);
+        use_up(&world, 1);
+        assert_eq!(late(), 0, "a span of another class takes them along");
+        while_held(class, || large(16));
+        assert_eq!(late(), 16);
+        // There is no room for another one, which waits its turn.
+        large(1);
+        world.begin_generation(false);
+        assert_eq!(late(), 0);
+        assert!(!world.central.sweep_batch(usize::MAX) && world.central.is_swept());
+        assert_eq!(world.central.pages().in_use().get(), 0);
+        world.release();
+    }
+
     #[test]
     fn a_late_span_that_missed_a_generation_is_swept() {
         let (world, class) = world();

@@ -125,6 +125,54 @@ fn several_workers_mark_what_one_would_have_marked() {
     world.release();
 }
 
+/// Somebody comes for a page or two and goes, again and again, and the collector's worker does nothing. Whatever has
+/// waited in somebody's line is in the queue when he has left: when that is empty, everything is marked.
+#[test]
+fn who_leaves_after_a_page_leaves_nothing_in_his_line() {
+    let mut random = Random::new(0x1ea7e);
+    for kernel in Kernel::all() {
+        for most in [1, 2, 7] {
+            let mut world = World::new();
+            (0..3000).for_each(|_| world.add(&mut random));
+            world.add_slice(&ELEMENT, 1, 5000, &mut random);
+            let mut roots = lists(&mut world, 5, 300);
+            roots.extend(world.objects.iter().rev().skip(1500).take(6));
+            let (crew, central, cycle) = (crew_of(&world, 1 << 20), &world.central, world.cycle());
+            let mut visitors = 0;
+            loop {
+                // Otherwise there is nothing that somebody could begin with.
+                crew.set_has_roots(true);
+                assert_eq!(crew.wait_for_work(None), Some(cycle));
+                crew.set_has_roots(false);
+                let ring = PageRing::new();
+                let marker = Marker::on(central, &crew, &ring, cycle).with_kernel(Some(kernel));
+                let mut marker = marker.with_grip(1 + random.below(8));
+                if visitors == 0 {
+                    roots.iter().for_each(|&root| marker.mark(root));
+                }
+                let mut pages = 0..most;
+                marker.work(|_| pages.next().is_some());
+                marker.leave();
+                visitors += 1;
+                if crew.waiting() == 0 {
+                    break;
+                }
+            }
+            assert!(!crew.take_rescan(), "the queue had room for everything");
+            let counted = end(&world, &crew, Tally::default());
+            let (marks, bytes) = world.marks();
+            assert_eq!(
+                marks,
+                world.reachable(&roots),
+                "{kernel:?}, {most} pages, {visitors} visitors"
+            );
+            assert_eq!((counted.objects, counted.bytes.get()), (marks.len() as u64, bytes));
+            assert!(visitors > 50 / most && marks.len() > 1500);
+            world.release();
+        }
+    }
+}
+
 /// Fault rows 61 and 66: the pointer in the last element of a large slice is followed, and so are all others, in
 /// whatever pieces they lie; also when elements straddle the pieces or are longer than these.
 #[test]
