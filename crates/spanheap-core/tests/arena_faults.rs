@@ -59,8 +59,11 @@ fn fill(heap: &Heap, fill: impl FnOnce(&Mutator) -> NonNull<u8>) -> Stale {
 /// One value of a type.
 #[track_caller]
 fn alloc(mutator: &Mutator, arena: &UserArena, ty: &'static TypeInfo) -> NonNull<u8> {
-    // SAFETY: a closure is open; all zeros is a value of each type here.
-    unsafe { mutator.arena_alloc(arena, ty) }.expect("memory")
+    // SAFETY: a closure is open.
+    let room = unsafe { mutator.arena_alloc(arena, ty) }.expect("memory");
+    // SAFETY: room for a value, and all zeros is one of each type here.
+    unsafe { room.write_bytes(0, ty.size) };
+    room
 }
 
 /// Frees the arena; returns the line, when the memory is gone.
@@ -227,6 +230,37 @@ fn the_last_byte_of_a_chunk_that_is_partly_used_on_another_thread() {
         if let Some(outcome) = outcome {
             is_reported(&outcome);
         }
+    }
+}
+
+/// A thread may have no more than this: what the kernel needs and a page, on this side of another that faults.
+#[test]
+fn a_report_takes_no_more_than_a_page_of_the_alternate_stack() {
+    let name = "a_report_takes_no_more_than_a_page_of_the_alternate_stack";
+    let outcome = child::outcome(name, "only", || {
+        assert!(can_guard());
+        report_faults(AfterReport::Exit).unwrap();
+        let (heap, arena) = heap_with_arena(true);
+        let stale = fill(&heap, |mutator| alloc(mutator, &arena, &NODE));
+        free(&heap, &arena);
+        // SAFETY: reads a number of the kernel's.
+        let least = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) } as usize;
+        let size = least.max(libc::MINSIGSTKSZ) + 4096;
+        let (page, os) = (Os::native().page_size(), Os::native());
+        let bytes = page + Bytes::new(size.next_multiple_of(page.get()));
+        let base = os.alloc(bytes, spanheap_core::os::Category::Heap).expect("memory");
+        // SAFETY: the first page of what was just allocated.
+        assert_eq!(unsafe { libc::mprotect(base.as_ptr(), page.get(), libc::PROT_NONE) }, 0);
+        let stack = libc::stack_t { ss_sp: (base + page).as_ptr(), ss_flags: 0, ss_size: size };
+        // SAFETY: the rest of it, which nobody else uses, and which is never given back.
+        assert_eq!(unsafe { libc::sigaltstack(&raw const stack, core::ptr::null_mut()) }, 0);
+        expect("spanheap: use after arena free: arena #1 \"request\" freed at ");
+        expect("; object Node (64 bytes) allocated at ");
+        expect("; address ");
+        read(stale.at);
+    });
+    if let Some(outcome) = outcome {
+        is_reported(&outcome);
     }
 }
 
