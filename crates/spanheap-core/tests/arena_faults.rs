@@ -14,6 +14,7 @@ use spanheap_core::addr::{Addr, Bytes};
 use spanheap_core::collect::Options;
 use spanheap_core::collect::roots::RootRecord;
 use spanheap_core::mutator::{ArenaOptions, Heap, Mutator, UserArena};
+use spanheap_core::observe::Stats;
 use spanheap_core::os::Os;
 use spanheap_core::span::sites::{AfterReport, EXIT_CODE, report_faults};
 use spanheap_core::span::{Shape, Tracer, TypeInfo};
@@ -261,6 +262,42 @@ fn a_report_takes_no_more_than_a_page_of_the_alternate_stack() {
     });
     if let Some(outcome) = outcome {
         is_reported(&outcome);
+    }
+}
+
+/// What keeps its memory until a cycle has looked at it faults like what has none: at both ends, and in the midst, which
+/// was moved aside.
+#[test]
+fn a_chunk_that_keeps_its_memory_faults_as_well() {
+    let name = "a_chunk_that_keeps_its_memory_faults_as_well";
+    const BYTES: usize = 7 << 20;
+    for offset in [0, BYTES / 2, BYTES - 1] {
+        let outcome = child::outcome(name, &offset.to_string(), || {
+            assert!(can_guard());
+            report_faults(AfterReport::Exit).unwrap();
+            let (heap, arena) = heap_with_arena(false);
+            let stale = fill(&heap, |mutator| {
+                // SAFETY: a closure is open, and the writer is dropped in it.
+                let mut writer = unsafe { mutator.arena_writer(&arena) }.unwrap();
+                // SAFETY: as above.
+                unsafe { writer.alloc_leaf(Layout::from_size_align(BYTES, 8).unwrap()) }.unwrap()
+            });
+            let begun = std::time::Instant::now();
+            let (freed, line) = with_line!(arena.free());
+            freed.expect("it was not freed before");
+            while Stats::of(&heap).arenas.guarded == 0 {
+                std::thread::yield_now();
+            }
+            // After a second it is given away.
+            let is_kept = Stats::of(&heap).arenas.kept >= Bytes::new(BYTES);
+            assert!(is_kept || begun.elapsed().as_secs() > 0);
+            expect(&format!("arena #1 \"request\" freed at {line}"));
+            expect(&format!("; address {:#x}; write by", stale.at + offset));
+            write(stale.at + offset);
+        });
+        if let Some(outcome) = outcome {
+            is_reported(&outcome);
+        }
     }
 }
 
