@@ -14,6 +14,7 @@ use spanheap_core::addr::{Addr, Bytes};
 use spanheap_core::collect::Options;
 use spanheap_core::collect::roots::RootRecord;
 use spanheap_core::mutator::{ArenaOptions, Heap, Mutator, UserArena};
+use spanheap_core::observe::Stats;
 use spanheap_core::os::Os;
 use spanheap_core::span::sites::{AfterReport, EXIT_CODE, report_faults};
 use spanheap_core::span::{Shape, Tracer, TypeInfo};
@@ -59,8 +60,11 @@ fn fill(heap: &Heap, fill: impl FnOnce(&Mutator) -> NonNull<u8>) -> Stale {
 /// One value of a type.
 #[track_caller]
 fn alloc(mutator: &Mutator, arena: &UserArena, ty: &'static TypeInfo) -> NonNull<u8> {
-    // SAFETY: a closure is open; all zeros is a value of each type here.
-    unsafe { mutator.arena_alloc(arena, ty) }.expect("memory")
+    // SAFETY: a closure is open.
+    let room = unsafe { mutator.arena_alloc(arena, ty) }.expect("memory");
+    // SAFETY: room for a value, and all zeros is one of each type here.
+    unsafe { room.write_bytes(0, ty.size) };
+    room
 }
 
 /// Frees the arena; returns the line, when the memory is gone.
@@ -223,6 +227,73 @@ fn the_last_byte_of_a_chunk_that_is_partly_used_on_another_thread() {
                 read(last);
             };
             std::thread::spawn(touch).join().unwrap();
+        });
+        if let Some(outcome) = outcome {
+            is_reported(&outcome);
+        }
+    }
+}
+
+/// A thread may have no more than this: what the kernel needs and a page, on this side of another that faults.
+#[test]
+fn a_report_takes_no_more_than_a_page_of_the_alternate_stack() {
+    let name = "a_report_takes_no_more_than_a_page_of_the_alternate_stack";
+    let outcome = child::outcome(name, "only", || {
+        assert!(can_guard());
+        report_faults(AfterReport::Exit).unwrap();
+        let (heap, arena) = heap_with_arena(true);
+        let stale = fill(&heap, |mutator| alloc(mutator, &arena, &NODE));
+        free(&heap, &arena);
+        // SAFETY: reads a number of the kernel's.
+        let least = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) } as usize;
+        let size = least.max(libc::MINSIGSTKSZ) + 4096;
+        let (page, os) = (Os::native().page_size(), Os::native());
+        let bytes = page + Bytes::new(size.next_multiple_of(page.get()));
+        let base = os.alloc(bytes, spanheap_core::os::Category::Heap).expect("memory");
+        // SAFETY: the first page of what was just allocated.
+        assert_eq!(unsafe { libc::mprotect(base.as_ptr(), page.get(), libc::PROT_NONE) }, 0);
+        let stack = libc::stack_t { ss_sp: (base + page).as_ptr(), ss_flags: 0, ss_size: size };
+        // SAFETY: the rest of it, which nobody else uses, and which is never given back.
+        assert_eq!(unsafe { libc::sigaltstack(&raw const stack, core::ptr::null_mut()) }, 0);
+        expect("spanheap: use after arena free: arena #1 \"request\" freed at ");
+        expect("; object Node (64 bytes) allocated at ");
+        expect("; address ");
+        read(stale.at);
+    });
+    if let Some(outcome) = outcome {
+        is_reported(&outcome);
+    }
+}
+
+/// What keeps its memory until a cycle has looked at it faults like what has none: at both ends, and in the midst, which
+/// was moved aside.
+#[test]
+fn a_chunk_that_keeps_its_memory_faults_as_well() {
+    let name = "a_chunk_that_keeps_its_memory_faults_as_well";
+    const BYTES: usize = 7 << 20;
+    for offset in [0, BYTES / 2, BYTES - 1] {
+        let outcome = child::outcome(name, &offset.to_string(), || {
+            assert!(can_guard());
+            report_faults(AfterReport::Exit).unwrap();
+            let (heap, arena) = heap_with_arena(false);
+            let stale = fill(&heap, |mutator| {
+                // SAFETY: a closure is open, and the writer is dropped in it.
+                let mut writer = unsafe { mutator.arena_writer(&arena) }.unwrap();
+                // SAFETY: as above.
+                unsafe { writer.alloc_leaf(Layout::from_size_align(BYTES, 8).unwrap()) }.unwrap()
+            });
+            let begun = std::time::Instant::now();
+            let (freed, line) = with_line!(arena.free());
+            freed.expect("it was not freed before");
+            while Stats::of(&heap).arenas.guarded == 0 {
+                std::thread::yield_now();
+            }
+            // After a second it is given away.
+            let is_kept = Stats::of(&heap).arenas.kept >= Bytes::new(BYTES);
+            assert!(is_kept || begun.elapsed().as_secs() > 0);
+            expect(&format!("arena #1 \"request\" freed at {line}"));
+            expect(&format!("; address {:#x}; write by", stale.at + offset));
+            write(stale.at + offset);
         });
         if let Some(outcome) = outcome {
             is_reported(&outcome);

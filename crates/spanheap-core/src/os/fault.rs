@@ -27,7 +27,9 @@
 //!
 //! # In a signal handler
 //! Nothing here allocates, takes a lock or touches a thread-local; `errno` is as it was. The text is formatted by
-//! `core::fmt`, which needs nothing, into a static buffer, because alternate stacks are small. Whoever gets
+//! `core::fmt`, which needs nothing, into a static buffer, because alternate stacks are small: that of the standard
+//! library has eight kibibytes, of which the kernel takes almost half to save what AVX-512 has as registers. A page has to
+//! do, unoptimised as well. Whoever gets
 //! [`REPORTER`] owns it and never gives it back. System calls: `gettid`, `clock_gettime`, `write`, `sigaction`,
 //! `rt_tgsigqueueinfo`, `nanosleep`, `_exit`; and `abort`, where a core dump was asked for. All are allowed there.
 //!
@@ -130,7 +132,7 @@ pub trait Watch: 'static {
     /// What there is to tell of a fault.
     type Found;
 
-    /// Whether the address is ours.
+    /// Whether the address is ours. What is returned should be small: it is on the stack until the end.
     fn find(addr: Addr) -> Option<Self::Found>;
 
     /// Tells it, in one line.

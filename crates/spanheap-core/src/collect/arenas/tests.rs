@@ -292,6 +292,53 @@ fn fault_49_50_what_a_closure_takes_out_of_a_freed_arena_is_retained() {
     stage.end_without_inner(reader, &sim);
 }
 
+/// The last closures of a marking phase end after their cycle. What they allocate is marked for it, in a chunk that
+/// somebody has got since then; and the next cycle looks into it all the same.
+#[test]
+fn what_a_late_closure_puts_into_a_new_chunk_is_scanned_by_the_next_cycle() {
+    let sim = SimOs::builder().build();
+    let stage = Stage::new(&sim);
+    stage.cycle();
+    let collector = &stage.collector;
+    let (late, word) = (Stage::attach(collector), collector.word());
+    // A closure that begins while the cycle marks...
+    collector.publish(PhaseWord::new(Phase::Marking, word.cycle()));
+    late.enter();
+    collector.publish(word);
+    // ... and is open when another one, of the next phase, gets a chunk and gives it back.
+    let arena = stage.mutator.new_arena(ArenaOptions::default());
+    stage.mutator.enter();
+    // SAFETY: a closure is open; the room is never made a value of.
+    unsafe { stage.mutator.arena_alloc(&arena, &NODE) }.expect("memory");
+    stage.mutator.leave();
+    assert_eq!(arena.chunks().len(), 1);
+    // SAFETY: a closure is open.
+    let value = unsafe { late.arena_alloc(&arena, &NODE) }.expect("memory");
+    let inner = node(stage.value).left.load(Ordering::Acquire);
+    fill(value, 4, inner);
+    // SAFETY: it is complete.
+    unsafe { late.publish(value) };
+    assert_eq!(arena.chunks().len(), 1, "the same chunk");
+    // SAFETY: the closure holds both.
+    unsafe { late.write(&node(stage.outer).right, Addr::of(value.as_ptr())) };
+    late.leave();
+    drop(late);
+    // The new value alone points to the object.
+    stage.mutator.enter();
+    // SAFETY: the closure holds the node by its root.
+    unsafe { stage.mutator.write(&node(stage.value).left, Addr::NULL) };
+    stage.mutator.leave();
+    stage.cycle();
+    assert_eq!(stage.look(), (Some(ArenaState::Open), true), "it lives, and was not found");
+    stage.mutator.enter();
+    // SAFETY: as above.
+    unsafe { stage.mutator.write(&node(stage.outer).right, Addr::NULL) };
+    stage.mutator.leave();
+    stage.arena.free().expect("once");
+    drop(arena);
+    stage.end(&sim);
+}
+
 /// Between cycles a grace period is begun for what was freed, and nobody sleeps for its end.
 #[test]
 fn what_was_freed_is_guarded_after_a_grace_period_of_its_own() {

@@ -6,13 +6,16 @@
 //!
 //! # Why it is right
 //! Bits are set by markers, and by closures of the marking phase for what they allocate. A chunk that such a closure has got,
-//! or one of arming B, says nothing. Any other closure has begun before the next marking, which waits for its end; so the
+//! or one of arming B, says nothing; nor does one from when on such a closure has leased it, which may be after its cycle,
+//! when a closure of the next phase has got it. Any other closure has begun before the next marking, which waits for its end; so the
 //! count that it reads when it gets a chunk, of which the bits are clear because its pages were free, is that of a moment
-//! before any bit is set. What the collector's thread clears between two cycles, or before one marks, is clear as long as the
-//! count stays the same: the closures of the last marking phase are over then.
+//! before any bit is set. What the collector's thread clears before a cycle marks is clear as long as the count stays the
+//! same: the closures of the last marking phase are over then. And so are, in a chunk that it buries between two cycles, those
+//! that have ever leased it.
 //!
 //! # Locking
-//! None: the collector's thread clears and counts, and a closure notes the count of a chunk that nobody else knows.
+//! None: the collector's thread clears and counts, a closure notes the count of a chunk that nobody else knows, and takes it
+//! back of one that it has leased.
 
 use super::registry::{Arenas, record};
 use crate::span::Chunk;

@@ -102,6 +102,8 @@ impl Lease {
         (self.black_to, self.black_from) = (usize::MAX, 0);
         if let Colour::Black(cycle) = self.colour {
             record.set_blackened(cycle);
+            // That cycle may be over, and the chunk one that somebody has got since then.
+            record.set_clean(0);
             (self.black_to, self.black_from) = (self.low, self.high);
         }
         self.chunk = Some(chunk);

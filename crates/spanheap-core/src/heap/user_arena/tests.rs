@@ -18,6 +18,8 @@ use crate::tests::{Random, steps};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod kept;
+
 /// # Safety
 /// None is needed; the type demands the word.
 unsafe fn trace_nothing(_: *const u8, _: usize, _: &mut Tracer<'_>) {}
@@ -300,186 +302,6 @@ fn full_arena(central: &Central, local: &LocalPages) -> (Arc<ArenaCore>, Vec<Add
     (core, values, reserved)
 }
 
-/// What was freed stays in memory until a cycle has looked at it. Then it is free memory, unless somebody points there.
-#[test]
-fn freed_chunks_are_kept_for_the_next_arena() {
-    for (markers, escapes, wait) in
-        [(true, false, false), (false, false, false), (true, true, false), (false, true, true)]
-    {
-        let sim = SimOs::builder().guard_markers(markers).split_limit(1000).build();
-        let os = Os::simulated(sim.clone());
-        let central = Central::with_hooks(os, Config::default(), Hooks::none()).expect("memory");
-        let (local, arenas) = (LocalPages::default(), central.arenas());
-        let (core, values, reserved) = full_arena(&central, &local);
-        let before = central.os().accounting().ready();
-        central.free_arena(&core, Freed::Dropped).expect("once");
-        arenas.take_freed();
-        // SAFETY: no closure is open, and nothing marks.
-        unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
-        let kept = arenas.totals().kept;
-        assert!(kept >= Bytes::new(960 << 10), "{kept} of {reserved}");
-        assert_eq!(arenas.totals().guarded, reserved.get() as u64);
-        assert_eq!(central.pages().quarantined(), reserved - kept);
-        assert_eq!(central.os().accounting().ready(), before - (reserved - kept));
-        let last = *values.last().expect("there are some");
-        arenas.begin_marking();
-        if escapes {
-            bits::set(Generation::new(1).table(), last.align_down(GRANULE_BYTES));
-        }
-        if wait {
-            // SAFETY: as above.
-            unsafe { arenas.give_kept_away(central.os(), central.pages()) };
-            assert_eq!(arenas.totals().kept, Bytes::ZERO);
-            assert_eq!(central.pages().quarantined(), reserved);
-            assert_eq!(central.os().accounting().ready(), before - reserved);
-        }
-        let table = Generation::new(1).table();
-        // SAFETY: as above.
-        unsafe { arenas.end_quarantines(central.os(), central.pages(), table, 0) };
-        assert_eq!(arenas.totals().kept, Bytes::ZERO, "whatever was found");
-        let mut held = Bytes::ZERO;
-        arenas.for_each(|at| held += registry::record(at).range().bytes());
-        assert_eq!(held, central.pages().quarantined());
-        assert_eq!(held > Bytes::ZERO, escapes);
-        let mut found = crate::heap::verify::Verified::default();
-        arenas.verify(central.number(), &mut found);
-        assert!(found.findings.is_empty());
-        if escapes {
-            registry::record(held_chunk(arenas)).clear_bits();
-        } else {
-            // The same memory again: what is got besides are side tables, and the chunks that were too small to be kept.
-            let idle = central.os().accounting().ready();
-            let (again, others, _) = full_arena(&central, &local);
-            let common = others.iter().filter(|at| values.contains(at)).count();
-            assert!(common > others.len() / 2, "{common} of {}", others.len());
-            assert!(central.os().accounting().ready() <= idle + Bytes::new(256 << 10));
-            central.free_arena(&again, Freed::Dropped).expect("once");
-        }
-        central.take_back(&local);
-        // SAFETY: nobody uses the heap any more.
-        unsafe { central.release() };
-        sim.assert_all_released();
-    }
-}
-
-/// The one chunk that is left.
-fn held_chunk(arenas: &Arenas) -> NonNull<Chunk> {
-    let mut held = None;
-    arenas.for_each(|at| held = Some(at));
-    held.expect("there is one")
-}
-
-/// There is a bound, and when half of it is reached in a small heap, a cycle is due.
-#[test]
-fn kept_memory_is_bounded_and_asks_for_a_cycle() {
-    let sim = SimOs::builder().build();
-    let central = Central::with_hooks(Os::simulated(sim.clone()), Config::default(), Hooks::none());
-    let central = central.expect("memory");
-    let (local, arenas) = (LocalPages::default(), central.arenas());
-    let mut asked = None;
-    for _ in 0..24 {
-        let (core, ..) = full_arena(&central, &local);
-        central.free_arena(&core, Freed::Dropped).expect("once");
-        arenas.take_freed();
-        // SAFETY: no closure is open, and nothing marks.
-        unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
-        if arenas.wants_cycle(central.pages()) {
-            asked.get_or_insert(arenas.totals().kept);
-        }
-    }
-    let kept = arenas.totals().kept;
-    assert!(kept <= Bytes::new(16 << 20) && kept > Bytes::new(14 << 20), "{kept}");
-    let asked = asked.expect("a cycle is due");
-    assert!(asked >= Bytes::new(8 << 20) && asked < Bytes::new(11 << 20), "{asked}");
-    assert!(arenas.kept_for().is_some());
-    // SAFETY: as above.
-    unsafe { arenas.give_kept_away(central.os(), central.pages()) };
-    assert_eq!(arenas.kept_for(), None);
-    assert!(!arenas.wants_cycle(central.pages()));
-    central.take_back(&local);
-    // SAFETY: nobody uses the heap any more.
-    unsafe { central.release() };
-    sim.assert_all_released();
-}
-
-/// The bound follows what arenas had, with what was freed at once, and forgets it after two cycles; a limit makes it small.
-#[test]
-fn as_much_is_kept_as_arenas_had_lately() {
-    let (limit, least) = (Bytes::new(1 << 30), Bytes::new(16 << 20));
-    for limits in [(None, None), (Some(limit), None), (None, Some(limit))] {
-        let sim = SimOs::builder().build();
-        let config = Config { soft_limit: limits.0, hard_limit: limits.1, ..Config::default() };
-        let os = Os::simulated(sim.clone());
-        let central = Central::with_hooks(os, config, Hooks::none()).expect("memory");
-        let (local, arenas) = (LocalPages::default(), central.arenas());
-        let mut all = Vec::new();
-        for at_once in [24, 1, 1] {
-            all.extend((0..at_once).map(|_| full_arena(&central, &local).0));
-            let held: Bytes = all.iter().map(|core| core.reserved()).sum();
-            for core in all.drain(..) {
-                central.free_arena(&core, Freed::Dropped).expect("once");
-            }
-            arenas.take_freed();
-            let target = central.pages().limits().target();
-            let share = target.map_or(held.max(least), |target| Bytes::new(target.get() / 64));
-            let bound = arenas.kept.bound(central.pages());
-            assert_eq!(bound, held.max(least).min(share), "{limits:?}");
-            // SAFETY: no closure is open, and nothing marks.
-            unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
-            let (kept, some) = (arenas.totals().kept, bound.min(held).get() / 4 * 3);
-            assert!(kept.get() > some && kept <= bound, "{kept}, {limits:?}");
-            assert_eq!(arenas.wants_cycle(central.pages()), at_once == 24);
-            for cycle in 1..=2 {
-                arenas.begin_marking();
-                let table = Generation::new(cycle).table();
-                // SAFETY: as above.
-                unsafe { arenas.end_quarantines(central.os(), central.pages(), table, 0) };
-            }
-            assert_eq!(arenas.totals().kept, Bytes::ZERO);
-        }
-        central.take_back(&local);
-        // SAFETY: nobody uses the heap any more.
-        unsafe { central.release() };
-        sim.assert_all_released();
-    }
-}
-
-/// What cannot be opened is guarded, and asks for no more cycles; and no cycle is asked for when they are dear.
-#[test]
-fn chunks_that_cannot_be_opened_are_guarded() {
-    for markers in [true, false] {
-        let sim = SimOs::builder().guard_markers(markers).split_limit(1000).build();
-        let os = Os::simulated(sim.clone());
-        let central = Central::with_hooks(os, Config::default(), Hooks::none()).expect("memory");
-        let (local, arenas) = (LocalPages::default(), central.arenas());
-        let table = Generation::new(1).table();
-        for (work, asks) in [(0, true), (64 << 20, true), (0, false)] {
-            let cores: Vec<_> = (0..12).map(|_| full_arena(&central, &local).0).collect();
-            for core in cores {
-                central.free_arena(&core, Freed::Dropped).expect("once");
-            }
-            arenas.take_freed();
-            // SAFETY: no closure is open, and nothing marks.
-            unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
-            assert_eq!(arenas.wants_cycle(central.pages()), asks, "the last cycle says so");
-            sim.set_fail_from(Some(sim.calls() + 1));
-            // SAFETY: as above.
-            unsafe { arenas.end_quarantines(central.os(), central.pages(), table, work) };
-            sim.set_fail_from(None);
-            assert_eq!(arenas.totals().kept, Bytes::ZERO);
-            assert!(!arenas.wants_cycle(central.pages()));
-            assert!(central.pages().quarantined() > Bytes::new(11 << 20));
-            // SAFETY: as above.
-            unsafe { arenas.end_quarantines(central.os(), central.pages(), table, work) };
-            assert_eq!(central.pages().quarantined(), Bytes::ZERO);
-        }
-        central.take_back(&local);
-        // SAFETY: nobody uses the heap any more.
-        unsafe { central.release() };
-        sim.assert_all_released();
-    }
-}
-
 /// Bits are cleared of every chunk in which a cycle may have set some, whenever it was got and buried.
 #[test]
 fn bits_of_the_last_cycle_are_cleared_before_the_next_one_and_before_a_burial() {
@@ -511,6 +333,36 @@ fn bits_of_the_last_cycle_are_cleared_before_the_next_one_and_before_a_burial() 
         }
     }
     central.free_arena(&kept, Freed::Dropped).expect("once");
+    central.take_back(&local);
+    // SAFETY: nobody uses the heap any more.
+    unsafe { central.release() };
+    sim.assert_all_released();
+}
+
+/// A closure of the marking phase may end after the cycle, and lease what a closure of the next phase has got.
+#[test]
+fn bits_that_a_late_closure_has_set_in_a_new_chunk_are_cleared() {
+    let sim = SimOs::builder().build();
+    let central = Central::with_hooks(Os::simulated(sim.clone()), Config::default(), Hooks::none());
+    let central = central.expect("memory");
+    let (local, arenas) = (LocalPages::default(), central.arenas());
+    arenas.begin_marking();
+    // The cycle has ended, and one of its closures is open still.
+    let core = arenas.make(central.number(), "".into(), None);
+    let mut early = Lease::none(Colour::White);
+    let wanted = Wanted::of(&TYPES[1], 1).expect("it is small");
+    central.arena_room(&core, &mut early, wanted, &local).expect("memory");
+    core.end_lease(&mut early);
+    let mut late = Lease::none(Colour::Black(1));
+    let at = central.arena_room(&core, &mut late, wanted, &local).expect("memory");
+    let at = Addr::of(at.as_ptr()).align_down(GRANULE_BYTES);
+    assert!(bits::is_set(Table::Scanned, at) && bits::is_set(Generation::new(1).table(), at));
+    core.end_lease(&mut late);
+    arenas.clear_bits();
+    for table in [Table::Even, Table::Odd, Table::Scanned] {
+        assert!(!bits::is_set(table, at), "the next cycle would not look into the value");
+    }
+    central.free_arena(&core, Freed::Dropped).expect("once");
     central.take_back(&local);
     // SAFETY: nobody uses the heap any more.
     unsafe { central.release() };

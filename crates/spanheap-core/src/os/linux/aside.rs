@@ -20,9 +20,14 @@
 //!
 //! **Addresses are never free** in between: a move that leaves nothing behind would give them to the next `mmap`
 //! of the process, and a stale pointer would find what somebody else keeps there. So what is moved aside leaves its
-//! mapping behind (`MREMAP_DONTUNMAP`, Linux 5.7), and what is brought back replaces it. The kernel unmaps the place
-//! before it moves, and might then have no memory for the move; the place is mapped anew in that case, and if that
-//! fails as well the process ends.
+//! mapping behind (`MREMAP_DONTUNMAP`, Linux 5.7), and what is brought back replaces it. Nor is anything replaced on the
+//! way there: the kernel unmaps what is at a place before it looks whether it can move, so a move to a place that we had
+//! reserved could fail and leave us with addresses that might be somebody's by now.
+//!
+//! On the way back there is no other way. The kernel looks at the number of mappings before it unmaps the place; behind
+//! that there is nothing but want of memory for a table of pages or a record of its own, which it does not refuse, and
+//! strict accounting of what is promised to processes, which has just been given back as much as it is asked for. Should
+//! it fail there all the same, the place is mapped anew at once, and if that fails as well the process ends.
 //!
 //! An access in the moment between the move and the change of protection finds zeros. Nobody has a right to it.
 //!
@@ -148,14 +153,11 @@ impl Asides {
             if list.entries.len() >= self.limit || list.entries.try_reserve(1).is_err() {
                 return;
             }
-            let Ok(place) = find_place(whole.bytes()) else { return };
-            let moved = calls::relocate(whole, place, true);
+            let Ok(hint) = find_hole(whole.bytes()) else { return };
+            let moved = calls::move_away(whole, hint);
             // An invalid argument: the kernel does not know that anything could be left behind.
             self.moves.note(&moved, |errno| is_forbidden(errno) || errno == libc::EINVAL);
-            if moved.is_err() {
-                let _ = calls::unmap(AddrRange::at(place, whole.bytes()));
-                return;
-            }
+            let Ok(place) = moved else { return };
             let at = list.entries.partition_point(|entry| entry.range.base() < whole.base());
             list.entries.insert(at, Aside { range: whole, place });
         });
@@ -169,7 +171,7 @@ impl Asides {
         self.change(|list| {
             while let Some((aside, dropped)) = list.take(range) {
                 forget(dropped);
-                if calls::relocate(aside.lies(), aside.range.base(), false).is_ok() {
+                if calls::move_back(aside.lies(), aside.range.base()).is_ok() {
                     continue;
                 }
                 forget(Some(aside));
@@ -213,19 +215,14 @@ impl Asides {
     }
 }
 
-/// Reserves addresses at a multiple of a unit.
-fn find_place(bytes: Bytes) -> Result<Addr, i32> {
+/// Finds free addresses at a multiple of a unit. They are nobody's: if somebody takes them before they are used, that
+/// is his, and the kernel chooses others, to which it may be slower to move.
+fn find_hole(bytes: Bytes) -> Result<Addr, i32> {
     let wide = calls::map_new(Addr::NULL, bytes + UNIT, PROT_NONE, RESERVATION)?;
     let wide = AddrRange::at(wide, bytes + UNIT);
-    let place = wide.whole_units(UNIT.get()).base();
-    let used = AddrRange::at(place, bytes);
-    for rest in [AddrRange::new(wide.base(), used.base()), AddrRange::new(used.end(), wide.end())] {
-        if !rest.is_empty() {
-            // What is not given back stays reserved, and is of no further use.
-            let _ = calls::unmap(rest);
-        }
-    }
-    Ok(place)
+    // What is not given back stays reserved, and is of no further use.
+    calls::unmap(wide)?;
+    Ok(wide.whole_units(UNIT.get()).base())
 }
 
 /// Drops memory.

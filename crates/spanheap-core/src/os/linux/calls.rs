@@ -85,15 +85,26 @@ pub(super) fn unmap(range: AddrRange) -> Result<(), i32> {
     })
 }
 
-/// Moves the memory of a range to `place`, whatever is there, and leaves an empty mapping behind or none.
-pub(super) fn relocate(range: AddrRange, place: Addr, leave: bool) -> Result<(), i32> {
-    let behind = if leave { MREMAP_DONTUNMAP } else { 0 };
-    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | behind;
+/// Moves the memory of a range to where nothing is, if possible to `hint`, and leaves its mapping behind. Where nothing
+/// is moved, nothing has changed.
+pub(super) fn move_away(range: AddrRange, hint: Addr) -> Result<Addr, i32> {
+    // Without MREMAP_FIXED, the place is a hint.
+    relocate(range, hint, libc::MREMAP_MAYMOVE | MREMAP_DONTUNMAP)
+}
+
+/// Moves the memory of a range to `place`, of which the mapping is replaced, and leaves nothing behind.
+pub(super) fn move_back(range: AddrRange, place: Addr) -> Result<(), i32> {
+    let moved = relocate(range, place, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED);
+    moved.map(|placed| debug_assert_eq!(placed, place))
+}
+
+fn relocate(range: AddrRange, place: Addr, flags: c_int) -> Result<Addr, i32> {
     let (base, bytes) = (range.base().as_ptr(), range.bytes().get());
     uninterrupted(|| {
-        // SAFETY: both ranges are ours, and nobody uses what is in either.
+        // SAFETY: the range is ours, and nobody uses what is in it. With MREMAP_FIXED, which only `move_back` passes, what
+        // is at the place is ours and forfeit; without, nothing that exists is touched.
         let start = unsafe { libc::mremap(base, bytes, bytes, flags, place.as_ptr::<u8>()) };
-        if start == MAP_FAILED { Err(last_errno()) } else { Ok(()) }
+        if start == MAP_FAILED { Err(last_errno()) } else { Ok(Addr::of(start.cast_const())) }
     })
 }
 

@@ -422,7 +422,8 @@ impl SimOs {
         let mut state = self.lock();
         state.shadow.check("shut", range, Expect::Ready);
         let limit = self.config.split_limit / MAPPINGS_PER_ENTRY / 2;
-        let shut = state.splits.insert(range, Some(limit)).is_ok();
+        let admitted = state.admit(Operation::Fault, range.bytes(), Bytes::ZERO).is_ok();
+        let shut = admitted && state.splits.insert(range, Some(limit)).is_ok();
         if shut {
             state.shadow.shut(range);
         }

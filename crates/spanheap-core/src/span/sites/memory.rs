@@ -47,11 +47,19 @@ static BLOCKS_MADE: AtomicUsize = AtomicUsize::new(0);
 static FREE_RECORDS: Stack<Record> = Stack::new();
 static FREE_BLOCKS: Stack<Block> = Stack::new();
 
-/// All records, for a signal handler.
-pub(super) fn each_record() -> impl Iterator<Item = &'static Record> {
-    let first = BATCHES.top();
-    let batches = core::iter::successors(first, |batch| batch.next.get(Ordering::Acquire));
-    batches.flat_map(|batch| batch.records.iter())
+/// The first of all records that is wanted, for a signal handler: in loops, because a chain of iterators takes kibibytes
+/// of its small stack where nothing is optimised.
+pub(super) fn find_record(is_wanted: impl Fn(&'static Record) -> bool) -> Option<&'static Record> {
+    let mut next = BATCHES.top();
+    while let Some(batch) = next {
+        for record in &batch.records {
+            if is_wanted(record) {
+                return Some(record);
+            }
+        }
+        next = batch.next.get(Ordering::Acquire);
+    }
+    None
 }
 
 /// What a heap has of both, and does not use.
@@ -157,7 +165,7 @@ fn allocate<T>(made: &AtomicUsize, max: usize, new: impl FnOnce() -> T) -> Optio
 /// Whether the record is one of those that a signal handler finds.
 #[cfg(test)]
 pub(super) fn is_known(record: &'static Record) -> bool {
-    each_record().any(|known| core::ptr::eq(known, record))
+    find_record(|known| core::ptr::eq(known, record)).is_some()
 }
 
 #[cfg(test)]

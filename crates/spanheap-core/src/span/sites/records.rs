@@ -247,6 +247,22 @@ impl Record {
         Noted::Yes
     }
 
+    /// Whether the address lies in the chunk and that was freed, so that [`Record::read`] has something to say. May be
+    /// called at any moment, with little of a stack.
+    pub(super) fn is_grave_of(&self, addr: Addr) -> bool {
+        for _ in 0..TRIES {
+            let version = self.version.load(Ordering::Acquire);
+            let (base, end) = (self.base.load(Ordering::Relaxed), self.end.load(Ordering::Relaxed));
+            let is_inside = addr.get() >= base && addr.get() < end;
+            let is_freed = self.freed.load(Ordering::Relaxed) != 0;
+            if version % 2 == 0 && self.is_still(version) {
+                return is_inside && is_freed;
+            }
+            core::hint::spin_loop();
+        }
+        false
+    }
+
     /// What is known about an address, if it lies in the chunk and that was freed. May be called at any moment.
     pub(super) fn read(&self, addr: Addr) -> Option<Grave> {
         for _ in 0..TRIES {

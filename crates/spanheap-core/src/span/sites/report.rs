@@ -4,7 +4,7 @@
 //! `core::fmt`.
 
 use super::memory;
-use super::records::{Freed, Grave};
+use super::records::{Freed, Grave, Record};
 use crate::addr::Addr;
 use crate::os::clock;
 use crate::os::fault::{Fault, Watch};
@@ -15,18 +15,27 @@ use core::fmt;
 pub(super) struct Reporter;
 
 impl Watch for Reporter {
-    type Found = Grave;
+    type Found = &'static Record;
 
     /// A program that lives on faults asks this often, so addresses outside of all heaps cost one load. For the others,
     /// all records are looked at: at most a few milliseconds, and after that the process ends.
-    fn find(addr: Addr) -> Option<Grave> {
+    fn find(addr: Addr) -> Option<&'static Record> {
         map::owner(addr)?;
-        memory::each_record().find_map(|record| record.read(addr))
+        memory::find_record(|record| record.is_grave_of(addr))
     }
 
-    fn tell(found: &Grave, fault: &Fault, line: &mut dyn fmt::Write) -> fmt::Result {
-        let ago = clock::monotonic_nanos().saturating_sub(found.nanos);
-        tell(found, fault, ago, line)
+    fn tell(found: &&'static Record, fault: &Fault, line: &mut dyn fmt::Write) -> fmt::Result {
+        match found.read(fault.addr) {
+            Some(grave) => {
+                let ago = clock::monotonic_nanos().saturating_sub(grave.nanos);
+                tell(&grave, fault, ago, line)
+            }
+            // The last pointer to the chunk was found to be gone just now.
+            None => {
+                write!(line, "spanheap: use after arena free")?;
+                tell_access(fault, line)
+            }
+        }
     }
 }
 
@@ -56,6 +65,11 @@ fn tell(found: &Grave, fault: &Fault, ago: u64, line: &mut dyn fmt::Write) -> fm
         None if found.has_objects => write!(line, "; no object was noted there")?,
         None => {}
     }
+    tell_access(fault, line)
+}
+
+/// What was done, and where.
+fn tell_access(fault: &Fault, line: &mut dyn fmt::Write) -> fmt::Result {
     let (addr, access, thread) = (fault.addr.get(), fault.access.name(), fault.thread);
     write!(line, "; address {addr:#x}; {access} by thread {thread}")
 }
