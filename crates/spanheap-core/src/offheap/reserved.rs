@@ -25,6 +25,11 @@
 //! **Locking.** [`commit`](ReservedArray::commit) takes the array's own lock of rank `OffHeap`.
 //! Reading takes none and may run at the same time.
 //!
+//! **First touches.** What is ready has no memory before it is touched, and a page that is read first costs two
+//! faults: one that shows the page of zeros which all processes share, and another one when somebody writes.
+//! Who commits a few elements is about to write them, often after a look, so their page is written to here;
+//! and so are the first words of the bitmaps. Of larger parts nobody knows which pages will be written, or when.
+//!
 //! # Safety
 //! This file is trusted to make references only to committed elements, and to change the reservation
 //! only by the `Os` that made it (4), which it compares: O1 of the contract of ranges. Elements that several
@@ -137,6 +142,10 @@ impl<T: Zeroable> ReservedArray<T> {
             // SAFETY: as above.
             unsafe { os.release(all, category, bitmaps, Bytes::ZERO) };
         })?;
+        // Zeros over zeros: see "First touches".
+        for bitmap in [Bitmap::Mapped, Bitmap::Committed] {
+            array.word(bitmap, 0).store(0, Relaxed);
+        }
         Ok(array)
     }
 
@@ -164,8 +173,8 @@ impl<T: Zeroable> ReservedArray<T> {
             let run = at..at + length;
             match state {
                 BlockState::Committed => {}
-                BlockState::Mapped => self.commit_mapped(os, run.clone())?,
-                BlockState::Reserved => self.commit_reserved(os, run.clone())?,
+                BlockState::Mapped => self.commit_mapped(os, run.clone(), &range)?,
+                BlockState::Reserved => self.commit_reserved(os, run.clone(), &range)?,
             }
             at = run.end;
         }
@@ -182,7 +191,7 @@ impl<T: Zeroable> ReservedArray<T> {
         }
         self.check_os(os);
         let bitmaps = self.end.bytes_since(self.bitmaps);
-        let count = |bitmap| (0..self.blocks).filter(|&block| self.bit(bitmap, block)).count();
+        let count = |bitmap| self.count(bitmap);
         let mapped = Bytes::new(count(Bitmap::Mapped) << self.block_shift) + bitmaps;
         let ready = Bytes::new(count(Bitmap::Committed) << self.block_shift) + bitmaps;
         let all = AddrRange::new(self.base, self.end);
@@ -342,6 +351,12 @@ impl<T> ReservedArray<T> {
         self.word(bitmap, block).load(Acquire) >> (block % u64::BITS as usize) & 1 != 0
     }
 
+    /// How many blocks have their bit set. There are none behind the last block.
+    fn count(&self, bitmap: Bitmap) -> usize {
+        let words = (0..self.words()).map(|word| self.word(bitmap, word * u64::BITS as usize));
+        words.map(|word| word.load(Relaxed).count_ones() as usize).sum()
+    }
+
     /// Calls `visit` with each range of memory that is Ready: the committed blocks, and the
     /// bitmaps.
     pub fn for_each_ready(&self, visit: &mut dyn FnMut(AddrRange)) {
@@ -387,7 +402,12 @@ impl<T> ReservedArray<T> {
     }
 
     /// The caller holds the lock and has compared the `Os`, here and in the next function.
-    fn commit_reserved(&self, os: &Os, blocks: Range<usize>) -> Result<(), OsError> {
+    fn commit_reserved(
+        &self,
+        os: &Os,
+        blocks: Range<usize>,
+        wanted: &Range<usize>,
+    ) -> Result<(), OsError> {
         let range = self.range_of(&blocks);
         // SAFETY: O1 by (4), with the lock. O2: nobody uses blocks that are not committed (1).
         unsafe { os.map(range, self.category) }?;
@@ -401,17 +421,37 @@ impl<T> ReservedArray<T> {
                 self.set_bits(Bitmap::Mapped, blocks.clone());
             }
         })?;
+        self.touch(os, wanted, &range);
         self.set_bits(Bitmap::Mapped, blocks.clone());
         self.set_bits(Bitmap::Committed, blocks);
         Ok(())
     }
 
-    fn commit_mapped(&self, os: &Os, blocks: Range<usize>) -> Result<(), OsError> {
+    fn commit_mapped(
+        &self,
+        os: &Os,
+        blocks: Range<usize>,
+        wanted: &Range<usize>,
+    ) -> Result<(), OsError> {
         let range = self.range_of(&blocks);
         // SAFETY: O1 by (4), with the lock.
         unsafe { os.used(range, range.bytes()) }?;
+        self.touch(os, wanted, &range);
         self.set_bits(Bitmap::Committed, blocks);
         Ok(())
+    }
+
+    /// Writes a zero to the elements `wanted`, if they lie in one page of `fresh`, which is ready and which nobody
+    /// else may use yet: see "First touches".
+    fn touch(&self, os: &Os, wanted: &Range<usize>, fresh: &AddrRange) {
+        let at = |index: usize| self.base + Bytes::new(index * size_of::<T>());
+        let (first, end) = (at(wanted.start), at(wanted.end));
+        let page = first.align_down(os.page_size().get());
+        if fresh.contains(first) && end <= page + os.page_size() {
+            // SAFETY: the byte lies in a block that has been made ready, and whose bit is not set (1): no
+            // reference leads there. It is zero, and stays so.
+            unsafe { first.as_ptr::<u8>().write_volatile(0) };
+        }
     }
 }
 
