@@ -19,8 +19,8 @@
 //! that, with `Release`; readers load it with `Acquire`. It is cleared only by `release`, which has
 //! the array for itself. (2) A bit in `mapped` is set exactly while the block is Prepared or Ready;
 //! it is protected by the lock. (3) An array with `len > 0` owns its reservation, and both bitmaps
-//! are Ready. (4) The reservation was made by the `Os` with the number `os`, and only this array
-//! changes its state.
+//! are Ready; or its part of an [`ArraySpace`], where its bitmaps lie apart from the blocks. (4) The reservation was
+//! made by the `Os` with the number `os`, and only this array changes the state of its blocks.
 //!
 //! **Locking.** [`commit`](ReservedArray::commit) takes the array's own lock of rank `OffHeap`.
 //! Reading takes none and may run at the same time.
@@ -35,6 +35,10 @@
 //! only by the `Os` that made it (4), which it compares: O1 of the contract of ranges. Elements that several
 //! threads change have an atomic type: `get` gives `&T`, and only `get_mut` gives `&mut T`.
 #![allow(unsafe_code)]
+
+mod space;
+
+pub use space::{ArraySize, ArraySpace};
 
 use core::marker::PhantomData;
 use core::ops::Range;
@@ -85,6 +89,8 @@ pub struct ReservedArray<T> {
     category: Category,
     /// The number of the `Os` that the reservation is from.
     os: u64,
+    /// Whether the reservation is an [`ArraySpace`]'s.
+    in_space: bool,
     /// Held while blocks change state.
     changing: Lock<()>,
     _elements: PhantomData<T>,
@@ -114,6 +120,7 @@ impl<T: Zeroable> ReservedArray<T> {
             end: Addr::NULL,
             category,
             os: os.number(),
+            in_space: false,
             changing: Lock::new(Rank::OffHeap, ()),
             _elements: PhantomData,
         };
@@ -142,10 +149,7 @@ impl<T: Zeroable> ReservedArray<T> {
             // SAFETY: as above.
             unsafe { os.release(all, category, bitmaps, Bytes::ZERO) };
         })?;
-        // Zeros over zeros: see "First touches".
-        for bitmap in [Bitmap::Mapped, Bitmap::Committed] {
-            array.word(bitmap, 0).store(0, Relaxed);
-        }
+        array.touch_bitmaps();
         Ok(array)
     }
 
@@ -184,22 +188,19 @@ impl<T: Zeroable> ReservedArray<T> {
     /// Gives everything back and leaves an array of length zero.
     ///
     /// # Panics
-    /// When `os` is not the one that the array was made with.
+    /// When `os` is not the one that the array was made with, or when the array was made in a space.
     pub fn release(&mut self, os: &Os) {
         if self.base.is_null() {
             return;
         }
         self.check_os(os);
+        assert!(!self.in_space, "the array belongs to a space");
         let bitmaps = self.end.bytes_since(self.bitmaps);
-        let count = |bitmap| self.count(bitmap);
-        let mapped = Bytes::new(count(Bitmap::Mapped) << self.block_shift) + bitmaps;
-        let ready = Bytes::new(count(Bitmap::Committed) << self.block_shift) + bitmaps;
         let all = AddrRange::new(self.base, self.end);
+        let (mapped, ready) = self.forget();
         // SAFETY: O1 by (4). O2: references to elements borrow the array, and `&mut self` says that
-        // there are none; the array forgets the place below.
-        unsafe { os.release(all, self.category, mapped, ready) };
-        (self.len, self.blocks) = (0, 0);
-        (self.base, self.bitmaps, self.end) = (Addr::NULL, Addr::NULL, Addr::NULL);
+        // there are none; the array has forgotten the place.
+        unsafe { os.release(all, self.category, mapped + bitmaps, ready + bitmaps) };
     }
 
     /// The number of elements, committed or not.
@@ -358,7 +359,7 @@ impl<T> ReservedArray<T> {
     }
 
     /// Calls `visit` with each range of memory that is Ready: the committed blocks, and the
-    /// bitmaps.
+    /// bitmaps if they are the array's own.
     pub fn for_each_ready(&self, visit: &mut dyn FnMut(AddrRange)) {
         let mut block = 0;
         while block < self.blocks {
@@ -372,7 +373,7 @@ impl<T> ReservedArray<T> {
             block = first + (first..self.blocks).take_while(is_ready).count();
             visit(self.range_of(&(first..block)));
         }
-        if self.blocks > 0 {
+        if self.blocks > 0 && !self.in_space {
             visit(AddrRange::new(self.bitmaps, self.end));
         }
     }

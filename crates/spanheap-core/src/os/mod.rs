@@ -286,6 +286,15 @@ impl Os {
         }
         // SAFETY: the range has just been reserved, and nobody else knows it.
         unsafe { self.release_reserved(AddrRange::at(base, bytes)) };
+        // The kernel places downwards, as a rule: then what lies just below is free, and nothing is to be trimmed.
+        if let Some(place) = Some(base.align_down(align.get())).filter(|place| !place.is_null()) {
+            let base = self.reserve(Some(place), bytes)?;
+            if base.is_aligned(align.get()) {
+                return Ok(base);
+            }
+            // SAFETY: as above.
+            unsafe { self.release_reserved(AddrRange::at(base, bytes)) };
+        }
         // A base is a multiple of the page size at least, so one page less than `align` is enough.
         let slack = align.saturating_sub(self.page_size);
         let wide = bytes.get().checked_add(slack.get()).map(Bytes::new);

@@ -36,7 +36,8 @@ use crate::addr::{
     ADDRESS_BITS, Addr, AddrRange, Bytes, CHUNK_BYTES, CHUNK_PAGES, ChunkIndex, PAGE_BYTES,
     PageCount, PageIndex,
 };
-use crate::os::{Operation, Os, OsError};
+use crate::offheap::ArraySpace;
+use crate::os::{Category, Operation, Os, OsError};
 
 /// Pages that were allocated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +66,8 @@ pub struct PageAlloc {
     pub(super) tree: SummaryTree,
     pub(super) chunks: ChunkTable,
     pub(super) grown: GrownRuns,
+    /// Where the tables of these three lie.
+    tables: ArraySpace,
     pub(super) index: ScavengeIndex,
     pub(super) hint: Option<Addr>,
     pub(super) free: PageCount,
@@ -132,26 +135,14 @@ impl PageAlloc {
     /// # Errors
     /// When the system refuses the address space of the tables (580 MiB), or their first pages.
     pub fn new(os: &Os) -> Result<PageAlloc, OsError> {
-        let mut tree = SummaryTree::new(os)?;
-        let mut chunks = match ChunkTable::new(os) {
-            Ok(chunks) => chunks,
-            Err(error) => {
-                tree.release(os);
-                return Err(error);
-            }
-        };
-        let grown = match GrownRuns::new(os) {
-            Ok(grown) => grown,
-            Err(error) => {
-                tree.release(os);
-                chunks.release(os);
-                return Err(error);
-            }
-        };
+        let [slots, bitmaps, occupancy] = ChunkTable::sizes(os);
+        let sizes = [SummaryTree::size(os), slots, bitmaps, occupancy, GrownRuns::size(os)];
+        let mut tables = ArraySpace::new(os, &sizes, SummaryTree::EAGER, Category::PageTables)?;
         Ok(PageAlloc {
-            tree,
-            chunks,
-            grown,
+            tree: SummaryTree::new(os, &mut tables),
+            chunks: ChunkTable::new(os, &mut tables),
+            grown: GrownRuns::new(os, &mut tables),
+            tables,
             index: ScavengeIndex::new(),
             hint: None,
             free: PageCount::ZERO,
@@ -163,9 +154,10 @@ impl PageAlloc {
     /// Gives the tables back to the system. The memory that was managed is not touched; nothing may
     /// be asked of the allocator afterwards.
     pub fn release(&mut self, os: &Os) {
-        self.tree.release(os);
-        self.chunks.release(os);
-        self.grown.release(os);
+        self.tree.release(&mut self.tables);
+        self.chunks.release(&mut self.tables);
+        self.grown.release(&mut self.tables);
+        self.tables.release(os);
         self.index = ScavengeIndex::new();
         self.hint = None;
         self.free = PageCount::ZERO;
@@ -178,6 +170,7 @@ impl PageAlloc {
         self.tree.for_each_ready(visit);
         self.chunks.for_each_ready(visit);
         self.grown.for_each_ready(visit);
+        self.tables.for_each_ready(visit);
     }
 
     /// Adds whole chunks; their pages are free and scavenged.

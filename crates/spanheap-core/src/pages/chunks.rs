@@ -22,8 +22,8 @@ use super::MAX_GROWN_CHUNKS;
 use super::bits::{CHUNK_WORDS, PageBits};
 use super::scavenge_index::Occupancy;
 use crate::addr::{ADDRESS_BITS, AddrRange, CHUNK_SHIFT, ChunkIndex};
-use crate::offheap::ReservedArray;
-use crate::os::{Category, Os, OsError};
+use crate::offheap::{ArraySize, ArraySpace, ReservedArray};
+use crate::os::{Os, OsError};
 
 /// Chunks in the address space.
 const CHUNKS: usize = 1 << (ADDRESS_BITS - CHUNK_SHIFT);
@@ -43,30 +43,28 @@ pub(super) struct ChunkTable {
 }
 
 impl ChunkTable {
-    pub(super) fn new(os: &Os) -> Result<ChunkTable, OsError> {
-        let category = Category::PageTables;
-        let mut slot_of = ReservedArray::new(os, CHUNKS, category)?;
-        let mut bitmaps = match ReservedArray::new(os, MAX_GROWN_CHUNKS, category) {
-            Ok(bitmaps) => bitmaps,
-            Err(error) => {
-                slot_of.release(os);
-                return Err(error);
-            }
-        };
-        match ReservedArray::new(os, MAX_GROWN_CHUNKS, category) {
-            Ok(occupancy) => Ok(ChunkTable { slot_of, bitmaps, occupancy, len: 0 }),
-            Err(error) => {
-                slot_of.release(os);
-                bitmaps.release(os);
-                Err(error)
-            }
+    /// A table of no chunks; in a space, of which it takes [`ChunkTable::sizes`].
+    pub(super) fn new(os: &Os, space: &mut ArraySpace) -> ChunkTable {
+        ChunkTable {
+            slot_of: space.array(os, CHUNKS),
+            bitmaps: space.array(os, MAX_GROWN_CHUNKS),
+            occupancy: space.array(os, MAX_GROWN_CHUNKS),
+            len: 0,
         }
     }
 
-    pub(super) fn release(&mut self, os: &Os) {
-        self.slot_of.release(os);
-        self.bitmaps.release(os);
-        self.occupancy.release(os);
+    pub(super) fn sizes(os: &Os) -> [ArraySize; 3] {
+        [
+            ReservedArray::<u32>::size(os, CHUNKS),
+            ReservedArray::<[PageBits; 2]>::size(os, MAX_GROWN_CHUNKS),
+            ReservedArray::<u64>::size(os, MAX_GROWN_CHUNKS),
+        ]
+    }
+
+    pub(super) fn release(&mut self, space: &mut ArraySpace) {
+        self.slot_of.release_into(space);
+        self.bitmaps.release_into(space);
+        self.occupancy.release_into(space);
     }
 
     /// Calls `visit` with the memory that the tables have.
