@@ -41,7 +41,7 @@
 //! | `resident` | which pages are in memory, as the kernel says |
 //! | `cgroup` | how much memory the machine has, and the control groups of the process allow |
 //! | [`barrier`], [`clock`] | a fence in all threads; the CPU time of a thread, and time itself |
-//! | [`fork`], [`thread`] | whether this is still the process that it was; the names of threads |
+//! | [`fork`], [`thread`] | whether this is still the process that it was; names of threads, and how many processors there are |
 //! | [`fault`] | a handler for faults of memory, if a program asks for one |
 //! | `asan` | what AddressSanitizer is told |
 //!

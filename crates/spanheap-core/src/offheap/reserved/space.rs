@@ -214,13 +214,12 @@ impl<T> ReservedArray<T> {
 mod tests {
     use super::*;
     use crate::os::SimOs;
-    use std::sync::Arc;
 
     const BLOCK: Bytes = Bytes::new(BLOCK_BYTES);
 
     #[test]
     fn arrays_in_a_space_are_like_others_and_go_in_one_call() {
-        let sim = Arc::new(SimOs::default());
+        let sim = SimOs::builder().build();
         let os = Os::simulated(sim.clone());
         let (words, bytes) = (5 * BLOCK_BYTES / 8, 3 * BLOCK_BYTES);
         let sizes = [ReservedArray::<u64>::size(&os, words), ReservedArray::<u8>::size(&os, bytes)];
@@ -231,7 +230,7 @@ mod tests {
         assert!(a.is_committed(0) && !a.is_committed(BLOCK_BYTES / 8) && !b.is_committed(0));
         a.commit(&os, words - 1..words).unwrap();
         b.commit(&os, 0..bytes).unwrap();
-        assert_eq!(os.accounting().ready(), BLOCK * 5 + page);
+        assert_eq!(os.accounting().ready(), Bytes::new(5 * BLOCK_BYTES) + page);
         (*a.get_mut(words - 1), *a.get_mut(0)) = (7, 8);
         (0..bytes).for_each(|i| *b.get_mut(i) = 9);
         assert_eq!((*a.get(words - 1), *a.get(0), *a.get(1)), (7, 8, 0));
@@ -245,6 +244,19 @@ mod tests {
         space.release(&os);
         assert_eq!(os.accounting().reserved(), Bytes::ZERO);
         sim.assert_all_released();
+    }
+
+    #[test]
+    fn a_refused_space_leaves_nothing_behind() {
+        for n in 1..=3 {
+            let sim = SimOs::builder().fail_call(n).build();
+            let os = Os::simulated(sim.clone());
+            let size = ReservedArray::<u8>::size(&os, 1);
+            let space = ArraySpace::new(&os, &[size], BLOCK, Category::Roots);
+            assert!(space.is_err(), "call {n} was not made");
+            assert_eq!(os.accounting().reserved(), Bytes::ZERO);
+            sim.assert_all_released();
+        }
     }
 
     #[test]
