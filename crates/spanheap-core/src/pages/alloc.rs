@@ -66,8 +66,8 @@ pub struct PageAlloc {
     pub(super) tree: SummaryTree,
     pub(super) chunks: ChunkTable,
     pub(super) grown: GrownRuns,
-    /// Where the tables of these three lie.
-    tables: ArraySpace,
+    /// Where the tree and the list of what was grown lie.
+    space: ArraySpace,
     pub(super) index: ScavengeIndex,
     pub(super) hint: Option<Addr>,
     pub(super) free: PageCount,
@@ -135,14 +135,21 @@ impl PageAlloc {
     /// # Errors
     /// When the system refuses the address space of the tables (580 MiB), or their first pages.
     pub fn new(os: &Os) -> Result<PageAlloc, OsError> {
-        let [slots, bitmaps, occupancy] = ChunkTable::sizes(os);
-        let sizes = [SummaryTree::size(os), slots, bitmaps, occupancy, GrownRuns::size(os)];
-        let mut tables = ArraySpace::new(os, &sizes, SummaryTree::EAGER, Category::PageTables)?;
+        // Two reservations and not one: a system that has only small ones is to have a heap, too.
+        let sizes = [SummaryTree::size(os), GrownRuns::size(os)];
+        let mut space = ArraySpace::new(os, &sizes, SummaryTree::EAGER, Category::PageTables)?;
+        let chunks = match ChunkTable::new(os) {
+            Ok(chunks) => chunks,
+            Err(error) => {
+                space.release(os);
+                return Err(error);
+            }
+        };
         Ok(PageAlloc {
-            tree: SummaryTree::new(os, &mut tables),
-            chunks: ChunkTable::new(os, &mut tables),
-            grown: GrownRuns::new(os, &mut tables),
-            tables,
+            tree: SummaryTree::new(os, &mut space),
+            chunks,
+            grown: GrownRuns::new(os, &mut space),
+            space,
             index: ScavengeIndex::new(),
             hint: None,
             free: PageCount::ZERO,
@@ -154,10 +161,10 @@ impl PageAlloc {
     /// Gives the tables back to the system. The memory that was managed is not touched; nothing may
     /// be asked of the allocator afterwards.
     pub fn release(&mut self, os: &Os) {
-        self.tree.release(&mut self.tables);
-        self.chunks.release(&mut self.tables);
-        self.grown.release(&mut self.tables);
-        self.tables.release(os);
+        self.tree.release(&mut self.space);
+        self.grown.release(&mut self.space);
+        self.space.release(os);
+        self.chunks.release(os);
         self.index = ScavengeIndex::new();
         self.hint = None;
         self.free = PageCount::ZERO;
@@ -170,7 +177,7 @@ impl PageAlloc {
         self.tree.for_each_ready(visit);
         self.chunks.for_each_ready(visit);
         self.grown.for_each_ready(visit);
-        self.tables.for_each_ready(visit);
+        self.space.for_each_ready(visit);
     }
 
     /// Adds whole chunks; their pages are free and scavenged.
