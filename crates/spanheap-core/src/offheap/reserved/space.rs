@@ -236,7 +236,8 @@ mod tests {
         assert_eq!((*a.get(words - 1), *a.get(0), *a.get(1)), (7, 8, 0));
         let mut ready = Bytes::ZERO;
         let mut add = |range: AddrRange| ready += range.bytes();
-        (a.for_each_ready(&mut add), b.for_each_ready(&mut add));
+        a.for_each_ready(&mut add);
+        b.for_each_ready(&mut add);
         space.for_each_ready(&mut add);
         assert_eq!(ready, os.accounting().ready());
         a.release_into(&mut space);
