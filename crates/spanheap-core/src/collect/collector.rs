@@ -206,7 +206,7 @@ impl Collector {
         central.switches().set_verify_trace(options.verify_trace);
         central.switches().set_collect_every(options.collect_every);
         central.arenas().sites().set_notes_values(options.record_sites);
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let processors = crate::os::thread::processors();
         let limit = central.pages().limits().target();
         let background = workers(processors, options.mark_threads);
         let pacer = Pacer::new(

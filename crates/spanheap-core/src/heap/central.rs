@@ -116,7 +116,7 @@ impl Central {
         let switches = Switches::new();
         switches.set_poison(config.poison);
         let number = map::new_heap_number();
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let processors = crate::os::thread::processors();
         let shards = config.shards.unwrap_or(shards_for(processors));
         let pages = PageHeap::new(&os, number, Limits::new(config.soft_limit, config.hard_limit))?;
         Ok(Central {

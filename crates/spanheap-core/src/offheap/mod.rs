@@ -7,7 +7,7 @@
 //! * [`Persistent`]: bump allocation; everything is given back at once, at the end.
 //! * [`FixedPool`]: objects of one type that come and go, on top of it.
 //! * [`ReservedArray`]: a table as large as the address space needs, with memory only where it is
-//!   used.
+//!   used; several that belong together lie in one [`ArraySpace`].
 //! * [`AddrRanges`]: a set of address ranges, in such a table.
 //!
 //! None of them keeps a reference to the `Os`: the owner of the records has one and lends it to
@@ -22,4 +22,4 @@ mod reserved;
 pub use fixed::{FixedPool, Fresh};
 pub use persistent::Persistent;
 pub use ranges::AddrRanges;
-pub use reserved::{ReservedArray, Zeroable};
+pub use reserved::{ArraySize, ArraySpace, ReservedArray, Zeroable};

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! alloc(size, align, category):
-//!     if size >= 64 KiB: a block of its own
+//!     if size >= 128 KiB: a block of its own
 //!     place = align up the cursor of the category
 //!     if it does not fit in the open block: open one of 256 KiB; the rest of the old one is lost
 //! ```
@@ -33,7 +33,7 @@ use crate::sync::{Lock, Rank};
 /// The size of a block that is shared by many records.
 const BLOCK_BYTES: usize = 256 << 10;
 /// From this size on a record gets a block of its own.
-const LARGE_BYTES: usize = 64 << 10;
+const LARGE_BYTES: usize = 128 << 10;
 
 /// A record of a block, at its start.
 #[repr(C)]
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_refusal_changes_nothing_and_can_be_repeated() {
-        let sizes = [100, 70 << 10, 63 << 10, 63 << 10, 63 << 10, 63 << 10, 63 << 10, 1 << 20];
+        let sizes = [100, 140 << 10, 63 << 10, 63 << 10, 63 << 10, 63 << 10, 63 << 10, 1 << 20];
         for n in 1..=4 {
             let sim = SimOs::builder().fail_call(n).build();
             let os = Os::simulated(sim.clone());

@@ -13,7 +13,7 @@
 //!
 //! **Locking.** None: whoever has `&mut` has the set.
 
-use super::ReservedArray;
+use super::{ArraySize, ArraySpace, ReservedArray};
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::os::{Category, Os, OsError};
 
@@ -33,6 +33,28 @@ impl AddrRanges {
     pub fn new(os: &Os, capacity: usize, category: Category) -> Result<AddrRanges, OsError> {
         let ranges = ReservedArray::new(os, capacity, category)?;
         Ok(AddrRanges { ranges, len: 0, total: Bytes::ZERO })
+    }
+
+    /// The same in a space, of which it takes [`AddrRanges::size`].
+    ///
+    /// # Panics
+    /// When the space was made for something else.
+    pub fn within(space: &mut ArraySpace, os: &Os, capacity: usize) -> AddrRanges {
+        AddrRanges { ranges: space.array(os, capacity), len: 0, total: Bytes::ZERO }
+    }
+
+    /// What a set that can come to hold `capacity` ranges takes of a space.
+    pub fn size(os: &Os, capacity: usize) -> ArraySize {
+        ReservedArray::<[Addr; 2]>::size(os, capacity)
+    }
+
+    /// Gives a set back to the space that it was made in, and leaves an empty one without capacity.
+    ///
+    /// # Panics
+    /// When it was made elsewhere.
+    pub fn release_into(&mut self, space: &mut ArraySpace) {
+        self.ranges.release_into(space);
+        (self.len, self.total) = (0, Bytes::ZERO);
     }
 
     /// Gives everything back and leaves an empty set without capacity.

@@ -19,17 +19,26 @@
 //! that, with `Release`; readers load it with `Acquire`. It is cleared only by `release`, which has
 //! the array for itself. (2) A bit in `mapped` is set exactly while the block is Prepared or Ready;
 //! it is protected by the lock. (3) An array with `len > 0` owns its reservation, and both bitmaps
-//! are Ready. (4) The reservation was made by the `Os` with the number `os`, and only this array
-//! changes its state.
+//! are Ready; or its part of an [`ArraySpace`], where its bitmaps lie apart from the blocks. (4) The reservation was
+//! made by the `Os` with the number `os`, and only this array changes the state of its blocks.
 //!
 //! **Locking.** [`commit`](ReservedArray::commit) takes the array's own lock of rank `OffHeap`.
 //! Reading takes none and may run at the same time.
+//!
+//! **First touches.** What is ready has no memory before it is touched, and a page that is read first costs two
+//! faults: one that shows the page of zeros which all processes share, and another one when somebody writes.
+//! Who commits a few elements is about to write them, often after a look, so their page is written to here;
+//! and so are the first words of the bitmaps. Of larger parts nobody knows which pages will be written, or when.
 //!
 //! # Safety
 //! This file is trusted to make references only to committed elements, and to change the reservation
 //! only by the `Os` that made it (4), which it compares: O1 of the contract of ranges. Elements that several
 //! threads change have an atomic type: `get` gives `&T`, and only `get_mut` gives `&mut T`.
 #![allow(unsafe_code)]
+
+mod space;
+
+pub use space::{ArraySize, ArraySpace};
 
 use core::marker::PhantomData;
 use core::ops::Range;
@@ -80,6 +89,8 @@ pub struct ReservedArray<T> {
     category: Category,
     /// The number of the `Os` that the reservation is from.
     os: u64,
+    /// Whether the reservation is an [`ArraySpace`]'s.
+    in_space: bool,
     /// Held while blocks change state.
     changing: Lock<()>,
     _elements: PhantomData<T>,
@@ -109,6 +120,7 @@ impl<T: Zeroable> ReservedArray<T> {
             end: Addr::NULL,
             category,
             os: os.number(),
+            in_space: false,
             changing: Lock::new(Rank::OffHeap, ()),
             _elements: PhantomData,
         };
@@ -137,6 +149,7 @@ impl<T: Zeroable> ReservedArray<T> {
             // SAFETY: as above.
             unsafe { os.release(all, category, bitmaps, Bytes::ZERO) };
         })?;
+        array.touch_bitmaps();
         Ok(array)
     }
 
@@ -164,8 +177,8 @@ impl<T: Zeroable> ReservedArray<T> {
             let run = at..at + length;
             match state {
                 BlockState::Committed => {}
-                BlockState::Mapped => self.commit_mapped(os, run.clone())?,
-                BlockState::Reserved => self.commit_reserved(os, run.clone())?,
+                BlockState::Mapped => self.commit_mapped(os, run.clone(), &range)?,
+                BlockState::Reserved => self.commit_reserved(os, run.clone(), &range)?,
             }
             at = run.end;
         }
@@ -175,22 +188,19 @@ impl<T: Zeroable> ReservedArray<T> {
     /// Gives everything back and leaves an array of length zero.
     ///
     /// # Panics
-    /// When `os` is not the one that the array was made with.
+    /// When `os` is not the one that the array was made with, or when the array was made in a space.
     pub fn release(&mut self, os: &Os) {
         if self.base.is_null() {
             return;
         }
         self.check_os(os);
+        assert!(!self.in_space, "the array belongs to a space");
         let bitmaps = self.end.bytes_since(self.bitmaps);
-        let count = |bitmap| (0..self.blocks).filter(|&block| self.bit(bitmap, block)).count();
-        let mapped = Bytes::new(count(Bitmap::Mapped) << self.block_shift) + bitmaps;
-        let ready = Bytes::new(count(Bitmap::Committed) << self.block_shift) + bitmaps;
         let all = AddrRange::new(self.base, self.end);
+        let (mapped, ready) = self.forget();
         // SAFETY: O1 by (4). O2: references to elements borrow the array, and `&mut self` says that
-        // there are none; the array forgets the place below.
-        unsafe { os.release(all, self.category, mapped, ready) };
-        (self.len, self.blocks) = (0, 0);
-        (self.base, self.bitmaps, self.end) = (Addr::NULL, Addr::NULL, Addr::NULL);
+        // there are none; the array has forgotten the place.
+        unsafe { os.release(all, self.category, mapped + bitmaps, ready + bitmaps) };
     }
 
     /// The number of elements, committed or not.
@@ -342,8 +352,14 @@ impl<T> ReservedArray<T> {
         self.word(bitmap, block).load(Acquire) >> (block % u64::BITS as usize) & 1 != 0
     }
 
+    /// How many blocks have their bit set. There are none behind the last block.
+    fn count(&self, bitmap: Bitmap) -> usize {
+        let words = (0..self.words()).map(|word| self.word(bitmap, word * u64::BITS as usize));
+        words.map(|word| word.load(Relaxed).count_ones() as usize).sum()
+    }
+
     /// Calls `visit` with each range of memory that is Ready: the committed blocks, and the
-    /// bitmaps.
+    /// bitmaps if they are the array's own.
     pub fn for_each_ready(&self, visit: &mut dyn FnMut(AddrRange)) {
         let mut block = 0;
         while block < self.blocks {
@@ -357,7 +373,7 @@ impl<T> ReservedArray<T> {
             block = first + (first..self.blocks).take_while(is_ready).count();
             visit(self.range_of(&(first..block)));
         }
-        if self.blocks > 0 {
+        if self.blocks > 0 && !self.in_space {
             visit(AddrRange::new(self.bitmaps, self.end));
         }
     }
@@ -387,7 +403,12 @@ impl<T> ReservedArray<T> {
     }
 
     /// The caller holds the lock and has compared the `Os`, here and in the next function.
-    fn commit_reserved(&self, os: &Os, blocks: Range<usize>) -> Result<(), OsError> {
+    fn commit_reserved(
+        &self,
+        os: &Os,
+        blocks: Range<usize>,
+        wanted: &Range<usize>,
+    ) -> Result<(), OsError> {
         let range = self.range_of(&blocks);
         // SAFETY: O1 by (4), with the lock. O2: nobody uses blocks that are not committed (1).
         unsafe { os.map(range, self.category) }?;
@@ -401,17 +422,37 @@ impl<T> ReservedArray<T> {
                 self.set_bits(Bitmap::Mapped, blocks.clone());
             }
         })?;
+        self.touch(os, wanted, &range);
         self.set_bits(Bitmap::Mapped, blocks.clone());
         self.set_bits(Bitmap::Committed, blocks);
         Ok(())
     }
 
-    fn commit_mapped(&self, os: &Os, blocks: Range<usize>) -> Result<(), OsError> {
+    fn commit_mapped(
+        &self,
+        os: &Os,
+        blocks: Range<usize>,
+        wanted: &Range<usize>,
+    ) -> Result<(), OsError> {
         let range = self.range_of(&blocks);
         // SAFETY: O1 by (4), with the lock.
         unsafe { os.used(range, range.bytes()) }?;
+        self.touch(os, wanted, &range);
         self.set_bits(Bitmap::Committed, blocks);
         Ok(())
+    }
+
+    /// Writes a zero to the elements `wanted`, if they lie in one page of `fresh`, which is ready and which nobody
+    /// else may use yet: see "First touches".
+    fn touch(&self, os: &Os, wanted: &Range<usize>, fresh: &AddrRange) {
+        let at = |index: usize| self.base + Bytes::new(index * size_of::<T>());
+        let (first, end) = (at(wanted.start), at(wanted.end));
+        let page = first.align_down(os.page_size().get());
+        if fresh.contains(first) && end <= page + os.page_size() {
+            // SAFETY: the byte lies in a block that has been made ready, and whose bit is not set (1): no
+            // reference leads there. It is zero, and stays so.
+            unsafe { first.as_ptr::<u8>().write_volatile(0) };
+        }
     }
 }
 

@@ -41,7 +41,7 @@
 //! | `resident` | which pages are in memory, as the kernel says |
 //! | `cgroup` | how much memory the machine has, and the control groups of the process allow |
 //! | [`barrier`], [`clock`] | a fence in all threads; the CPU time of a thread, and time itself |
-//! | [`fork`], [`thread`] | whether this is still the process that it was; the names of threads |
+//! | [`fork`], [`thread`] | whether this is still the process that it was; names of threads, and their processors |
 //! | [`fault`] | a handler for faults of memory, if a program asks for one |
 //! | `asan` | what AddressSanitizer is told |
 //!
@@ -279,13 +279,18 @@ impl Os {
         align: Bytes,
     ) -> Result<Addr, OsError> {
         assert!(align.get().is_power_of_two(), "alignment {align} is not a power of two");
-        // Often the hint is free, or the system happens to align; then there is nothing to trim.
-        let base = self.reserve(hint, bytes)?;
-        if base.is_aligned(align.get()) {
-            return Ok(base);
+        // Often the hint is free, or the system happens to align; then there is nothing to trim. And it goes downwards
+        // as a rule, so what lies just below is free more often than not.
+        let mut place = hint;
+        for _ in 0..2 {
+            let base = self.reserve(place, bytes)?;
+            if base.is_aligned(align.get()) {
+                return Ok(base);
+            }
+            // SAFETY: the range has just been reserved, and nobody else knows it.
+            unsafe { self.release_reserved(AddrRange::at(base, bytes)) };
+            place = Some(base.align_down(align.get()));
         }
-        // SAFETY: the range has just been reserved, and nobody else knows it.
-        unsafe { self.release_reserved(AddrRange::at(base, bytes)) };
         // A base is a multiple of the page size at least, so one page less than `align` is enough.
         let slack = align.saturating_sub(self.page_size);
         let wide = bytes.get().checked_add(slack.get()).map(Bytes::new);

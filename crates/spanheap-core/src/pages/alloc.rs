@@ -36,7 +36,8 @@ use crate::addr::{
     ADDRESS_BITS, Addr, AddrRange, Bytes, CHUNK_BYTES, CHUNK_PAGES, ChunkIndex, PAGE_BYTES,
     PageCount, PageIndex,
 };
-use crate::os::{Operation, Os, OsError};
+use crate::offheap::ArraySpace;
+use crate::os::{Category, Operation, Os, OsError};
 
 /// Pages that were allocated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +66,8 @@ pub struct PageAlloc {
     pub(super) tree: SummaryTree,
     pub(super) chunks: ChunkTable,
     pub(super) grown: GrownRuns,
+    /// Where the tree and the list of what was grown lie.
+    space: ArraySpace,
     pub(super) index: ScavengeIndex,
     pub(super) hint: Option<Addr>,
     pub(super) free: PageCount,
@@ -132,26 +135,21 @@ impl PageAlloc {
     /// # Errors
     /// When the system refuses the address space of the tables (580 MiB), or their first pages.
     pub fn new(os: &Os) -> Result<PageAlloc, OsError> {
-        let mut tree = SummaryTree::new(os)?;
-        let mut chunks = match ChunkTable::new(os) {
+        // Two reservations and not one: a system that has only small ones is to have a heap, too.
+        let sizes = [SummaryTree::size(os), GrownRuns::size(os)];
+        let mut space = ArraySpace::new(os, &sizes, SummaryTree::EAGER, Category::PageTables)?;
+        let chunks = match ChunkTable::new(os) {
             Ok(chunks) => chunks,
             Err(error) => {
-                tree.release(os);
-                return Err(error);
-            }
-        };
-        let grown = match GrownRuns::new(os) {
-            Ok(grown) => grown,
-            Err(error) => {
-                tree.release(os);
-                chunks.release(os);
+                space.release(os);
                 return Err(error);
             }
         };
         Ok(PageAlloc {
-            tree,
+            tree: SummaryTree::new(os, &mut space),
             chunks,
-            grown,
+            grown: GrownRuns::new(os, &mut space),
+            space,
             index: ScavengeIndex::new(),
             hint: None,
             free: PageCount::ZERO,
@@ -163,9 +161,10 @@ impl PageAlloc {
     /// Gives the tables back to the system. The memory that was managed is not touched; nothing may
     /// be asked of the allocator afterwards.
     pub fn release(&mut self, os: &Os) {
-        self.tree.release(os);
+        self.tree.release(&mut self.space);
+        self.grown.release(&mut self.space);
+        self.space.release(os);
         self.chunks.release(os);
-        self.grown.release(os);
         self.index = ScavengeIndex::new();
         self.hint = None;
         self.free = PageCount::ZERO;
@@ -178,6 +177,7 @@ impl PageAlloc {
         self.tree.for_each_ready(visit);
         self.chunks.for_each_ready(visit);
         self.grown.for_each_ready(visit);
+        self.space.for_each_ready(visit);
     }
 
     /// Adds whole chunks; their pages are free and scavenged.

@@ -21,8 +21,8 @@
 use super::MAX_GROWN_CHUNKS;
 use super::bits::{CHUNK_WORDS, PageBits};
 use super::scavenge_index::Occupancy;
-use crate::addr::{ADDRESS_BITS, AddrRange, CHUNK_SHIFT, ChunkIndex};
-use crate::offheap::ReservedArray;
+use crate::addr::{ADDRESS_BITS, AddrRange, Bytes, CHUNK_SHIFT, ChunkIndex};
+use crate::offheap::{ArraySpace, ReservedArray};
 use crate::os::{Category, Os, OsError};
 
 /// Chunks in the address space.
@@ -38,35 +38,35 @@ pub(super) struct ChunkTable {
     slot_of: ReservedArray<u32>,
     bitmaps: ReservedArray<[PageBits; 2]>,
     occupancy: ReservedArray<u64>,
+    /// Where these three lie.
+    space: ArraySpace,
     /// Pairs of bitmaps in use, and words.
     len: usize,
 }
 
 impl ChunkTable {
+    /// A table of no chunks.
     pub(super) fn new(os: &Os) -> Result<ChunkTable, OsError> {
-        let category = Category::PageTables;
-        let mut slot_of = ReservedArray::new(os, CHUNKS, category)?;
-        let mut bitmaps = match ReservedArray::new(os, MAX_GROWN_CHUNKS, category) {
-            Ok(bitmaps) => bitmaps,
-            Err(error) => {
-                slot_of.release(os);
-                return Err(error);
-            }
-        };
-        match ReservedArray::new(os, MAX_GROWN_CHUNKS, category) {
-            Ok(occupancy) => Ok(ChunkTable { slot_of, bitmaps, occupancy, len: 0 }),
-            Err(error) => {
-                slot_of.release(os);
-                bitmaps.release(os);
-                Err(error)
-            }
-        }
+        let sizes = [
+            ReservedArray::<u32>::size(os, CHUNKS),
+            ReservedArray::<[PageBits; 2]>::size(os, MAX_GROWN_CHUNKS),
+            ReservedArray::<u64>::size(os, MAX_GROWN_CHUNKS),
+        ];
+        let mut space = ArraySpace::new(os, &sizes, Bytes::ZERO, Category::PageTables)?;
+        Ok(ChunkTable {
+            slot_of: space.array(os, CHUNKS),
+            bitmaps: space.array(os, MAX_GROWN_CHUNKS),
+            occupancy: space.array(os, MAX_GROWN_CHUNKS),
+            space,
+            len: 0,
+        })
     }
 
     pub(super) fn release(&mut self, os: &Os) {
-        self.slot_of.release(os);
-        self.bitmaps.release(os);
-        self.occupancy.release(os);
+        self.slot_of.release_into(&mut self.space);
+        self.bitmaps.release_into(&mut self.space);
+        self.occupancy.release_into(&mut self.space);
+        self.space.release(os);
     }
 
     /// Calls `visit` with the memory that the tables have.
@@ -74,6 +74,7 @@ impl ChunkTable {
         self.slot_of.for_each_ready(visit);
         self.bitmaps.for_each_ready(visit);
         self.occupancy.for_each_ready(visit);
+        self.space.for_each_ready(visit);
     }
 
     /// How many more chunks can be added.

@@ -10,8 +10,8 @@
 
 use super::MAX_GROWN_CHUNKS;
 use crate::addr::{Addr, AddrRange, ChunkIndex};
-use crate::offheap::AddrRanges;
-use crate::os::{Category, Os, OsError};
+use crate::offheap::{AddrRanges, ArraySize, ArraySpace};
+use crate::os::{Os, OsError};
 
 /// The chunks that were grown.
 pub(super) struct GrownRuns {
@@ -19,13 +19,17 @@ pub(super) struct GrownRuns {
 }
 
 impl GrownRuns {
-    pub(super) fn new(os: &Os) -> Result<GrownRuns, OsError> {
-        let ranges = AddrRanges::new(os, MAX_GROWN_CHUNKS, Category::PageTables)?;
-        Ok(GrownRuns { ranges })
+    /// None yet; in a space, of which it takes [`GrownRuns::size`].
+    pub(super) fn new(os: &Os, space: &mut ArraySpace) -> GrownRuns {
+        GrownRuns { ranges: AddrRanges::within(space, os, MAX_GROWN_CHUNKS) }
     }
 
-    pub(super) fn release(&mut self, os: &Os) {
-        self.ranges.release(os);
+    pub(super) fn size(os: &Os) -> ArraySize {
+        AddrRanges::size(os, MAX_GROWN_CHUNKS)
+    }
+
+    pub(super) fn release(&mut self, space: &mut ArraySpace) {
+        self.ranges.release_into(space);
     }
 
     /// Calls `visit` with the memory that the list has.

@@ -41,10 +41,11 @@
 
 use super::summary::{self, Summary};
 use crate::addr::{
-    ADDRESS_BITS, AddrRange, CHUNK_PAGES_SHIFT, CHUNK_SHIFT, ChunkIndex, PageCount, PageIndex,
+    ADDRESS_BITS, AddrRange, Bytes, CHUNK_PAGES_SHIFT, CHUNK_SHIFT, ChunkIndex, PageCount,
+    PageIndex,
 };
-use crate::offheap::ReservedArray;
-use crate::os::{Category, Os, OsError};
+use crate::offheap::{ArraySize, ArraySpace, ReservedArray};
+use crate::os::{Os, OsError};
 use core::ops::Range;
 
 /// Levels of the tree.
@@ -126,16 +127,17 @@ pub(super) struct SummaryTree {
 }
 
 impl SummaryTree {
-    /// A tree for an address space without a free page.
-    pub(super) fn new(os: &Os) -> Result<SummaryTree, OsError> {
-        let mut entries = ReservedArray::new(os, level_base(LEVELS), Category::PageTables)?;
-        match entries.commit(os, 0..level_base(1)) {
-            Ok(()) => Ok(SummaryTree { entries }),
-            Err(error) => {
-                entries.release(os);
-                Err(error)
-            }
-        }
+    /// A tree for an address space without a free page; in a space of which it takes [`SummaryTree::size`], the
+    /// first [`SummaryTree::EAGER`] bytes of it committed from the beginning.
+    pub(super) fn new(os: &Os, space: &mut ArraySpace) -> SummaryTree {
+        SummaryTree { entries: space.array(os, level_base(LEVELS)) }
+    }
+
+    /// Level 0.
+    pub(super) const EAGER: Bytes = Bytes::new(level_base(1) * size_of::<u64>());
+
+    pub(super) fn size(os: &Os) -> ArraySize {
+        ReservedArray::<u64>::size(os, level_base(LEVELS))
     }
 
     /// Calls `visit` with the memory that the tables have.
@@ -144,8 +146,8 @@ impl SummaryTree {
     }
 
     /// Gives the tables back.
-    pub(super) fn release(&mut self, os: &Os) {
-        self.entries.release(os);
+    pub(super) fn release(&mut self, space: &mut ArraySpace) {
+        self.entries.release_into(space);
     }
 
     /// Makes the entries of the chunks `[first, end)` and those above them writable. Entries that

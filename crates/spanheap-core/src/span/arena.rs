@@ -262,6 +262,14 @@ impl HeapArena {
         }
     }
 
+    /// No page from this one on has ever belonged to a span, in what the caller can see: pages are
+    /// [soiled](HeapArena::soil) before they get one. The page map of the others need not be looked at, which matters
+    /// to small heaps: it has 64 KiB.
+    pub(crate) fn pages_used(&self) -> usize {
+        let end = self.dirty_to.load(Ordering::Relaxed);
+        end.saturating_sub(self.base.get()).div_ceil(PAGE_BYTES).min(ARENA_PAGES)
+    }
+
     /// How many pages are guarded.
     pub(crate) fn guarded(&self) -> PageCount {
         PageCount::new(self.guarded.load(Ordering::Relaxed))

@@ -545,7 +545,7 @@ fn the_limit_is_kept_and_what_fits_below_it_is_given() {
     let limit = Bytes::new(24 << 20);
     let sim = SimOs::builder().build();
     let mut bench = Bench::simulated(sim.clone(), Some(limit)).unwrap();
-    let mut refused = 0;
+    let (mut refused, mut peak) = (0, Bytes::ZERO);
     for _ in 0..600 {
         match bench.step(&mut random) {
             Ok(()) => {}
@@ -553,11 +553,12 @@ fn the_limit_is_kept_and_what_fits_below_it_is_given() {
             Err(other) => panic!("{other:?}"),
         }
         assert!(sim.ready() <= limit, "{} ready of {limit}", sim.ready());
+        peak = peak.max(sim.ready());
     }
     bench.check();
     bench.check_pages();
     assert!(refused > 10, "{refused} refusals");
-    assert!(sim.ready() > limit - Bytes::new(8 << 20));
+    assert!(peak > limit - Bytes::new(4 << 20), "{peak} ready at most");
     bench.end();
 }
 

@@ -39,8 +39,8 @@ impl PageHeap {
     /// Nobody allocates or frees a span meanwhile.
     pub unsafe fn for_each_span(&self, mut visit: impl FnMut(&Span)) {
         for arena in self.arenas() {
-            let mut page = 0;
-            while page < ARENA_PAGES {
+            let (mut page, used) = (0, arena.pages_used());
+            while page < used {
                 // SAFETY: the page map names records of spans, which stay: the caller's promise.
                 let span = unsafe { arena.span(page).as_ref() };
                 match span.filter(|span| span.is_in_use()) {
@@ -54,7 +54,7 @@ impl PageHeap {
                         // A page map that is broken, which a verification may be about to find out, must not
                         // lead back.
                         page = match behind >= arena_end {
-                            true => ARENA_PAGES,
+                            true => used,
                             false => behind.page_in_arena().max(page + 1),
                         };
                     }

@@ -61,12 +61,19 @@ use super::page_sizes::{checked_page_size, usable_huge_page_size};
 use super::splits::entries_allowed;
 use super::{Category, Operation, OsError, resident};
 use crate::addr::{Addr, AddrRange, Bytes};
+use crate::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// An inaccessible mapping that costs nothing but address space.
 const RESERVATION: c_int = MAP_NORESERVE;
 
 /// What a kernel allows that does not say: the default of every Linux so far.
 const USUAL_MAPPINGS: usize = 65_530;
+
+/// How large a huge page is.
+static HUGE_PAGE_SIZE: Known = Known::new("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size");
+
+/// How many mappings a process may have.
+static MAPPINGS_ALLOWED: Known = Known::new("/proc/sys/vm/max_map_count");
 
 /// How to use the running kernel. Start with [`NativeBuilder::default`], in which everything is used that
 /// the kernel has; `Os::native_with` takes it.
@@ -129,14 +136,10 @@ impl NativeOs {
         // SAFETY: sysconf reads a constant of the running system and has no preconditions.
         let answer = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         let page_size = checked_page_size(Bytes::new(usize::try_from(answer).unwrap_or(0)));
-        let huge = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size";
-        let huge = Bytes::new(read_number(huge).unwrap_or(0));
+        let huge = Bytes::new(HUGE_PAGE_SIZE.get().unwrap_or(0));
         let limit = match options.split_limit {
             Some(mappings) => mappings / super::splits::MAPPINGS_PER_ENTRY,
-            None => {
-                let allowed = read_number("/proc/sys/vm/max_map_count");
-                entries_allowed(allowed.unwrap_or(USUAL_MAPPINGS))
-            }
+            None => entries_allowed(MAPPINGS_ALLOWED.get().unwrap_or(USUAL_MAPPINGS)),
         };
         let huge_page_size = usable_huge_page_size(huge, page_size);
         let collapse = match calls::knows_advice(advice::COLLAPSE) {
@@ -342,6 +345,36 @@ unsafe fn clear(range: AddrRange, page: Bytes) {
     }
 }
 
+/// A number in a file of the kernel's that is read once in a process: most of making a small heap would be to open
+/// such files, and these numbers change hardly ever.
+///
+/// No lock, which a process could be forked under: who comes too early reads the file as well.
+struct Known {
+    path: &'static str,
+    /// The number; [`UNREAD`] or [`ABSENT`].
+    number: AtomicUsize,
+}
+
+/// Nobody has read the file.
+const UNREAD: usize = usize::MAX;
+/// The file has no number.
+const ABSENT: usize = usize::MAX - 1;
+
+impl Known {
+    const fn new(path: &'static str) -> Known {
+        Known { path, number: AtomicUsize::new(UNREAD) }
+    }
+
+    fn get(&self) -> Option<usize> {
+        let mut number = self.number.load(Relaxed);
+        if number == UNREAD {
+            number = read_number(self.path).unwrap_or(ABSENT).min(ABSENT);
+            self.number.store(number, Relaxed);
+        }
+        (number != ABSENT).then_some(number)
+    }
+}
+
 /// The number in a file of the kernel's, if there is such a file.
 fn read_number(path: &str) -> Option<usize> {
     let mut text = [0u8; 32];
@@ -365,6 +398,12 @@ mod tests {
             assert_eq!(parse_number(text), None, "{text:?}");
         }
         assert_eq!(read_number("/no/such/file"), None);
+        let absent = Known::new("/no/such/file");
+        assert_eq!((absent.get(), absent.get()), (None, None));
+        let known = Known::new("/proc/sys/vm/max_map_count");
+        assert_eq!(known.get(), read_number(known.path));
+        known.number.store(7, Relaxed);
+        assert_eq!(known.get(), Some(7), "the file was read again");
     }
 
     #[test]
