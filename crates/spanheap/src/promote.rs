@@ -184,7 +184,23 @@ impl<'m, 'gc> Promotion<'m, 'gc> {
         T::Promoted: Trace + Send + Sync,
     {
         self.descend()?;
-        Ok(self.mc.try_alloc(value.promote_to(self)?)?)
+        self.keep(value.promote_to(self)?)
+    }
+
+    /// Allocates a copy. Not in line: promoting goes down one frame for each reference, and what allocating needs of the
+    /// stack is not to be in each of them.
+    #[inline(never)]
+    fn keep<T: Trace + Send + Sync + 'gc>(&self, copy: T) -> Result<Gc<'gc, T>, PromoteError> {
+        Ok(self.mc.try_alloc(copy)?)
+    }
+
+    /// The same for elements.
+    #[inline(never)]
+    fn keep_all<T>(&self, copies: Vec<T>) -> Result<Gc<'gc, [T]>, PromoteError>
+    where
+        T: Trace + Send + Sync + 'gc,
+    {
+        Ok(self.mc.try_alloc_slice(copies)?)
     }
 
     /// Copies the elements of a slice into an object. They are collected in a `Vec` on the way.
@@ -197,8 +213,7 @@ impl<'m, 'gc> Promotion<'m, 'gc> {
         T::Promoted: Trace + Send + Sync,
     {
         self.descend()?;
-        let values: Vec<T::Promoted> = values.promote_each(self)?;
-        Ok(self.mc.try_alloc_slice(values)?)
+        self.keep_all(values.promote_each(self)?)
     }
 }
 
