@@ -430,6 +430,7 @@ impl Collector {
         let pause = match self.due() {
             Due::Now(reason) => return Some(Some(reason)),
             Due::In(pause) => Some(pause),
+            Due::No if self.central.rearm() => return None,
             Due::No => match self.until_periodic(last_end) {
                 Some(Duration::ZERO) => return Some(None),
                 until => {

@@ -553,3 +553,21 @@ fn half_of_the_way_is_measured_from_what_is_retained_outside_as_well() {
     assert!(central.is_half_way(), "46 of the 90 MiB that may be added have been");
     world.release();
 }
+
+/// A mutator looks at the trigger, the collector moves it, and the mutator says that it has rung, and rings: for nothing.
+#[test]
+fn a_ring_for_a_trigger_that_was_moved_does_not_silence_the_next_one() {
+    let world = World::new(None);
+    let central = &world.central;
+    let is_rung = || central.alarm.sleep(Some(std::time::Duration::ZERO));
+    central.set_trigger(Bytes::new(1 << 20));
+    central.triggered.store(true, Ordering::Relaxed);
+    assert!(!central.rearm(), "nothing has been taken");
+    assert!(!is_rung());
+    central.count_taken(Bytes::new(1 << 20));
+    assert!(is_rung(), "the trigger is reached");
+    // What was reached without a ring is told.
+    assert!(central.rearm());
+    central.count_returned(Bytes::new(1 << 20));
+    world.release();
+}

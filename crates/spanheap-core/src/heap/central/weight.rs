@@ -3,7 +3,7 @@
 use super::Central;
 use crate::addr::Bytes;
 use crate::heap::outside::Outside;
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicUsize, Ordering, fence};
 
 impl Central {
     /// What is accounted for outside of the heap.
@@ -44,11 +44,24 @@ impl Central {
         self.weight().get() >= self.outside.adjust(trigger.load(Ordering::Relaxed))
     }
 
-    /// Rings the alarm, once for each trigger.
+    /// Rings the alarm, once for each trigger, and once for each time that the collector is about to sleep.
+    ///
+    /// Whoever saw a trigger that was moved a moment later rings for nothing, and has said that it was rung for. So the
+    /// collector [takes that back](Central::rearm) before it sleeps, or nobody would ring for the new one.
     #[inline]
     pub(super) fn ring_if_triggered(&self) {
-        if self.is_triggered() && !self.triggered.swap(true, Ordering::Relaxed) && self.is_here() {
+        // SeqCst: see `rearm`. (What has just been taken was added by an atomic operation.)
+        if self.is_triggered() && !self.triggered.swap(true, Ordering::SeqCst) && self.is_here() {
             self.alarm.ring();
         }
+    }
+
+    /// Lets the alarm be rung again. True if the trigger has been reached meanwhile, perhaps without its being rung. For the
+    /// collector, which is about to sleep.
+    pub fn rearm(&self) -> bool {
+        self.triggered.store(false, Ordering::SeqCst);
+        // Between taking it back and looking, as between taking bytes and looking there: one of both sees the other.
+        fence(Ordering::SeqCst);
+        self.is_triggered()
     }
 }
