@@ -1,8 +1,8 @@
 //! Building what is there, and saying what is not.
 //!
 //! spanheap and the Rust peers are built by cargo, which is here, or this program would not be. Go and libgc
-//! may be missing, and that is no error: the comparison goes without them, and says so, and how to get them. What is here and
-//! cannot be built is missing for that reason, with the compiler's words on standard error.
+//! may be missing, and that is no error: the comparison goes without them, and says so, and how to get them. What is
+//! here and cannot be built is missing for that reason, with the compiler's words on standard error.
 //!
 //! Programs other than cargo's are put beside this one, in a folder `peers`.
 
@@ -115,8 +115,8 @@ pub fn built(folder: &Path, wanted: impl Fn(&str) -> bool) -> (Vec<System>, Vec<
     (systems, missing)
 }
 
-/// Our own program, in the state of the source tree. Bumpalo and mimalloc can be built into it, for the workloads in which
-/// they take turns with us in one process; mimalloc needs a C compiler, so it is tried without if need be.
+/// Our own program, in the state of the source tree. Bumpalo and mimalloc can be built into it, for the workloads in
+/// which they take turns with us in one process; mimalloc needs a C compiler, so it is tried without if need be.
 fn build_ours(root: &Path, with_peers: bool) -> Result<PathBuf> {
     let build = |features: &[&str]| cargo_build(&root.join("Cargo.toml"), "spanheap-cli", features);
     let built = if with_peers { build(&["--features", "peers"]) } else { build(&[]) };

@@ -1,9 +1,9 @@
 //! What the results mean: samples, ratios, noise, goals, and what must not be believed.
 //!
 //! A **sample** is one measure of all good runs of one participant in one case. A **ratio** is ours by theirs, so that
-//! below 1 is good for us where less is better. The **noise** of a measure in a case is how far the interval of the ratio
-//! of ours to ours, run again as if it were another system, reaches from 1. A goal is *met* or *missed* by the medians; it is
-//! said besides whether the whole interval is on that side.
+//! below 1 is good for us where less is better. The **noise** of a measure in a case is how far the interval of the
+//! ratio of ours to ours, run again as if it were another system, reaches from 1. A goal is *met* or *missed* by the
+//! medians; it is said besides whether the whole interval is on that side.
 //!
 //! A checksum that is not that of the others makes all runs of that participant in that case void: they have done
 //! something else.

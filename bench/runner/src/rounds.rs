@@ -7,8 +7,8 @@
 //!         live = what our program says the workload keeps alive at most
 //!         for each round, for each factor 1.3, 1.5, 2, 3:  everybody who can be limited once
 //! ```
-//! Who fails is not started again in that case: it would fail again, and a program that hangs would cost its time limit each
-//! round. In the curve that holds for each factor by itself.
+//! Who fails is not started again in that case: it would fail again, and a program that hangs would cost its time
+//! limit each round. In the curve that holds for each factor by itself.
 //!
 //! What a program prints is taken as it is. Whether checksums agree is seen when all are there, in [`crate::findings`].
 

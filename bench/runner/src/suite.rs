@@ -10,8 +10,9 @@
 //! without one it bounds our median itself, if `minus` names another measure, less the median of that one. Of `at_most`
 //! and `at_least` there is exactly one.
 //!
-//! Who takes part is called by the name of a system, or by one that `also` gives to a system with other parameters. Where
-//! one run has results for several *variants* (an array `rows` in the program's line), `SYSTEM:VARIANT` is one of them.
+//! Who takes part is called by the name of a system, or by one that `also` gives to a system with other parameters.
+//! Where one run has results for several *variants* (an array `rows` in the program's line), `SYSTEM:VARIANT` is one
+//! of them.
 //!
 //! A **measure** is `wall`, `user`, `system`, `cpu` (user and system together) or `peak` (largest resident set), as the
 //! kernel counts them; or a key of the line that the program prints (`a.0.b` is the key `b` of the first thing in the

@@ -69,8 +69,8 @@ pub fn find(name: &str) -> Option<&'static Known> {
     KNOWN.iter().find(|known| known.name == name)
 }
 
-/// The system that a participant belongs to. Some peers are built into our own program, where they take turns with us in
-/// one process: these variants of ours are theirs. What only decodes is nobody's.
+/// The system that a participant belongs to. Some peers are built into our own program, where they take turns with us
+/// in one process: these variants of ours are theirs. What only decodes is nobody's.
 pub fn stands_for(participant: &str) -> &str {
     match participant.split_once(':') {
         Some((OURS | AGAIN, "bumpalo" | "bumpalo-new")) => "bumpalo",

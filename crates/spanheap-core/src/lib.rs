@@ -19,19 +19,19 @@
 //!
 //! # What is public
 //! The runtime API: [`mutator`] with user arenas, the descriptions of types in [`span`], [`collect::Options`] and
-//! [`roots`](collect::roots), [`observe`]; limits ([`collect::MemoryLimit`], [`collect::pressure`]), functions of the user's
-//! that are told of mistakes ([`heap::hooks`]), reports of uses of freed arenas ([`span::sites`]), and what a look at the
-//! whole heap has found ([`heap::verify`]); the
-//! system layer [`os`], with the quantities of [`addr`]; and [`sync::RawLock`] and [`sync::RawRwLock`], for locks that
-//! lie in objects.
+//! [`roots`](collect::roots), [`observe`]; limits ([`collect::MemoryLimit`], [`collect::pressure`]), functions of the
+//! user's that are told of mistakes ([`heap::hooks`]), reports of uses of freed arenas ([`span::sites`]), and what a
+//! look at the whole heap has found ([`heap::verify`]); the system layer [`os`], with the quantities of [`addr`]; and
+//! [`sync::RawLock`] and [`sync::RawRwLock`], for locks that lie in objects.
 //!
 //! The rest is public for the tests alone that hold it against Go's data or a twin: [`bitmap`], [`offheap`],
 //! [`pages`], the other names of [`sync`], and of [`heap`] the modules
 //! [`scavenge_pace`](heap::scavenge_pace) and [`pi_controller`](heap::pi_controller), of [`collect`]
 //! [`pacer`](collect::pacer), [`limiter`](collect::limiter), [`mark_workers`](collect::mark_workers) and, but for the
 //! name of a [`Kernel`](collect::kernel::Kernel), [`kernel`](collect::kernel). Nothing
-//! that a program does with these touches a heap. [`heap::revival`] and [`heap::task`] are what a mutator's functions for
-//! finalizers and cleanups take and return; [`heap::specials`] and [`span::specials`] are the inside of both, for tests.
+//! that a program does with these touches a heap. [`heap::revival`] and [`heap::task`] are what a mutator's functions
+//! for finalizers and cleanups take and return; [`heap::specials`] and [`span::specials`] are the inside of both, for
+//! tests.
 //!
 //! # Life of an object
 //! 1. [`mutator::Mutator::alloc`] takes the next slot of a free run: compare, add.

@@ -265,8 +265,8 @@ fn a_report_takes_no_more_than_a_page_of_the_alternate_stack() {
     }
 }
 
-/// What keeps its memory until a cycle has looked at it faults like what has none: at both ends, and in the midst, which
-/// was moved aside.
+/// What keeps its memory until a cycle has looked at it faults like what has none: at both ends, and in the midst,
+/// which was moved aside.
 #[test]
 fn a_chunk_that_keeps_its_memory_faults_as_well() {
     let name = "a_chunk_that_keeps_its_memory_faults_as_well";

@@ -1,6 +1,6 @@
-//! Memory that is shut and opened on the running kernel, small and so large that it is moved aside: an access faults, the
-//! memory stays where it can stay, and nothing is left over. And what becomes of it when the kernel refuses: a part of
-//! rows 5 and 6 of the fault matrix.
+//! Memory that is shut and opened on the running kernel, small and so large that it is moved aside: an access faults,
+//! the memory stays where it can stay, and nothing is left over. And what becomes of it when the kernel refuses: a
+//! part of rows 5 and 6 of the fault matrix.
 //!
 //! Each test has a process of its own, because it counts mappings, uses them up, or enters a sandbox.
 //!

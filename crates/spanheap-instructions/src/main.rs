@@ -12,11 +12,11 @@
 //! release build, as a program gets it that uses the library.
 //!
 //! # How it counts
-//! Each operation runs in a child process, `n` times and then `2 n` times, with a breakpoint instruction before, between
-//! and after. The parent steps the child from one breakpoint to the next, and counts the steps. What the second stretch
-//! has more than the first is `n` operations exactly: the loop around them is the same code, and belongs to
-//! the count. (The row `loop` is that of a loop around nothing.) No tool is needed but the system's `ptrace`. Where that
-//! is not permitted, the program says so and exits with [`NOT_PERMITTED`].
+//! Each operation runs in a child process, `n` times and then `2 n` times, with a breakpoint instruction before,
+//! between and after. The parent steps the child from one breakpoint to the next, and counts the steps. What the
+//! second stretch has more than the first is `n` operations exactly: the loop around them is the same code, and
+//! belongs to the count. (The row `loop` is that of a loop around nothing.) No tool is needed but the system's
+//! `ptrace`. Where that is not permitted, the program says so and exits with [`NOT_PERMITTED`].
 //!
 //! `n` is so small that no operation leaves its fast path: one run of slots is enough for all of them.
 //!

@@ -5,9 +5,9 @@
 //! must not lose what the snapshot could reach through it; and while one begins, the store is an exchange.
 //!
 //! # Safety
-//! - C1. The word is null or a `Gc` (or a pointer that is its like: `Weak`, `ArenaGc`) of the closure that looks, by the
-//!   brand: whoever stored it had the object that holds the cell, and so the same heap. It was stored as the type that it is loaded as,
-//!   since the cell is invariant in `W`.
+//! - C1. The word is null or a `Gc` (or a pointer that is its like: `Weak`, `ArenaGc`) of the closure that looks, by
+//!   the brand: whoever stored it had the object that holds the cell, and so the same heap. It was stored as the type
+//!   that it is loaded as, since the cell is invariant in `W`.
 #![allow(unsafe_code)]
 
 use crate::gc::{Gc, Invariant};
@@ -189,8 +189,8 @@ impl<'gc, W: GcWord<'gc>> GcCell<'gc, W> {
     }
 }
 
-/// Many cells that lie next to each other: `GcCell::fill(&table, mc, None)`. The phase of the collector is looked at once
-/// for all of them. Cells change one after the other, and another thread may see some of them changed and others
+/// Many cells that lie next to each other: `GcCell::fill(&table, mc, None)`. The phase of the collector is looked at
+/// once for all of them. Cells change one after the other, and another thread may see some of them changed and others
 /// not, or come in between with a store of its own.
 impl<'gc, W: GcWord<'gc>> GcCell<'gc, W> {
     /// Makes all cells hold `value`.

@@ -91,9 +91,9 @@
 //! An object is shared from the moment that it exists, so there is no `&mut` to it. Pointers that change
 //! are fields of these kinds, all of which tell the collector what was overwritten:
 //!
-//! - [`GcCell`] is one atomic word and holds a `Gc<T>`, a [`Weak<T>`](Weak), an [`ArenaGc<T>`](ArenaGc) or an `Option` of one. Outside of a
-//!   cycle setting it is a plain store. [`GcCell::compare_exchange`] and [`GcCell::fetch_update`] are for
-//!   algorithms without locks.
+//! - [`GcCell`] is one atomic word and holds a `Gc<T>`, a [`Weak<T>`](Weak), an [`ArenaGc<T>`](ArenaGc) or an
+//!   `Option` of one. Outside of a cycle setting it is a plain store. [`GcCell::compare_exchange`] and
+//!   [`GcCell::fetch_update`] are for algorithms without locks.
 //! - [`GcOnce`] is empty, and then set once, to anything that is `Trace`. Reading it takes no lock.
 //! - [`GcMutex`] is a lock around anything that is `Trace`, such as a `HashMap` of `Gc`s, and [`GcRwLock`] one
 //!   that many threads may read under. The collector only tries the lock. While a cycle runs, taking it to change
@@ -146,9 +146,10 @@
 //! Cells and locks of the standard library are for contents without pointers: atomics, `Mutex<String>`.
 //!
 //! # Scoped arenas
-//! What lives for one request and then all ends together can live in an [`Arena`], inside a closure: allocating there is an
-//! addition, freeing is nothing, and no cycle begins for it. References into it are ordinary ones, which the borrow
-//! checker keeps inside. Values in an arena may hold `Gc`s; what is to outlive it is copied to the heap, deeply.
+//! What lives for one request and then all ends together can live in an [`Arena`], inside a closure: allocating there
+//! is an addition, freeing is nothing, and no cycle begins for it. References into it are ordinary ones, which the
+//! borrow checker keeps inside. Values in an arena may hold `Gc`s; what is to outlive it is copied to the heap,
+//! deeply.
 //!
 //! ```
 //! use spanheap::{Gc, Heap, Promote, Root, Rootable, Trace};

@@ -8,8 +8,8 @@
 //! A reference is followed by recursion, so a value that is nested deeply needs stack: some hundred bytes for each
 //! level, and what the values at each level take, which pass over the stack. It is *measured*: beyond [`STACK`] the
 //! promotion is refused, and the stack does not overflow. (It is measured from where the promotion begins; a thread
-//! that has less left then overflows as it would by any other recursion.) A list of any length can be promoted from its end,
-//! with a loop, by a program that knows that it is one.
+//! that has less left then overflows as it would by any other recursion.) A list of any length can be promoted from
+//! its end, with a loop, by a program that knows that it is one.
 //!
 //! What several references lead to is copied for each of them: references without mutable cells between
 //! them cannot form circles, so the copy ends, but two references on each of `n` levels make `2^n` copies. There is no
@@ -187,8 +187,8 @@ impl<'m, 'gc> Promotion<'m, 'gc> {
         self.keep(value.promote_to(self)?)
     }
 
-    /// Allocates a copy. Not in line: promoting goes down one frame for each reference, and what allocating needs of the
-    /// stack is not to be in each of them.
+    /// Allocates a copy. Not in line: promoting goes down one frame for each reference, and what allocating needs of
+    /// the stack is not to be in each of them.
     #[inline(never)]
     fn keep<T: Trace + Send + Sync + 'gc>(&self, copy: T) -> Result<Gc<'gc, T>, PromoteError> {
         Ok(self.mc.try_alloc(copy)?)
@@ -240,8 +240,8 @@ impl<'gc, T: Promote<'gc>> PromoteEach<'gc, T> for [T] {
 }
 
 impl<'gc> Mutator<'gc> {
-    /// Copies a value from an arena into the heap, with all that it leads to: what is to outlive the arena. A reference becomes
-    /// a [`Gc`].
+    /// Copies a value from an arena into the heap, with all that it leads to: what is to outlive the arena. A
+    /// reference becomes a [`Gc`].
     ///
     /// ```
     /// use spanheap::{Gc, Heap, Promote, Root, Rootable, Trace};
@@ -297,8 +297,9 @@ impl<'gc> Mutator<'gc> {
     /// What several references lead to is copied for each of them; what a `Gc` leads to is not copied.
     ///
     /// # Errors
-    /// [`PromoteError`]: the heap has no room; or following references takes more than half a mebibyte of stack, which are
-    /// some thousands of levels in an optimised program, and hundreds in another. What has been copied then is garbage.
+    /// [`PromoteError`]: the heap has no room; or following references takes more than half a mebibyte of stack,
+    /// which are some thousands of levels in an optimised program, and hundreds in another. What has been copied then
+    /// is garbage.
     pub fn try_promote<P: Promote<'gc>>(&self, value: P) -> Result<P::Promoted, PromoteError> {
         value.promote_to(&Promotion::begin(self))
     }

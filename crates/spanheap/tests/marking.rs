@@ -125,8 +125,8 @@ fn fault_66_a_star_is_marked_while_its_container_changes() {
         over.store(true, Ordering::Release);
     });
     assert_eq!(heap.stats().live_objects, EDGES + 1);
-    // Whoever takes the lock in an arming phase reports all edges, and where the machine is busy, and that phase long, these
-    // may be too many: such a cycle retains everything. With nobody there it does not.
+    // Whoever takes the lock in an arming phase reports all edges, and where the machine is busy, and that phase
+    // long, these may be too many: such a cycle retains everything. With nobody there it does not.
     assert_eq!(heap.collect(), Collected::Complete);
     assert_eq!(heap.stats().live_objects, EDGES + 1);
     assert!(!heap.stats().retained_everything);

@@ -37,7 +37,8 @@ fn a_program_that_sheds_its_cache_goes_on() {
     let heap = heap.build().expect("a heap");
     let kept = fill(&heap);
     assert!(kept.len() >= 15, "{}", kept.len());
-    // The first call comes after the cycle that the refusal has asked for; or after one that began for being near the limit.
+    // The first call comes after the cycle that the refusal has asked for; or after one that began for being near the
+    // limit.
     let (mut pressure, mut shed) = heard(&calls);
     while pressure.refused == 0 {
         assert!(block(&heap).is_err());

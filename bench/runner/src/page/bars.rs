@@ -1,7 +1,7 @@
 //! Bars: one measure of one case, everybody below each other.
 //!
-//! The length is the median, the whisker goes from the lower quartile to the upper one, and the figure stands beside it with
-//! how the base compares. A bar that would be many times as long as ours is cut, with a gap drawn in it, or
+//! The length is the median, the whisker goes from the lower quartile to the upper one, and the figure stands beside
+//! it with how the base compares. A bar that would be many times as long as ours is cut, with a gap drawn in it, or
 //! all others would be too short to be compared.
 
 use super::draw::{Scale, WIDTH, line, picture, place, words};

@@ -29,8 +29,8 @@ impl Scale {
         self.places.0 + (self.places.1 - self.places.0) * part
     }
 
-    /// Values for marks: round ones, five or so; on a logarithmic scale the powers of ten, and some between them if these
-    /// are few.
+    /// Values for marks: round ones, five or so; on a logarithmic scale the powers of ten, and some between them if
+    /// these are few.
     pub fn ticks(&self) -> Vec<f64> {
         let (from, to) = self.values;
         if self.logarithmic {

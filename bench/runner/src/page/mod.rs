@@ -1,8 +1,9 @@
 //! The page: the whole comparison at once, for somebody who has never seen the project.
 //!
-//! The page needs nothing but itself: no network, no scripts; pictures are drawn in it. It says what was run, on what, with what,
-//! when, and by which command; then which goals are met and which are missed; then each workload: what it does, how
-//! everybody did, with the spread, and the figures below each picture. What failed is at the top and not at the end.
+//! The page needs nothing but itself: no network, no scripts; pictures are drawn in it. It says what was run, on
+//! what, with what, when, and by which command; then which goals are met and which are missed; then each workload:
+//! what it does, how everybody did, with the spread, and the figures below each picture. What failed is at the top
+//! and not at the end.
 //!
 //! | part | file |
 //! |---|---|

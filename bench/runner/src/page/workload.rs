@@ -1,4 +1,5 @@
-//! One workload on the page: what it does, bars for each measure, the distribution of its times, and time against memory.
+//! One workload on the page: what it does, bars for each measure, the distribution of its times, and time against
+//! memory.
 
 use super::Table;
 use super::bars::bars;

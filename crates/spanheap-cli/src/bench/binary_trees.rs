@@ -136,8 +136,8 @@ mod in_arenas {
     pub(super) fn run(heap: &Heap, depth: u64, threads: usize) -> Result<Outcome> {
         let stretch = heap.enter(|mc| mc.arena(|arena| count(build(arena, depth + 1))));
         check_stretch(depth, stretch)?;
-        // The arena of the long-lived tree is open while the others come and go: in a closure around theirs on one thread, beside
-        // them on several.
+        // The arena of the long-lived tree is open while the others come and go: in a closure around theirs on one
+        // thread, beside them on several.
         heap.enter(|mc| {
             mc.arena(|arena| {
                 let long_lived = build(arena, depth);

@@ -2,10 +2,10 @@
 //!
 //! It appends object after object to a list. When one is refused it reads the error, lets go of the older half of
 //! the list, checks each object of it, has the heap collect, and appends the same object again. What is asked is
-//! that a program survives this as often as it likes: that the refusal is an error and no end, that it comes when the heap
-//! is full and not long before (`full_at`: bytes of live objects at the refusals, in parts of the limit), that
-//! letting go helps at once (`relief_max_us`: the longest time from a refusal to the next success), and that nothing is
-//! lost or overwritten on the way.
+//! that a program survives this as often as it likes: that the refusal is an error and no end, that it comes when the
+//! heap is full and not long before (`full_at`: bytes of live objects at the refusals, in parts of the limit), that
+//! letting go helps at once (`relief_max_us`: the longest time from a refusal to the next success), and that nothing
+//! is lost or overwritten on the way.
 //!
 //! The checksum is the sum of the numbers of all objects and of the last byte of each.
 

@@ -9,8 +9,8 @@
 //! - **How far is the limit exceeded?** A thread reads every millisecond what the heap has ready, and what is
 //!   resident. `overshoot` is the largest excess of either over the limit, in parts of the limit; 0 is none. The resident
 //!   set is counted from before the heap was made.
-//! - **What does it cost?** The common figures say which share of the CPU went into collection; `collector_share` is the
-//!   same for the operations alone, without the filling.
+//! - **What does it cost?** The common figures say which share of the CPU went into collection; `collector_share` is
+//!   the same for the operations alone, without the filling.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;

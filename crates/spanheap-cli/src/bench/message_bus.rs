@@ -19,10 +19,10 @@
 //! mixed sizes, are made before the first push and checked after the last; they are in all figures but the
 //! push times.
 //!
-//! With a `rate`, so many messages per second are *due*, evenly. The thread waits for each by looking at the clock, and the
-//! time of a push is from when it was due: one that begins late because another took long counts as late, as it
-//! does for those who wait for it. Without, the next push begins when one is done, and a slow one hides those that would have been
-//! due meanwhile.
+//! With a `rate`, so many messages per second are *due*, evenly. The thread waits for each by looking at the clock,
+//! and the time of a push is from when it was due: one that begins late because another took long counts as late, as
+//! it does for those who wait for it. Without, the next push begins when one is done, and a slow one hides those that
+//! would have been due meanwhile.
 //!
 //! `push_own_.._us` are the times less what the thread waited for a processor ([`super::run_queue`]): the part that the
 //! heap can be blamed for. Where collector and program have two processors and a third thread wants one, the collector

@@ -16,8 +16,8 @@
 //! wait for each other.
 //!
 //! With `--peers` the whole suite runs, beside other systems: [`suite`].
-//! What the workloads are to programs in other languages stands in `bench/WORKLOADS.md`: objects, order of operations, random
-//! numbers, checksums.
+//! What the workloads are to programs in other languages stands in `bench/WORKLOADS.md`: objects, order of
+//! operations, random numbers, checksums.
 //!
 //! What is measured is the process: wall time of the workload, CPU time and peak memory from the
 //! operating system. A collector that works on other threads cannot hide there.

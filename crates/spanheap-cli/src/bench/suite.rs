@@ -2,8 +2,8 @@
 //!
 //! The suite is a workspace of its own, `bench/` in the source tree, because other systems bring dependencies that
 //! the library must not have. So this program does not contain it: it finds the tree, lets cargo build and start
-//! the runner there, and passes everything on that it was told. The tree is that of the current folder, if it is in one,
-//! or else that which this program was built from. An installed program without a tree says so.
+//! the runner there, and passes everything on that it was told. The tree is that of the current folder, if it is in
+//! one, or else that which this program was built from. An installed program without a tree says so.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

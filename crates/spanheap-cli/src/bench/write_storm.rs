@@ -15,8 +15,8 @@
 //! The times are nanoseconds of the thread's own CPU time per store, the least of some repetitions for the first
 //! three: what is above the least is somebody else's, and while the collector works, the thread may have to wait for
 //! a processor, which is no cost of a store. `stores` is how many there are without cycles, all sizes and repetitions
-//! together; with cycles it is a quarter of that. A closure does [`BATCH`] stores, so entering it is not what is measured. What closures take
-//! as a whole, while marking, is the latency that the report gives.
+//! together; with cycles it is a quarter of that. A closure does [`BATCH`] stores, so entering it is not what is
+//! measured. What closures take as a whole, while marking, is the latency that the report gives.
 //!
 //! At the end of each way, what the table holds is compared with what an array of numbers says that went through the
 //! same stores: a store that is lost, or comes back, is an error. The checksum is the sum of the numbers in all

@@ -4,8 +4,8 @@
 //!   freed --(a grace period)--> quarantined: pages guarded --(a cycle that found no pointer)--> free pages
 //! ```
 //!
-//! Some of the quarantined chunks keep their memory until the next cycle has looked at them, inaccessible: those need no
-//! fault and no zeros when they are used again (`heap/user_arena/keep.rs`).
+//! Some of the quarantined chunks keep their memory until the next cycle has looked at them, inaccessible: those need
+//! no fault and no zeros when they are used again (`heap/user_arena/keep.rs`).
 //!
 //! The grace period is the first one of a cycle, or, as long as none begins, one that the collector's thread makes for
 //! what was freed meanwhile. It begins when a mebibyte waits, or the first chunk has waited for [`GATHER`], so many

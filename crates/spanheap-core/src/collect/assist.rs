@@ -55,9 +55,9 @@
 //! a large object. What counts is not the bytes but the pointers in them, each of which may lead to a mark that
 //! is in no cache: a kibibyte of pointers takes 6 to 20 microseconds, and the longest assists used to be the
 //! longest pushes of the message bus. So a mutator helps with little at a time, and oftener; and where so little is
-//! not enough, what it owes grows until a quarter of it is. (Pages without pointers are hardly any work as bytes go, and yet
-//! a visit costs a microsecond; so they are counted, too.) That settles at four times the price of a run,
-//! and at four times [`MOST`] a pause is as long as it ever gets.
+//! not enough, what it owes grows until a quarter of it is. (Pages without pointers are hardly any work as bytes go,
+//! and yet a visit costs a microsecond; so they are counted, too.) That settles at four times the price of a run, and
+//! at four times [`MOST`] a pause is as long as it ever gets.
 
 use super::collector::Collector;
 use super::mark::Marker;

@@ -2,10 +2,10 @@
 //!
 //! A page that waits gathers objects, and one visit scans them all. Where nothing else is waiting, nothing is gathered:
 //! along a list, every visit would find one object, and pay for the page to be queued, taken, claimed and fetched. So
-//! a worker that has no page left, where the shared queue has none either, and that has found no more than [`FEW`] words
-//! of marks with as many objects each, goes on with these objects themselves: mark, claim, read, and what is found
-//! waits in the line like anything else. Several lists are followed in turn, each while the others' memory is on its
-//! way.
+//! a worker that has no page left, where the shared queue has none either, and that has found no more than [`FEW`]
+//! words of marks with as many objects each, goes on with these objects themselves: mark, claim, read, and what is
+//! found waits in the line like anything else. Several lists are followed in turn, each while the others' memory is
+//! on its way.
 //!
 //! As soon as more is found than that, or an object is not of the simple kind, its page is queued.
 //!

@@ -1,5 +1,5 @@
-//! User arenas, as virtual machines and the safe API use them: made ([`Heap::new_arena`](super::Heap::new_arena)), filled,
-//! looked into, freed.
+//! User arenas, as virtual machines and the safe API use them: made ([`Heap::new_arena`](super::Heap::new_arena)),
+//! filled, looked into, freed.
 //!
 //! ```text
 //!   let arena = heap.new_arena(ArenaOptions::default());
@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A pointer to a value is an edge like a pointer to an object: fields that hold one are written by
-//! [`Mutator::write`] and reported by trace functions, and roots lead to it. As long as the arena is not freed the value is
-//! there; the collector follows its pointers if it is reached, and only then.
+//! [`Mutator::write`] and reported by trace functions, and roots lead to it. As long as the arena is not freed the
+//! value is there; the collector follows its pointers if it is reached, and only then.
 //!
 //! # The contract of values
 //! U1 to U5 hold for values as for objects, with these differences:

@@ -1,8 +1,8 @@
 //! The write barrier: how pointer fields change, and what the collector is told.
 //!
-//! A cycle retains what was reachable when it began to mark, so a pointer that is overwritten while a cycle runs goes to
-//! the mutator's buffer, and from there to the collector. Whether one runs is fixed by the phase word that the closure
-//! began with. While none does, a store is a store behind one branch.
+//! A cycle retains what was reachable when it began to mark, so a pointer that is overwritten while a cycle runs goes
+//! to the mutator's buffer, and from there to the collector. Whether one runs is fixed by the phase word that the
+//! closure began with. While none does, a store is a store behind one branch.
 //!
 //! # Safety
 //! Fields are pointer fields of objects of the mutator's heap, and hold 0 or objects of it: the callers' promises.

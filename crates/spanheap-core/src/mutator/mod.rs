@@ -15,7 +15,8 @@
 //! Who breaks U1, U2 or U4 reads or writes memory that is no object's. A build for AddressSanitizer with `--cfg
 //! spanheap_asan` reports that where it happens: see `os::asan`, and SAFETY.md for what is reported.
 //!
-//! The write barrier is in `barrier`. What lies in user arenas follows the same contract, with the differences that `arena` states: A1 to A4.
+//! The write barrier is in `barrier`. What lies in user arenas follows the same contract, with the differences that
+//! `arena` states: A1 to A4.
 //!
 //! # Colour
 //! What a closure does is fixed by the phase word that it read when it began: whether stores buffer,

@@ -28,10 +28,10 @@
 //! # In a signal handler
 //! Nothing here allocates, takes a lock or touches a thread-local; `errno` is as it was. The text is formatted by
 //! `core::fmt`, which needs nothing, into a static buffer, because alternate stacks are small: that of the standard
-//! library has eight kibibytes, of which the kernel takes almost half to save what AVX-512 has as registers. A page has to
-//! do, unoptimised as well. Whoever gets
-//! [`REPORTER`] owns it and never gives it back. System calls: `gettid`, `clock_gettime`, `write`, `sigaction`,
-//! `rt_tgsigqueueinfo`, `nanosleep`, `_exit`; and `abort`, where a core dump was asked for. All are allowed there.
+//! library has eight kibibytes, of which the kernel takes almost half to save what AVX-512 has as registers. A page
+//! has to do, unoptimised as well. Whoever gets [`REPORTER`] owns it and never gives it back. System calls: `gettid`,
+//! `clock_gettime`, `write`, `sigaction`, `rt_tgsigqueueinfo`, `nanosleep`, `_exit`; and `abort`, where a core dump
+//! was asked for. All are allowed there.
 //!
 //! # A fault in the handler
 //! The kernel kills a process that faults while the signal is blocked. Where it is not (SA_NODEFER; a bus error in

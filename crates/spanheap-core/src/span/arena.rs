@@ -20,8 +20,8 @@
 //! - A2. The lines of a page that belongs to no span are zero in all tables, or away.
 //! - A3. Between cycles, the lines of a swept span are zero in every table but its allocation table and
 //!   the drops table. So marking starts from clean bits without clearing any.
-//! - A4. Only the first granule of an object has its bit set, in any table. Chunks of user arenas keep their bits of the
-//!   last cycle until the next one arms, and C3 says where they stand.
+//! - A4. Only the first granule of an object has its bit set, in any table. Chunks of user arenas keep their bits of
+//!   the last cycle until the next one arms, and C3 says where they stand.
 //!
 //! # Ordering
 //! Bits are set and cleared atomically, because an allocating mutator and the collector share words.

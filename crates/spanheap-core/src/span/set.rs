@@ -34,9 +34,9 @@
 //! rewrite, that the span is in the unswept list; then it is unlinked in constant time.
 //!
 //! # Glances
-//! A set says without its lock what it may have ([`SpanSet::may_have`]): bits that are written under the lock and may be
-//! late for who does not hold it. Before a generation that the set has not heard of they are late as well:
-//! whoever begins one tells each set.
+//! A set says without its lock what it may have ([`SpanSet::may_have`]): bits that are written under the lock and may
+//! be late for who does not hold it. Before a generation that the set has not heard of they are late as well: whoever
+//! begins one tells each set.
 //!
 //! # Counting
 //! A [`Backlog`] is the heap's count of pages in unswept lists. A set changes it under its lock, in the

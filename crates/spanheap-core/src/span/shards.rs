@@ -5,8 +5,8 @@
 //! it has put the spans that it made; then it goes round. It takes new pages only when it has looked into every
 //! set, so that more sets do not mean more memory.
 //!
-//! Most sets that a thread comes by have nothing for it. Each says so without its lock ([`SpanSet::may_have`]); a glance
-//! that is a moment late costs a span that is found the next time.
+//! Most sets that a thread comes by have nothing for it. Each says so without its lock ([`SpanSet::may_have`]); a
+//! glance that is a moment late costs a span that is found the next time.
 //!
 //! There are as many sets as the machine has processors, rounded up to a power of two, and no more than
 //! [`MOST_SHARDS`]. `spanheap bench scaling` shows what they are for: with a single set, eight threads that allocate

@@ -6,8 +6,8 @@
 //! subtract: [`clock_cost`]. A lock that is given up for a [`Condition`](super::Condition) and taken again counts
 //! as two holdings; the time asleep is in neither.
 //!
-//! A holding of more than a tenth of a millisecond counts as that: nothing here takes so long, but for its thread having
-//! lost its processor.
+//! A holding of more than a tenth of a millisecond counts as that: nothing here takes so long, but for its thread
+//! having lost its processor.
 //!
 //! The counts are relaxed additions to words of the rank's own; a snapshot while threads run is approximate.
 

@@ -24,13 +24,14 @@
 //! Each is the most charitable version of its mistake that we could think of.
 //!
 //! # What the implementation does beyond the design
-//! Each can be switched on: closures of phase 3 store without a swap ([`Variant::LoadStoreFrom`]); the collector may *steal* a buffer at any moment, so that a closure that stays
-//! inside does not keep grey work to itself; a buffer is handed over by steps ([`handover`]); a mutator whose
-//! buffer gets no memory marks *directly* ([`exhausted`]); a second worker marks, and closures of phase 3 help
-//! with it ([`assists`]).
+//! Each can be switched on: closures of phase 3 store without a swap ([`Variant::LoadStoreFrom`]); the collector may
+//! *steal* a buffer at any moment, so that a closure that stays inside does not keep grey work to itself; a buffer is
+//! handed over by steps ([`handover`]); a mutator whose buffer gets no memory marks *directly* ([`exhausted`]); a
+//! second worker marks, and closures of phase 3 help with it ([`assists`]).
 //!
 //! # What is not modelled
-//! Weak memory (every step is atomic and all agree on one order), sweep ownership, and the pre-marking of runs of new objects, which is black allocation earlier.
+//! Weak memory (every step is atomic and all agree on one order), sweep ownership, and the pre-marking of runs of new
+//! objects, which is black allocation earlier.
 //!
 //! # How to read a trail
 //! Each line is a step and the state after it. `m0(2)` is mutator 0 inside a closure of epoch 2,

@@ -12,22 +12,24 @@
 //! # Why the collector need not know
 //! An arena lives in one call, inside one closure of the heap, and so do all references into it. So what it holds is
 //! held by the closure, as a local variable is, and for local variables the protocol has its answer (see the proof in
-//! `spanheap_core::collect`): *whatever an open closure holds is marked by the end of the cycle, though nobody looks for it.* A
-//! `Gc` in an arena was loaded or made in the closure. If it was loaded, then from an object that the snapshot or the
-//! closure leads to, and if that edge is cut later, the one who cuts it hands the target over. If it was made,
-//! it has the colour of the closure's phase. When it is stored into the heap, the store keeps to the barrier like any
-//! other, and the object that it leads to is retained as one that a local variable leads to. Nothing in this
-//! argument asks *where* in its own memory the closure keeps a pointer. So values in an arena are neither traced nor
-//! written with a barrier, and a `Cell` of the standard library around a `Gc` is as good there as on a stack.
+//! `spanheap_core::collect`): *whatever an open closure holds is marked by the end of the cycle, though nobody looks
+//! for it.* A `Gc` in an arena was loaded or made in the closure. If it was loaded, then from an object that the
+//! snapshot or the closure leads to, and if that edge is cut later, the one who cuts it hands the target over. If it
+//! was made, it has the colour of the closure's phase. When it is stored into the heap, the store keeps to the
+//! barrier like any other, and the object that it leads to is retained as one that a local variable leads to. Nothing
+//! in this argument asks *where* in its own memory the closure keeps a pointer. So values in an arena are neither
+//! traced nor written with a barrier, and a `Cell` of the standard library around a `Gc` is as good there as on a
+//! stack.
 //!
-//! What a closure must not do is keep a `Gc` beyond its end, and of that the brand takes care: a type that holds one has
-//! the lifetime `'gc`, in an arena as elsewhere.
+//! What a closure must not do is keep a `Gc` beyond its end, and of that the brand takes care: a type that holds one
+//! has the lifetime `'gc`, in an arena as elsewhere.
 //!
 //! # Lifetimes
-//! - `alloc` borrows the arena and gives `&mut T` with the lifetime of that borrow, as other bump allocators do. `reset` and the end
-//!   need the arena for themselves, so no reference survives them; the borrow checker does the work.
-//! - The closure of [`Mutator::arena`] is called with `&'x mut Arena<'env>` for *any* `'x`: neither can its result hold a
-//!   reference into the arena, nor can anything that lives longer than the call.
+//! - `alloc` borrows the arena and gives `&mut T` with the lifetime of that borrow, as other bump allocators do.
+//!   `reset` and the end need the arena for themselves, so no reference survives them; the borrow checker does the
+//!   work.
+//! - The closure of [`Mutator::arena`] is called with `&'x mut Arena<'env>` for *any* `'x`: neither can its result
+//!   hold a reference into the arena, nor can anything that lives longer than the call.
 //! - `'env` is the borrow of the mutator, chosen by the caller, and longer than `'x`. A value with a destructor has to
 //!   live as long as `'env`; a reference into its own arena does not, since nobody can show that some `'x` is as long.
 //!   So what a destructor sees is not in its own arena, where it might be dropped already, but on the stack outside of it, in
@@ -35,8 +37,8 @@
 //!   shortened to the borrow of the arena.
 //!
 //! # Safety
-//! - R1. A block is handed out once before the next reset, as a place for values that is aligned and large enough. What is
-//!   written there is initialised before a reference to it is made.
+//! - R1. A block is handed out once before the next reset, as a place for values that is aligned and large enough.
+//!   What is written there is initialised before a reference to it is made.
 //! - R2. Blocks are given back or resized by their owner only, and by `reset` and `drop`, which have the arena for
 //!   themselves. So no reference to a value in it is used after that.
 #![allow(unsafe_code)]
@@ -63,7 +65,8 @@ use memory::Memory;
 use owed::Owed;
 use std::panic::resume_unwind;
 
-/// Memory for values that all end together, when the closure of [`Mutator::arena`] returns, or at a [`reset`](Arena::reset).
+/// Memory for values that all end together, when the closure of [`Mutator::arena`] returns, or at a
+/// [`reset`](Arena::reset).
 ///
 /// Allocating is a comparison, an addition and a store. The memory comes from the heap's pages in chunks that grow with
 /// the arena: it counts for the limits of the heap and in its statistics (`manual_bytes`), and neither makes
@@ -94,8 +97,8 @@ use std::panic::resume_unwind;
 /// ```
 ///
 /// # What may be in it
-/// - [`alloc`](Arena::alloc) and its relatives take values without a destructor, of any type and with any lifetime. They may
-///   refer to other values of the same arena, hold `Gc`s, and change through cells.
+/// - [`alloc`](Arena::alloc) and its relatives take values without a destructor, of any type and with any lifetime.
+///   They may refer to other values of the same arena, hold `Gc`s, and change through cells.
 /// - [`alloc_drop`](Arena::alloc_drop) takes values with a destructor, which runs when the arena ends or is reset, the
 ///   last one first. Such a value may hold `Gc`s and references to what lives longer than the arena, such as an outer
 ///   one, but none into its own arena: its destructor could find what is gone.
@@ -103,9 +106,10 @@ use std::panic::resume_unwind;
 /// - What is to outlive the arena is copied to the heap: [`Mutator::promote`].
 ///
 /// # How it grows
-/// The first chunk is 8 KiB, or one that the thread has kept from an arena before; the others double up to 8 MiB. Values of
-/// more than 2 MiB get pages of their own. Nothing is returned before the arena ends or is reset, except what
-/// an allocator gives back at the very top or with pages of its own. A thread keeps up to 1 MiB in chunks for its next arenas.
+/// The first chunk is 8 KiB, or one that the thread has kept from an arena before; the others double up to 8 MiB.
+/// Values of more than 2 MiB get pages of their own. Nothing is returned before the arena ends or is reset, except
+/// what an allocator gives back at the very top or with pages of its own. A thread keeps up to 1 MiB in chunks for
+/// its next arenas.
 ///
 /// Arenas nest, and stay on their thread.
 pub struct Arena<'env> {
@@ -212,8 +216,8 @@ impl<'env> Arena<'env> {
 
     /// Moves `value` into the arena.
     ///
-    /// A type with a destructor does not compile here: see [`Arena::alloc_drop`]. (The compiler finds it when it makes code:
-    /// `cargo build` says so, and `cargo check` does not.)
+    /// A type with a destructor does not compile here: see [`Arena::alloc_drop`]. (The compiler finds it when it
+    /// makes code: `cargo build` says so, and `cargo check` does not.)
     ///
     /// # Panics
     /// When there is no room: see [`Arena::try_alloc`].

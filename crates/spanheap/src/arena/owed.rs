@@ -4,7 +4,8 @@
 //! needs no memory of its own, is in the order in which the values came to be, and is gone through from its end.
 //!
 //! **A panic** in a destructor is caught, the others run, those of other elements of its slice too, and the first panic
-//! goes on when all is done, unless the thread is on its way out of the arena by a panic already: then one panic is enough.
+//! goes on when all is done, unless the thread is on its way out of the arena by a panic already: then one panic is
+//! enough.
 //!
 //! # Safety
 //! - D1. Each link of the list lies in a block of the arena that is not given back, and `count` values of the type that

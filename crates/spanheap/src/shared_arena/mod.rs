@@ -254,9 +254,9 @@ impl SharedArena {
     /// Moves `value` into the arena, if there is room.
     ///
     /// # Errors
-    /// [`SharedArenaError::Freed`] when the arena has been freed; [`SharedArenaError::LimitReached`] when it has a limit, which does not
-    /// allow more; [`SharedArenaError::OutOfMemory`] when the hard limit of the heap or the system does not, or the size
-    /// overflows. Nothing has changed then.
+    /// [`SharedArenaError::Freed`] when the arena has been freed; [`SharedArenaError::LimitReached`] when it has a
+    /// limit, which does not allow more; [`SharedArenaError::OutOfMemory`] when the hard limit of the heap or the
+    /// system does not, or the size overflows. Nothing has changed then.
     ///
     /// # Panics
     /// When the closure belongs to another heap.

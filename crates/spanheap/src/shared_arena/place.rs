@@ -1,7 +1,7 @@
 //! Putting values into a shared arena: what its own methods and those of a writer have in common.
 //!
-//! An arena hands out *room*: aligned, of any contents, with the description of what they are for written before them where
-//! the collector will look for it. The value is moved in, and from then on it is what a new object of the heap
+//! An arena hands out *room*: aligned, of any contents, with the description of what they are for written before them
+//! where the collector will look for it. The value is moved in, and from then on it is what a new object of the heap
 //! is: it can be reached by nobody but the open closure.
 //!
 //! Code of the user's may run between both, the iterator of a slice for example, which may allocate from the same

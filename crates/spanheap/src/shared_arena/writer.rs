@@ -6,9 +6,9 @@
 //!
 //! # Safety
 //! - I1. The core's writer gives out room as [`Place`] demands: it was made for an arena of the closure's heap.
-//! - I2. It is used by one call at a time. It stays on its thread, and while a call of its own runs, no code runs that could
-//!   have the writer: of the user's there are trace functions only, when the allocation has to mark for a while, and what
-//!   they can reach lies in the heap or is `'static`.
+//! - I2. It is used by one call at a time. It stays on its thread, and while a call of its own runs, no code runs
+//!   that could have the writer: of the user's there are trace functions only, when the allocation has to mark for a
+//!   while, and what they can reach lies in the heap or is `'static`.
 #![allow(unsafe_code)]
 
 use super::SharedArena;

@@ -4,9 +4,9 @@
 //! Gray and others (1994), which YCSB made common: the sum of all weights is computed once, and a draw is
 //! one power of a uniform number. It is exact for the two first ranks and close for the others.
 //!
-//! Everything is made of operations that IEEE 754 says the results of, so that programs in all languages draw the same ranks:
-//! libraries differ in the last bit of a power. It is possible since `1 / (1 - s)` is 100. The power of a draw is
-//! eight products; the 100th root that is needed once is Newton's; and the sum is the formula of Euler and
+//! Everything is made of operations that IEEE 754 says the results of, so that programs in all languages draw the
+//! same ranks: libraries differ in the last bit of a power. It is possible since `1 / (1 - s)` is 100. The power of a
+//! draw is eight products; the 100th root that is needed once is Newton's; and the sum is the formula of Euler and
 //! Maclaurin, which for more than a few ranks is as good as adding.
 
 use crate::random::Random;
@@ -65,7 +65,8 @@ fn power_100(x: f64) -> f64 {
     (x64 * x32) * fourth
 }
 
-/// The 100th root of a number from 1 to 2^32. From above: a step is a hundredth of the way at first, and then twice as many digits.
+/// The 100th root of a number from 1 to 2^32. From above: a step is a hundredth of the way at first, and then twice
+/// as many digits.
 fn root_100(n: f64) -> f64 {
     (0..64).fold(1.25, |root, _| {
         let power = power_100(root);

@@ -1,7 +1,7 @@
 //! [`Graph`]: one of the shapes, and what holds it.
 //!
-//! Objects are made in the order of their numbers, [`BATCH`] in a closure, and linked through an array of all of them, which is dropped
-//! when the graph is complete.
+//! Objects are made in the order of their numbers, [`BATCH`] in a closure, and linked through an array of all of
+//! them, which is dropped when the graph is complete.
 
 use spanheap::{Gc, GcCell, Heap, Mutator, Root, Rootable, Trace};
 

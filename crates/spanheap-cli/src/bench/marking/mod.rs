@@ -13,9 +13,9 @@
 //! the collector at once what it should have to look for. About 2 % of a random graph cannot be reached from there and
 //! are gone before the measuring begins.
 //!
-//! The latencies are those of the collections, from the request to the end of the sweep. At the end the program walks the graph
-//! itself: the checksum adds up the numbers of the objects, each plus one, and how many there are must be what the last collection
-//! has counted.
+//! The latencies are those of the collections, from the request to the end of the sweep. At the end the program walks
+//! the graph itself: the checksum adds up the numbers of the objects, each plus one, and how many there are must be
+//! what the last collection has counted.
 //!
 //! [`graph`] has the graphs, [`random`] the one of mixed sizes.
 

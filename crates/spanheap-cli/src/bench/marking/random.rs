@@ -1,7 +1,8 @@
 //! The random graph: objects of three sizes in a random order in memory, each with pointers to four others anywhere.
 //!
-//! The targets have a size each: a pointer to a small object, two to medium ones, one to a large one. So a pointer has one type, as
-//! in most programs, and since half of the objects are medium, each object is as likely a target as any other.
+//! The targets have a size each: a pointer to a small object, two to medium ones, one to a large one. So a pointer
+//! has one type, as in most programs, and since half of the objects are medium, each object is as likely a target as
+//! any other.
 
 use spanheap::{Gc, GcCell, Heap, Mutator, Root, Rootable, Trace};
 

@@ -28,8 +28,8 @@ fn copies(rank: Rank) -> Copies {
         Rank::MutatorCache | Rank::BarrierBuffer => Copies::Own,
         // One for each span, arena or queue of the program's.
         Rank::Specials | Rank::UserArena | Rank::Revived => Copies::Own,
-        // For each class of spans there are as many on a machine with 16 processors and more. (There are many classes, too,
-        // but a program may have a favourite.)
+        // For each class of spans there are as many on a machine with 16 processors and more. (There are many
+        // classes, too, but a program may have a favourite.)
         Rank::RootShard | Rank::SpanSet => Copies::Shards(16),
         _ => Copies::One,
     }

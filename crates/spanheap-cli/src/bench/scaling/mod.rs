@@ -2,8 +2,8 @@
 //!
 //! A workload runs with one thread, on this machine, while each lock of the heap counts how often it is taken and how
 //! long it is held ([`locks`]; only in a program built with the feature `lock-profile`). It runs again with
-//! two, which shows what is fought for already. With the counts of the first run, so many threads, each with a processor
-//! of its own, are [simulated](simulate): what they get done, how long they wait, and for which lock.
+//! two, which shows what is fought for already. With the counts of the first run, so many threads, each with a
+//! processor of its own, are [simulated](simulate): what they get done, how long they wait, and for which lock.
 //!
 //! ```text
 //! round = 1000 objects allocated;   thinking = the threads' CPU time for a round, less what shared locks are held

@@ -1,18 +1,18 @@
 //! `spatial-index`: a large R-tree that is asked for nearest neighbours, while some of its points move.
 //!
-//! Most of the heap is old and lives long: nodes of 784 bytes full of pointers, and the points. A query makes some three
-//! kilobytes of garbage, its queue and its result; a move makes a new point in place of an old one and now and then a
-//! node. So what is asked is what a cycle costs beside queries that allocate little and read a lot.
+//! Most of the heap is old and lives long: nodes of 784 bytes full of pointers, and the points. A query makes some
+//! three kilobytes of garbage, its queue and its result; a move makes a new point in place of an old one and now and
+//! then a node. So what is asked is what a cycle costs beside queries that allocate little and read a lot.
 //! ```text
 //! build:           `points` points, inserted one by one, at random places
 //! each operation:  90 %: the `k` nearest neighbours of a random place;  10 %: a random point moves a little
 //! ```
-//! **Each operation is one `enter`**, timed outside. With several threads, each has a tree of its own in the common heap, with
-//! its share of the points and of the operations. The checksum adds up what queries find and, at the end, all points; it does not
-//! depend on how a tree is divided.
+//! **Each operation is one `enter`**, timed outside. With several threads, each has a tree of its own in the common
+//! heap, with its share of the points and of the operations. The checksum adds up what queries find and, at the end,
+//! all points; it does not depend on how a tree is divided.
 //!
-//! At the end every tree is checked: each rectangle is that of what is below it, each point is where the table says, no node is
-//! too full or too empty.
+//! At the end every tree is checked: each rectangle is that of what is below it, each point is where the table says,
+//! no node is too full or too empty.
 //!
 //! # Modules
 //! [`rect`]: rectangles and their arithmetic. [`node`]: points and nodes as they lie in the heap. [`tree`]: insertion,

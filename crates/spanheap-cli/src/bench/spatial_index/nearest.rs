@@ -43,8 +43,8 @@ impl<'gc, T> Item<'gc, T> {
     }
 }
 
-/// Calls `visit` with the index, the squared distance and the point for each of the `k` nearest points, the nearest first;
-/// for all, if there are fewer.
+/// Calls `visit` with the index, the squared distance and the point for each of the `k` nearest points, the nearest
+/// first; for all, if there are fewer.
 pub(super) fn nearest<'gc>(
     mc: &Mutator<'gc>,
     tree: &Tree<'gc>,
@@ -163,7 +163,8 @@ impl<'gc> Hits<'gc> {
         }
     }
 
-    /// Puts a point in its place. The last one is out if there are too many, and so is a point that would come behind it.
+    /// Puts a point in its place. The last one is out if there are too many, and so is a point that would come behind
+    /// it.
     fn add(&mut self, mc: &Mutator<'gc>, distance: u64, point: Gc<'gc, Point>) {
         let behind = |item: &Item<'gc, Point>| {
             let other = item.distance();

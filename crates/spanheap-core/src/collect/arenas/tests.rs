@@ -265,8 +265,8 @@ fn fault_49_an_arena_that_is_freed_while_a_cycle_marks_is_scanned_by_it() {
     stage.end_without_inner(reader, &sim);
 }
 
-/// The closure had the value before the arena was freed, and is open when a cycle begins with which the arena dies. What it
-/// reads out of the value and stores is found by marking; and the memory stays until it has ended.
+/// The closure had the value before the arena was freed, and is open when a cycle begins with which the arena dies.
+/// What it reads out of the value and stores is found by marking; and the memory stays until it has ended.
 #[test]
 fn fault_49_50_what_a_closure_takes_out_of_a_freed_arena_is_retained() {
     let sim = SimOs::builder().build();

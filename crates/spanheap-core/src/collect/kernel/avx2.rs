@@ -4,8 +4,8 @@
 //! entries: the mask of the load by the bits that are asked for, and the permutation by the words that are
 //! not zero.
 //!
-//! It is assembly for the reasons of [`super::avx512`]; and until Rust 1.87 the names of these instructions are functions
-//! that only unsafe code may call.
+//! It is assembly for the reasons of [`super::avx512`]; and until Rust 1.87 the names of these instructions are
+//! functions that only unsafe code may call.
 //!
 //! # Safety
 //! Vector instructions, where the processor has them.

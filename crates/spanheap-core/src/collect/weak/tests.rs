@@ -188,8 +188,9 @@ fn fault_44_an_upgrade_in_a_cycle_that_is_over_or_undecided() {
     world.release();
 }
 
-/// Two workers: one has seen that the key is not marked, and is about to let its ephemeron wait, when the other one marks
-/// the key and scans its page. Nobody waits yet, so the second one has nothing to release; the first one looks again.
+/// Two workers: one has seen that the key is not marked, and is about to let its ephemeron wait, when the other one
+/// marks the key and scans its page. Nobody waits yet, so the second one has nothing to release; the first one looks
+/// again.
 #[test]
 fn a_key_that_is_marked_while_its_ephemeron_comes_to_wait_saves_the_value() {
     let world = World::new();

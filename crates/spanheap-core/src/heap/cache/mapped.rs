@@ -1,9 +1,9 @@
 //! The direct-mapped table: the caches of classes that have no place of their own, by type.
 //!
 //! A class of objects with pointers is found by its layout, which is a walk down a hash chain. A type has one
-//! description, at one address (or a few, one for each piece of the program that the compiler made apart), so the address
-//! is as good a name, and a *line* of this table says which cache it stands for. Single values of a type are all
-//! in one class; slices are in one for each size. So the key of a line is
+//! description, at one address (or a few, one for each piece of the program that the compiler made apart), so the
+//! address is as good a name, and a *line* of this table says which cache it stands for. Single values of a type are
+//! all in one class; slices are in one for each size. So the key of a line is
 //! ```text
 //! bits 0..56    the address of the description; its low bit is set for slices
 //! bits 56..64   the size class of a slice

@@ -2,9 +2,9 @@
 //!
 //! Each cache that holds a span costs a visit to the lock of its class, and the free pages one to the lock of the
 //! page heap. A mutator that enters cannot go on before all of it is done, so whoever does it on its behalf does
-//! it in **pieces**, between which the lock of the caches is free. A piece gives a few spans back and no more (the first
-//! one also those that are late, which are seldom any),
-//! and what a piece has given back is not looked at again by anybody but as an empty cache.
+//! it in **pieces**, between which the lock of the caches is free. A piece gives a few spans back and no more (the
+//! first one also those that are late, which are seldom any), and what a piece has given back is not looked at again
+//! by anybody but as an empty cache.
 //!
 //! # Safety
 //! Follows the chain of blocks, as the rest of the cache does.

@@ -16,8 +16,8 @@
 //! A refusal asks for a cycle, too, and does not wait for it: the closure that wanted memory holds on to
 //! what it can reach, and a cycle would wait for the closure.
 //!
-//! Between the first two and the third there is a short way: when the sets of a class are locked, by somebody who has lost
-//! his processor, the mutator does not wait for him, but takes new pages.
+//! Between the first two and the third there is a short way: when the sets of a class are locked, by somebody who has
+//! lost his processor, the mutator does not wait for him, but takes new pages.
 
 use super::Central;
 use crate::addr::{Bytes, PAGE_BYTES, PageCount};

@@ -56,8 +56,8 @@ impl Central {
         }
     }
 
-    /// Lets the alarm be rung again. True if the trigger has been reached meanwhile, perhaps without its being rung. For the
-    /// collector, which is about to sleep.
+    /// Lets the alarm be rung again. True if the trigger has been reached meanwhile, perhaps without its being rung.
+    /// For the collector, which is about to sleep.
     pub fn rearm(&self) -> bool {
         self.triggered.store(false, Ordering::SeqCst);
         // Between taking it back and looking, as between taking bytes and looking there: one of both sees the other.

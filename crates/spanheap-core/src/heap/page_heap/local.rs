@@ -1,5 +1,6 @@
 //! What a mutator keeps of the page heap for itself: the free pages of one block of 64, a few span
-//! records, spans that have not got back into their classes, and a shard of the counters. Most small spans come from here without the page heap's lock.
+//! records, spans that have not got back into their classes, and a shard of the counters. Most small spans come from
+//! here without the page heap's lock.
 //!
 //! To everybody else these pages are allocated and these records in use. They go back when the mutator's
 //! caches do, at each change of phase and when it goes away.

@@ -1,25 +1,26 @@
 //! Freed chunks that keep their memory until the next cycle has looked at them.
 //!
 //! A page that goes back to the system and comes again costs a fault and zeros that nobody has asked for: ten times as
-//! much as filling it with values. So what dies between two cycles is *shut* at first, as far as there is not much of it:
-//! an access faults, the memory stays. A cycle that finds no pointer to it makes free pages of it, ready to be written; and
-//! what it does find a pointer to is guarded, as everything else was at once.
+//! much as filling it with values. So what dies between two cycles is *shut* at first, as far as there is not much of
+//! it: an access faults, the memory stays. A cycle that finds no pointer to it makes free pages of it, ready to be
+//! written; and what it does find a pointer to is guarded, as everything else was at once.
 //!
 //! # How much
-//! At most the largest of [`MOST`], a quarter of the heap, and what all arenas had lately when one of them was freed, with
-//! what had been freed and waited for its grace period (up to [`MOST_OF_ARENAS`]). So a program that fills arenas of
-//! thirty mebibytes one after the other keeps one of them; and where the collector's thread does not get a processor
-//! as soon as it would like, the arenas of one turn become those of the next. Of a limit of the heap's it takes the 64th
-//! part at most. When half of that is there and marking is cheap, since the heap has no more than a quarter as much in it
-//! and the last cycle has looked at no more, a cycle is due. Whatever has waited for [`AGE`] is given away.
+//! At most the largest of [`MOST`], a quarter of the heap, and what all arenas had lately when one of them was freed,
+//! with what had been freed and waited for its grace period (up to [`MOST_OF_ARENAS`]). So a program that fills
+//! arenas of thirty mebibytes one after the other keeps one of them; and where the collector's thread does not get a
+//! processor as soon as it would like, the arenas of one turn become those of the next. Of a limit of the heap's it
+//! takes the 64th part at most. When half of that is there and marking is cheap, since the heap has no more than a
+//! quarter as much in it and the last cycle has looked at no more, a cycle is due. Whatever has waited for [`AGE`] is
+//! given away.
 //!
 //! # Runs
 //! Each range that is shut by itself costs mappings and two system calls, whatever its length. So chunks are shut in
 //! runs that lie one behind the other, of [`LEAST`] bytes or more, and opened in such.
 //!
 //! # Locking
-//! None: everything here is done by the collector's thread, but that anybody may read the counts, and notes how much there
-//! is when he frees an arena.
+//! None: everything here is done by the collector's thread, but that anybody may read the counts, and notes how much
+//! there is when he frees an arena.
 //!
 //! # Safety
 //! As the registry's.
@@ -58,8 +59,8 @@ pub(super) struct Kept {
     /// When something was kept last, see [`now`].
     since: AtomicU64,
     is_plenty: AtomicBool,
-    /// The most that arenas had when one of them was freed, with what was freed before and waited: since the last cycle,
-    /// and between that and the one before.
+    /// The most that arenas had when one of them was freed, with what was freed before and waited: since the last
+    /// cycle, and between that and the one before.
     most: [AtomicUsize; 2],
     /// Bytes that the last complete cycle has looked at.
     work: AtomicU64,

@@ -4,8 +4,8 @@
 //! down from the top. Whatever does not fit, or needs more than that, is `None`, and the caller refills.
 //!
 //! # Safety
-//! Headers, and gaps in place of them, are written into the free part of the leased chunk, which is nobody else's (C1 of
-//! the chunk).
+//! Headers, and gaps in place of them, are written into the free part of the leased chunk, which is nobody else's (C1
+//! of the chunk).
 #![allow(unsafe_code)]
 
 use crate::addr::{Addr, Bytes, GRANULE_BYTES};

@@ -20,8 +20,8 @@
 //! marking has ended has been marked. The same goes for the chunks of an abandoned arena in which nobody
 //! allocates any more; these need no quarantine.
 //!
-//! *All of this together* is the model `arenas` of `tests/protocol_model.rs`, in every state of small heaps; each of the
-//! conditions above is left out there once, and then something is lost, torn away, or used again too early.
+//! *All of this together* is the model `arenas` of `tests/protocol_model.rs`, in every state of small heaps; each of
+//! the conditions above is left out there once, and then something is lost, torn away, or used again too early.
 //!
 //! # Locking
 //! [`Rank::UserArenas`] for the lists and the pool. The list of all chunks grows at its head under the lock, and is

@@ -20,22 +20,22 @@
 //!
 //! **Addresses are never free** in between: a move that leaves nothing behind would give them to the next `mmap`
 //! of the process, and a stale pointer would find what somebody else keeps there. So what is moved aside leaves its
-//! mapping behind (`MREMAP_DONTUNMAP`, Linux 5.7), and what is brought back replaces it. Nor is anything replaced on the
-//! way there: the kernel unmaps what is at a place before it looks whether it can move, so a move to a place that we had
-//! reserved could fail and leave us with addresses that might be somebody's by now.
+//! mapping behind (`MREMAP_DONTUNMAP`, Linux 5.7), and what is brought back replaces it. Nor is anything replaced on
+//! the way there: the kernel unmaps what is at a place before it looks whether it can move, so a move to a place that
+//! we had reserved could fail and leave us with addresses that might be somebody's by now.
 //!
 //! On the way back there is no other way. The kernel looks at the number of mappings before it unmaps the place; behind
 //! that there is nothing but want of memory for a table of pages or a record of its own, which it does not refuse, and
-//! strict accounting of what is promised to processes, which has just been given back as much as it is asked for. Should
-//! it fail there all the same, the place is mapped anew at once, and if that fails as well the process ends.
+//! strict accounting of what is promised to processes, which has just been given back as much as it is asked for.
+//! Should it fail there all the same, the place is mapped anew at once, and if that fails as well the process ends.
 //!
 //! An access in the moment between the move and the change of protection finds zeros. Nobody has a right to it.
 //!
 //! **Locking.** [`Rank::Mappings`], held across the calls; never together with the list of splits.
 //!
 //! # Safety
-//! As in `os/linux/mod.rs`: the ranges belong to the callers, and what is in them is forfeit. The places were mapped here
-//! and are known to nobody else.
+//! As in `os/linux/mod.rs`: the ranges belong to the callers, and what is in them is forfeit. The places were mapped
+//! here and are known to nobody else.
 #![allow(unsafe_code)]
 
 use libc::{PROT_NONE, PROT_READ, PROT_WRITE};

@@ -101,8 +101,8 @@ pub(super) fn move_back(range: AddrRange, place: Addr) -> Result<(), i32> {
 fn relocate(range: AddrRange, place: Addr, flags: c_int) -> Result<Addr, i32> {
     let (base, bytes) = (range.base().as_ptr(), range.bytes().get());
     uninterrupted(|| {
-        // SAFETY: the range is ours, and nobody uses what is in it. With MREMAP_FIXED, which only `move_back` passes, what
-        // is at the place is ours and forfeit; without, nothing that exists is touched.
+        // SAFETY: the range is ours, and nobody uses what is in it. With MREMAP_FIXED, which only `move_back` passes,
+        // what is at the place is ours and forfeit; without, nothing that exists is touched.
         let start = unsafe { libc::mremap(base, bytes, bytes, flags, place.as_ptr::<u8>()) };
         if start == MAP_FAILED { Err(last_errno()) } else { Ok(Addr::of(start.cast_const())) }
     })

@@ -12,8 +12,8 @@
 //!   make more bytes Ready than a budget allows. With [`SimOs::calls`] a test runs a scenario once,
 //!   counts, and then runs it again for every n.
 //!
-//! Pages may have any size that the manager can work with (`os/page_sizes.rs`). Backing memory comes from the Rust allocator, zeroed and
-//! over-allocated, so that large reservations cost nothing until they are touched.
+//! Pages may have any size that the manager can work with (`os/page_sizes.rs`). Backing memory comes from the Rust
+//! allocator, zeroed and over-allocated, so that large reservations cost nothing until they are touched.
 //!
 //! # What it cannot do
 //! An access to Reserved, guarded or Prepared memory does not fault; the poison must give it away. Hints are

@@ -47,8 +47,8 @@ static BLOCKS_MADE: AtomicUsize = AtomicUsize::new(0);
 static FREE_RECORDS: Stack<Record> = Stack::new();
 static FREE_BLOCKS: Stack<Block> = Stack::new();
 
-/// The first of all records that is wanted, for a signal handler: in loops, because a chain of iterators takes kibibytes
-/// of its small stack where nothing is optimised.
+/// The first of all records that is wanted, for a signal handler: in loops, because a chain of iterators takes
+/// kibibytes of its small stack where nothing is optimised.
 pub(super) fn find_record(is_wanted: impl Fn(&'static Record) -> bool) -> Option<&'static Record> {
     let mut next = BATCHES.top();
     while let Some(batch) = next {

@@ -53,7 +53,8 @@ fn freed_chunks_are_kept_for_the_next_arena() {
         if escapes {
             registry::record(held_chunk(arenas)).clear_bits();
         } else {
-            // The same memory again: what is got besides are side tables, and the chunks that were too small to be kept.
+            // The same memory again: what is got besides are side tables, and the chunks that were too small to be
+            // kept.
             let idle = central.os().accounting().ready();
             let (again, others, _) = full_arena(&central, &local);
             let common = others.iter().filter(|at| values.contains(at)).count();
@@ -108,7 +109,8 @@ fn kept_memory_is_bounded_and_asks_for_a_cycle() {
     sim.assert_all_released();
 }
 
-/// The bound follows what arenas had, with what was freed at once, and forgets it after two cycles; a limit makes it small.
+/// The bound follows what arenas had, with what was freed at once, and forgets it after two cycles; a limit makes it
+/// small.
 #[test]
 fn as_much_is_kept_as_arenas_had_lately() {
     let (limit, least) = (Bytes::new(1 << 30), Bytes::new(16 << 20));
@@ -186,8 +188,8 @@ fn chunks_that_cannot_be_opened_are_guarded() {
     }
 }
 
-/// The system refuses a call in the life of kept memory, or all from there on: every one of them. Whatever has become of
-/// a chunk then, the next cycle that is not refused anything makes free pages of it, unless somebody points there.
+/// The system refuses a call in the life of kept memory, or all from there on: every one of them. Whatever has become
+/// of a chunk then, the next cycle that is not refused anything makes free pages of it, unless somebody points there.
 #[test]
 fn every_call_for_kept_memory_may_be_refused() {
     for (markers, lasting) in [(true, false), (true, true), (false, false), (false, true)] {
