@@ -116,19 +116,24 @@ impl Collector {
         self.central.arenas().clear_bits();
     }
 
-    /// Gives away what has been kept for too long: how long until the rest has been.
+    /// Gives away what has been kept for too long, and what was left for arenas when none are freed any more: how
+    /// long until the rest has been.
     ///
     /// # Safety
     /// No cycle marks.
     unsafe fn look_after_kept(&self) -> Option<Duration> {
         let (arenas, central) = (self.central.arenas(), &self.central);
-        let left = arenas.kept_for()?;
-        if left == Duration::ZERO {
+        if arenas.usual_for() == Some(Duration::ZERO) {
+            arenas.forget_usual();
+            central.pages().set_arena_goal(Bytes::ZERO);
+            // The scavenger looks at it before anybody sleeps.
+            return Some(Duration::ZERO);
+        }
+        if arenas.kept_for() == Some(Duration::ZERO) {
             // SAFETY: the caller's promise.
             unsafe { arenas.give_kept_away(central.os(), central.pages()) };
-            return None;
         }
-        Some(left)
+        arenas.usual_for().into_iter().chain(arenas.kept_for()).min()
     }
 
     /// Guards the pages of what has died.
@@ -162,6 +167,7 @@ impl Collector {
             unsafe { central.arenas().end_quarantines(central.os(), central.pages(), table, work) };
         central.outside().shrink(freed);
         central.arenas().revise_patience(central.pages());
+        central.pages().set_arena_goal(central.arenas().needed(central.pages()));
     }
 
     /// Takes values in chunks beside, which are scanned like objects, out of what was marked: they are accounted for

@@ -125,7 +125,8 @@ impl Collector {
         let roots = self.worst_work(Bytes::ZERO);
         let work = usize::try_from(report.work).unwrap_or(usize::MAX);
         // What is outside is accounted for as if it were retained; see `heap::outside` for what is not.
-        let marked = retained + self.central.outside().begin_plan(retained);
+        let expected = self.central.expected();
+        let marked = retained + self.central.outside().begin_plan(retained, expected);
         let mut settings = self.settings.lock();
         let pacer = &mut settings.pacer;
         if report.retained_everything {

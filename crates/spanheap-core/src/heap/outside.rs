@@ -10,9 +10,11 @@
 //! ```text
 //!   now        accounted for at this moment
 //!   planned    what it was when the trigger was set
+//!   expected   what of that the program was expected to free itself: chunks of user arenas
 //!   floor      the lowest that it has been since
-//!   trigger'   max(trigger * (base - (planned - floor)) / base, least)
-//!              base: retained + planned, what the trigger was made from; least: that of an empty heap
+//!   trigger'   max(trigger * (base - freed) / base, least)
+//!              freed: planned - floor, beyond what was expected
+//!              base: retained + planned - expected, what the trigger was made from; least: that of an empty heap
 //! ```
 //!
 //! Growth is proportional to what is retained, so the trigger may be scaled instead of planned anew.
@@ -28,7 +30,9 @@ pub struct Outside {
     now: AtomicUsize,
     planned: AtomicUsize,
     floor: AtomicUsize,
-    /// What the trigger was made from, `planned` included.
+    /// What of `planned` the trigger was not made from.
+    expected: AtomicUsize,
+    /// What the trigger was made from, the rest of `planned` included.
     base: AtomicUsize,
     /// The trigger of an empty heap.
     least: AtomicUsize,
@@ -41,6 +45,7 @@ impl Outside {
             now: AtomicUsize::new(0),
             planned: AtomicUsize::new(0),
             floor: AtomicUsize::new(0),
+            expected: AtomicUsize::new(0),
             base: AtomicUsize::new(0),
             least: AtomicUsize::new(usize::MAX),
         }
@@ -72,13 +77,16 @@ impl Outside {
         Bytes::new(self.floor.load(Ordering::Relaxed))
     }
 
-    /// A trigger is about to be planned: what has to be added to the `retained` bytes of the heap for it.
-    pub fn begin_plan(&self, retained: Bytes) -> Bytes {
+    /// A trigger is about to be planned: what has to be added to the `retained` bytes of the heap for it, if the
+    /// program will free `expected` bytes of what is accounted for now without a cycle.
+    pub fn begin_plan(&self, retained: Bytes, expected: Bytes) -> Bytes {
         let now = self.now();
+        let held = now.saturating_sub(expected);
         self.planned.store(now.get(), Ordering::Relaxed);
         self.floor.store(now.get(), Ordering::Relaxed);
-        self.base.store(retained.get() + now.get(), Ordering::Relaxed);
-        now
+        self.expected.store(expected.get(), Ordering::Relaxed);
+        self.base.store(retained.get() + held.get(), Ordering::Relaxed);
+        held
     }
 
     /// Says what the trigger of an empty heap is: no other is ever less because memory outside was freed.
@@ -99,6 +107,7 @@ impl Outside {
     #[cold]
     fn scale(&self, trigger: usize, planned: usize) -> usize {
         let freed = planned.saturating_sub(self.floor.load(Ordering::Relaxed));
+        let freed = freed.saturating_sub(self.expected.load(Ordering::Relaxed));
         let base = self.base.load(Ordering::Relaxed).max(1);
         let scaled = trigger as u128 * base.saturating_sub(freed) as u128 / base as u128;
         let scaled = usize::try_from(scaled).unwrap_or(usize::MAX);
@@ -144,7 +153,7 @@ mod tests {
     #[test]
     fn without_accounts_a_trigger_stays_as_it_is() {
         let outside = Outside::new();
-        assert_eq!(outside.begin_plan(bytes(100)), Bytes::ZERO);
+        assert_eq!(outside.begin_plan(bytes(100), Bytes::ZERO), Bytes::ZERO);
         assert_eq!(outside.adjust(12345), 12345);
         outside.grow(bytes(5));
         outside.shrink(bytes(5));
@@ -156,7 +165,7 @@ mod tests {
         let outside = Outside::new();
         outside.set_least(bytes(4));
         outside.grow(bytes(60));
-        assert_eq!(outside.begin_plan(bytes(40)), bytes(60));
+        assert_eq!(outside.begin_plan(bytes(40), Bytes::ZERO), bytes(60));
         assert_eq!(outside.adjust(200 * MIB), 200 * MIB);
         outside.shrink(bytes(50));
         // Half of what the trigger was made from has gone; what comes back does not raise it again.
@@ -168,12 +177,26 @@ mod tests {
         assert_eq!(outside.adjust(200 * MIB), 100 * MIB);
     }
 
+    /// Arenas that the program frees itself neither raise the trigger nor lower it.
+    #[test]
+    fn what_was_expected_to_be_freed_has_no_part_in_the_trigger() {
+        let outside = Outside::new();
+        outside.set_least(bytes(4));
+        outside.grow(bytes(60));
+        assert_eq!(outside.begin_plan(bytes(40), bytes(50)), bytes(10));
+        outside.shrink(bytes(50));
+        assert_eq!(outside.adjust(100 * MIB), 100 * MIB);
+        outside.shrink(bytes(5));
+        // A tenth of the fifty that it was made from.
+        assert_eq!(outside.adjust(100 * MIB), 90 * MIB);
+    }
+
     #[test]
     fn no_trigger_falls_below_that_of_an_empty_heap() {
         let outside = Outside::new();
         outside.set_least(bytes(4));
         outside.grow(bytes(60));
-        outside.begin_plan(Bytes::ZERO);
+        outside.begin_plan(Bytes::ZERO, Bytes::ZERO);
         outside.shrink(bytes(60));
         assert_eq!(outside.adjust(120 * MIB), 4 * MIB);
         assert_eq!(outside.adjust(3 * MIB), 3 * MIB);
@@ -189,7 +212,7 @@ mod tests {
             let room = outside.adjust(trigger) - outside.now().get();
             let made = outside.grow(Bytes::new(room));
             // The cycle ends, the next one is planned, and then the destructors run.
-            trigger = 2 * outside.begin_plan(Bytes::ZERO).get();
+            trigger = 2 * outside.begin_plan(Bytes::ZERO, Bytes::ZERO).get();
             outside.shrink(made);
         }
         assert_eq!(outside.adjust(trigger), 4 * MIB);

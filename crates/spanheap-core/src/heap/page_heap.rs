@@ -132,8 +132,9 @@ pub struct PageHeap {
     /// The newest arena; each names the one before it.
     newest: AtomicPtr<HeapArena>,
     totals: Totals,
-    /// Retained bytes above which the scavenger has work.
+    /// Retained bytes above which the scavenger has work, and what user arenas may have beside them.
     retain_goal: AtomicUsize,
+    arena_goal: AtomicUsize,
     /// Whether the heap has become much smaller, and keeps nothing for its growth.
     settling: AtomicBool,
     /// The address below which there are so many pages.
@@ -187,6 +188,7 @@ impl PageHeap {
             newest: AtomicPtr::new(core::ptr::null_mut()),
             totals: Totals::default(),
             retain_goal: AtomicUsize::new(usize::MAX),
+            arena_goal: AtomicUsize::new(0),
             settling: AtomicBool::new(false),
             line: AtomicUsize::new(usize::MAX),
             watched: AtomicBool::new(false),

@@ -2,7 +2,8 @@
 //!
 //! A chunk is accounted for like any other span: whoever gets one sweeps what is owed for its pages, and a refusal
 //! sweeps everything and asks for a cycle. Its bytes weigh like memory outside of the heap ([`super::weight`]): as
-//! live as long as the arena is not freed, and not at all from then on.
+//! live as long as the arena is not freed, and not at all from then on. As much as the program usually frees itself does
+//! not weigh either.
 
 use super::Central;
 use crate::addr::{Addr, Bytes, PageCount};

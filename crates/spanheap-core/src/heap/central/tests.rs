@@ -545,7 +545,7 @@ fn half_of_the_way_is_measured_from_what_is_retained_outside_as_well() {
     let world = World::new(None);
     let (central, mib) = (&world.central, |n: usize| Bytes::new(n << 20));
     central.grow_outside(mib(90));
-    central.outside().begin_plan(Bytes::ZERO);
+    central.outside().begin_plan(Bytes::ZERO, Bytes::ZERO);
     central.set_trigger(mib(180));
     central.grow_outside(mib(44));
     assert!(!central.is_half_way());

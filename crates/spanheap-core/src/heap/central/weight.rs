@@ -19,9 +19,23 @@ impl Central {
         grown
     }
 
-    /// Bytes of objects, and what is accounted for outside of the heap: what the trigger is compared with.
+    /// Bytes of objects, and what is accounted for outside of the heap, without [what needs no
+    /// cycle](Central::expected): what the trigger is compared with.
     pub fn weight(&self) -> Bytes {
-        Bytes::new(self.live().get().saturating_add(self.outside.now().get()))
+        let outside = self.outside.now();
+        if outside == Bytes::ZERO {
+            return self.live();
+        }
+        self.live().saturating_add(outside.saturating_sub(self.expected()))
+    }
+
+    /// What is accounted for and will probably be freed without a cycle: user arenas that the program frees itself.
+    /// In a heap with a limit everything counts.
+    pub fn expected(&self) -> Bytes {
+        match self.pages.limits().target() {
+            None => self.arenas.expected(),
+            Some(_) => Bytes::ZERO,
+        }
     }
 
     /// Whether live bytes, with those outside, have reached the trigger.
@@ -33,7 +47,8 @@ impl Central {
     /// and to what was accounted for outside then and is still.
     pub fn is_half_way(&self) -> bool {
         let trigger = self.outside.adjust(self.trigger.load(Ordering::Relaxed));
-        let base = self.retained().get().saturating_add(self.outside.floor().get());
+        let outside = self.outside.floor().saturating_sub(self.expected());
+        let base = self.retained().get().saturating_add(outside.get());
         let room = trigger.saturating_sub(base);
         self.weight().get().saturating_sub(base) > room / 2
     }

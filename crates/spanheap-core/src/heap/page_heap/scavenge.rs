@@ -138,6 +138,11 @@ impl PageHeap {
         self.line.store(line.get(), Ordering::Relaxed);
     }
 
+    /// Sets how many bytes may be retained beyond that goal, because user arenas come and go.
+    pub fn set_arena_goal(&self, goal: Bytes) {
+        self.arena_goal.store(goal.get(), Ordering::Relaxed);
+    }
+
     /// Whether `n` pages in a row are free that begin below the line.
     pub fn has_room_below_line(&self, n: PageCount) -> bool {
         let lowest = self.inner.lock().pages.lowest_run(n);
@@ -183,12 +188,13 @@ impl PageHeap {
 
     /// Bytes that are retained beyond the first goal.
     fn over_goal(&self) -> Bytes {
-        let goal = Bytes::new(self.retain_goal.load(Ordering::Relaxed));
+        let arenas = Bytes::new(self.arena_goal.load(Ordering::Relaxed));
+        let goal = Bytes::new(self.retain_goal.load(Ordering::Relaxed)).saturating_add(arenas);
         let over = self.totals.retained().saturating_sub(goal);
         if !self.settling.load(Ordering::Relaxed) {
             return over;
         }
-        let spare = Bytes::new(self.in_use().get() / SETTLING_SPARE);
+        let spare = Bytes::new(self.in_use().get() / SETTLING_SPARE).max(arenas);
         over.max(self.totals.idle().saturating_sub(spare))
     }
 

@@ -6,12 +6,12 @@
 //! written; and what it does find a pointer to is guarded, as everything else was at once.
 //!
 //! # How much
-//! At most the largest of [`MOST`], a quarter of the heap, and what all arenas had lately when one of them was freed,
-//! with what had been freed and waited for its grace period (up to [`MOST_OF_ARENAS`]). So a program that fills
+//! At most the largest of [`MOST`], a quarter of the heap, and what is [usual](super::usual): all that arenas had lately
+//! when one of them was freed, with what had been freed and waited for its grace period (up to [`MOST_OF_ARENAS`]). So a program that fills
 //! arenas of thirty mebibytes one after the other keeps one of them; and where the collector's thread does not get a
 //! processor as soon as it would like, the arenas of one turn become those of the next. Of a limit of the heap's it
 //! takes the 64th part at most. When half of that is there and marking is cheap, since the heap has no more than a
-//! quarter as much in it and the last cycle has looked at no more, a cycle is due. Whatever has waited for [`AGE`] is
+//! quarter as much in it and the last cycle has looked at no more, a cycle is due. Whatever has waited for a second is
 //! given away.
 //!
 //! # Runs
@@ -19,24 +19,24 @@
 //! runs that lie one behind the other, of [`LEAST`] bytes or more, and opened in such.
 //!
 //! # Locking
-//! None: everything here is done by the collector's thread, but that anybody may read the counts, and notes how much
-//! there is when he frees an arena.
+//! None: everything here is done by the collector's thread, but that anybody may read the counts.
 //!
 //! # Safety
 //! As the registry's.
 #![allow(unsafe_code)]
 
 use super::registry::{Arenas, joined, record, span_of, take_span};
+use super::usual::{AGE, now};
 use crate::addr::{AddrRange, Bytes};
 use crate::heap::page_heap::PageHeap;
 use crate::os::{Guarding, Os};
 use crate::span::{Chunk, Table};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::ptr::NonNull;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// So much may be kept in any heap.
-const MOST: usize = 16 << 20;
+pub(super) const MOST: Bytes = Bytes::new(64 << 20);
 
 /// What part of a larger heap may be kept: one in so many.
 const SHARE: usize = 4;
@@ -50,18 +50,12 @@ const LIMIT_SHARE: usize = 64;
 /// The shortest run that is kept.
 const LEAST: Bytes = Bytes::new(64 << 10);
 
-/// How long it is kept at most.
-const AGE: Duration = Duration::from_secs(1);
-
 /// How much is kept, and since when.
 pub(super) struct Kept {
     bytes: AtomicUsize,
     /// When something was kept last, see [`now`].
     since: AtomicU64,
     is_plenty: AtomicBool,
-    /// The most that arenas had when one of them was freed, with what was freed before and waited: since the last
-    /// cycle, and between that and the one before.
-    most: [AtomicUsize; 2],
     /// Bytes that the last complete cycle has looked at.
     work: AtomicU64,
 }
@@ -69,9 +63,8 @@ pub(super) struct Kept {
 impl Kept {
     pub(super) const fn new() -> Kept {
         let (bytes, since) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let most = [AtomicUsize::new(0), AtomicUsize::new(0)];
         let (is_plenty, work) = (AtomicBool::new(false), AtomicU64::new(0));
-        Kept { bytes, since, is_plenty, most, work }
+        Kept { bytes, since, is_plenty, work }
     }
 
     /// Bytes that are kept.
@@ -84,24 +77,15 @@ impl Kept {
         self.is_plenty.load(Ordering::Relaxed)
     }
 
-    /// An arena is freed, and the arenas of the heap, with what else is freed and waits, have so much.
-    pub(super) fn note_held(&self, held: Bytes) {
-        // Of two who do this at once, the smaller one may remain.
-        if held.get() > self.most[0].load(Ordering::Relaxed) {
-            self.most[0].store(held.get(), Ordering::Relaxed);
-        }
-    }
-
     /// A complete cycle has ended, which has looked at so many bytes.
     pub(super) fn end_cycle(&self, work: u64) {
         self.work.store(work, Ordering::Relaxed);
-        self.most[1].store(self.most[0].swap(0, Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// How much may be kept.
-    pub(super) fn bound(&self, pages: &PageHeap) -> Bytes {
-        let most = self.most.iter().map(|most| most.load(Ordering::Relaxed)).max().unwrap_or(0);
-        let plenty = MOST.max(pages.in_use().get() / SHARE).max(most.min(MOST_OF_ARENAS));
+    /// How much may be kept, when arenas usually hold `held`.
+    pub(super) fn bound(&self, pages: &PageHeap, held: Bytes) -> Bytes {
+        let plenty =
+            MOST.get().max(pages.in_use().get() / SHARE).max(held.get().min(MOST_OF_ARENAS));
         let limit = pages.limits().target().map_or(usize::MAX, |limit| limit.get() / LIMIT_SHARE);
         Bytes::new(plenty.min(limit))
     }
@@ -120,12 +104,6 @@ impl Kept {
         self.bytes.fetch_sub(bytes.get(), Ordering::Relaxed);
         self.is_plenty.store(false, Ordering::Relaxed);
     }
-}
-
-/// Nanoseconds since a moment that is the same for the whole process.
-fn now() -> u64 {
-    static BEGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    u64::try_from(BEGIN.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Chunks that nobody points to, one behind the other, linked by `next`.

@@ -13,6 +13,7 @@
 //! | `lease` | allocating in a chunk |
 //! | `refill` | getting chunks |
 //! | `registry` | the chunks of all arenas of a heap, and what becomes of them |
+//! | `usual` | what arenas usually have |
 //! | `verify` | a look at all of them |
 //!
 //! # Freeing
@@ -42,6 +43,7 @@ mod keep;
 mod lease;
 mod refill;
 mod registry;
+mod usual;
 mod verify;
 
 pub use lease::{Colour, Lease};
@@ -158,6 +160,8 @@ unsafe impl Sync for ArenaCore {}
 pub(super) struct Taken {
     /// The chunks, linked by `next`.
     pub chunks: Option<NonNull<Chunk>>,
+    /// Whether the arena had been abandoned.
+    pub was_abandoned: bool,
 }
 
 /// Where a refill stands.
@@ -225,14 +229,17 @@ impl ArenaCore {
         self.inside.lock().for_each_chunk(|chunk| visit(chunk.range()));
     }
 
-    /// No more values; the arena goes when nobody reaches any of it. False if it was freed or abandoned before.
-    pub(super) fn abandon(&self) -> bool {
+    /// No more values; the arena goes when nobody reaches any of it. Returns the bytes of its chunks, which will not
+    /// become more; `None` if it was freed or abandoned before.
+    pub(super) fn abandon(&self) -> Option<Bytes> {
         let mut inside = self.inside.lock();
-        let was_open = inside.stage == Stage::Open;
-        if was_open {
-            inside.stage = Stage::Abandoned;
+        if inside.stage != Stage::Open {
+            return None;
         }
-        was_open
+        inside.stage = Stage::Abandoned;
+        let mut sum = Bytes::ZERO;
+        inside.for_each_chunk(|chunk| sum += chunk.range().bytes());
+        Some(sum)
     }
 
     /// Whether it was abandoned, and not freed since.
@@ -268,7 +275,8 @@ impl ArenaCore {
             // SAFETY: the span of a chunk that an arena has is described by its record.
             unsafe { &*chunk.span() }.set_freed();
         });
-        let taken = Taken { chunks: inside.chunks };
+        let was_abandoned = inside.stage == Stage::Abandoned;
+        let taken = Taken { chunks: inside.chunks, was_abandoned };
         inside.forget();
         self.freed.store(true, Ordering::Release);
         Ok(take(taken))

@@ -283,7 +283,8 @@ impl Central {
             core.unreserve(bytes);
             // SAFETY: as above.
             unsafe { &*chunk.span() }.set_freed();
-            let (bytes, are_first) = self.arenas().take_in(Taken { chunks: Some(at) });
+            let (bytes, are_first) =
+                self.arenas().take_in(Taken { chunks: Some(at), was_abandoned: false });
             self.chunks_freed(bytes, are_first);
         }
         kept

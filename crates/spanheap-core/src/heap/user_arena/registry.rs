@@ -33,6 +33,7 @@
 //! Records are made in a pool of the heap's, and given back by the collector's thread.
 #![allow(unsafe_code)]
 
+use super::usual::Usual;
 use super::{AlreadyFreed, ArenaCore, Taken, keep};
 use crate::addr::{AddrRange, Bytes};
 use crate::fatal::fatal;
@@ -98,10 +99,12 @@ pub struct Totals {
 }
 
 #[derive(Default)]
-struct Counts {
+pub(super) struct Counts {
     made: AtomicU64,
     freed: AtomicU64,
-    live: AtomicUsize,
+    pub(super) live: AtomicUsize,
+    /// Those of `live` that belong to arenas that were abandoned.
+    pub(super) abandoned: AtomicUsize,
     guarded: AtomicU64,
     unguardable: AtomicU64,
     released: AtomicU64,
@@ -117,11 +120,13 @@ pub struct Arenas {
     waiting: AtomicUsize,
     /// Bytes in quarantine at which a cycle is due.
     patience: AtomicUsize,
-    counts: Counts,
+    pub(super) counts: Counts,
     /// 1 + how many times a cycle has begun to mark ([`Arenas::begin_marking`]).
     pub(super) markings: AtomicU64,
     /// What is in quarantine with its memory.
     pub(super) kept: keep::Kept,
+    /// What arenas usually have.
+    pub(super) usual: Usual,
     /// What is told of the arenas at a fault.
     sites: Sites,
 }
@@ -149,6 +154,7 @@ impl Arenas {
             made: AtomicU64::new(0),
             freed: AtomicU64::new(0),
             live: AtomicUsize::new(0),
+            abandoned: AtomicUsize::new(0),
             guarded: AtomicU64::new(0),
             unguardable: AtomicU64::new(0),
             released: AtomicU64::new(0),
@@ -162,6 +168,7 @@ impl Arenas {
             counts,
             markings: AtomicU64::new(1),
             kept: keep::Kept::new(),
+            usual: Usual::new(),
             sites: Sites::new(),
         }
     }
@@ -179,7 +186,8 @@ impl Arenas {
 
     /// What is known.
     pub fn totals(&self) -> Totals {
-        let Counts { made, freed, live, guarded, unguardable, released, escapes } = &self.counts;
+        let Counts { made, freed, live, guarded, unguardable, released, escapes, .. } =
+            &self.counts;
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Totals {
             made: read(made),
@@ -243,15 +251,18 @@ impl Arenas {
         lists.freed = Some(first);
         let before = self.waiting.fetch_add(bytes.get(), Ordering::Release);
         drop(lists);
+        let abandoned = if taken.was_abandoned { bytes.get() } else { 0 };
+        let abandoned = self.counts.abandoned.fetch_sub(abandoned, Ordering::Relaxed);
         let live = self.counts.live.fetch_sub(bytes.get(), Ordering::Relaxed);
         // What waits has its memory as well.
-        self.kept.note_held(Bytes::new(live + before));
+        self.usual.note(Bytes::new(live.saturating_sub(abandoned)), Bytes::new(live + before));
         (bytes, before == 0)
     }
 
     /// Gives an arena up that nobody will free.
     pub fn abandon(&self, core: Arc<ArenaCore>) {
-        if core.abandon() {
+        if let Some(bytes) = core.abandon() {
+            self.counts.abandoned.fetch_add(bytes.get(), Ordering::Relaxed);
             self.lists.lock().abandoned.push(Abandoned { core, is_settled: false });
         }
     }
@@ -283,7 +294,7 @@ impl Arenas {
     /// thread.
     pub unsafe fn quarantine_pending(&self, os: &Os, pages: &PageHeap) {
         let mut next = self.lists.lock().pending.take();
-        let bound = self.kept.bound(pages);
+        let bound = self.kept.bound(pages, self.usual.held());
         while let Some(first) = next {
             // Chunks that lie one behind the other, in either direction, are guarded in one call.
             let mut range = self.bury(first);
@@ -416,6 +427,7 @@ impl Arenas {
         // SAFETY: as the caller's promise says.
         unsafe { self.free_run(&mut run, os, pages) };
         self.kept.end_cycle(work);
+        self.usual.end_period();
         self.counts.escapes.fetch_add(escapes, Ordering::Relaxed);
         self.end_abandoned(pages, table)
     }
@@ -429,11 +441,12 @@ impl Arenas {
                 return true;
             }
             let taken = arena.core.free(&self.sites, Freed::Unreachable, |taken| taken);
-            if let Ok(Taken { mut chunks }) = taken {
+            if let Ok(Taken { mut chunks, .. }) = taken {
                 self.counts.freed.fetch_add(1, Ordering::Relaxed);
                 while let Some(at) = chunks {
                     let chunk = record(at);
                     let bytes = chunk.range().bytes();
+                    self.counts.abandoned.fetch_sub(bytes.get(), Ordering::Relaxed);
                     self.counts.live.fetch_sub(bytes.get(), Ordering::Relaxed);
                     freed += bytes;
                     chunks = chunk.next();

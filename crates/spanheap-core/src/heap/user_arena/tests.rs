@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 mod kept;
+mod weight;
 
 /// # Safety
 /// None is needed; the type demands the word.

@@ -1,0 +1,166 @@
+//! What a heap usually has in user arenas, from how much they had when one was freed.
+//!
+//! A program that makes arenas and frees them will do so again. Three decisions are better with that in mind:
+//!
+//! - **The trigger.** A chunk weighs as long as its arena is not freed, like memory outside of the heap. But a
+//!   cycle does nothing for arenas that the program frees itself; so what they usually have does not count
+//!   ([`Usual::expected`]), and a heap that is nothing but an arena of eight mebibytes does not begin a cycle for each
+//!   of them. What is *abandoned* counts always: nobody but a cycle frees it.
+//! - **Freed chunks** that keep their memory for the next arena ([`super::keep`]) may be as much as that.
+//! - **The scavenger** leaves them as many free pages beside what the heap needs
+//!   ([`crate::heap::page_heap::PageHeap::set_arena_goal`]).
+//!
+//! All three are figures of the last two periods between cycles, and nothing is usual any more when no arena was freed
+//! for a second.
+//!
+//! # Locking
+//! None. Figures are relaxed: they decide what comes a little earlier or later. Of two who raise one at once, the
+//! smaller may remain.
+
+use super::registry::Arenas;
+use crate::addr::Bytes;
+use crate::heap::page_heap::PageHeap;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// After so long without a freed arena, what they had is forgotten.
+pub(super) const AGE: Duration = Duration::from_secs(1);
+
+/// The highest figure of a period and of the one before it.
+struct Highest([AtomicUsize; 2]);
+
+impl Highest {
+    const fn new() -> Highest {
+        Highest([AtomicUsize::new(0), AtomicUsize::new(0)])
+    }
+
+    fn raise(&self, bytes: Bytes) {
+        if bytes.get() > self.0[0].load(Ordering::Relaxed) {
+            self.0[0].store(bytes.get(), Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self) -> Bytes {
+        let [now, before] = &self.0;
+        Bytes::new(now.load(Ordering::Relaxed).max(before.load(Ordering::Relaxed)))
+    }
+
+    fn end_period(&self) {
+        self.0[1].store(self.0[0].swap(0, Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// What arenas usually have.
+pub(super) struct Usual {
+    /// Bytes of arenas that somebody may free.
+    owned: Highest,
+    /// Those of all arenas, and of chunks that have been freed and wait for their grace period.
+    held: Highest,
+    /// When an arena was freed last, see [`now`].
+    since: AtomicU64,
+}
+
+impl Usual {
+    pub(super) const fn new() -> Usual {
+        Usual { owned: Highest::new(), held: Highest::new(), since: AtomicU64::new(0) }
+    }
+
+    /// An arena is freed. With it, arenas that somebody may free have had `owned`, and all of them, with what waits,
+    /// `held`.
+    pub(super) fn note(&self, owned: Bytes, held: Bytes) {
+        self.owned.raise(owned);
+        self.held.raise(held);
+        self.since.store(now(), Ordering::Relaxed);
+    }
+
+    /// A complete cycle has ended.
+    pub(super) fn end_period(&self) {
+        self.owned.end_period();
+        self.held.end_period();
+    }
+
+    /// Nothing is usual any more.
+    pub(super) fn forget(&self) {
+        for _ in 0..2 {
+            self.end_period();
+        }
+    }
+
+    /// Of the `owned` bytes of arenas that somebody may free: those that probably will be freed.
+    pub(super) fn expected(&self, owned: Bytes) -> Bytes {
+        owned.min(self.owned.get())
+    }
+
+    /// The most that arenas had, with what waited for its grace period.
+    pub(super) fn held(&self) -> Bytes {
+        self.held.get()
+    }
+
+    /// How long until everything is forgotten; `None`: nothing is usual.
+    pub(super) fn left(&self) -> Option<Duration> {
+        let age = now().saturating_sub(self.since.load(Ordering::Relaxed));
+        let left = AGE.saturating_sub(Duration::from_nanos(age));
+        (self.held() > Bytes::ZERO).then_some(left)
+    }
+}
+
+impl Arenas {
+    /// Bytes of chunks that the program will probably free itself, as it has done lately.
+    pub fn expected(&self) -> Bytes {
+        let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        let owned = read(&self.counts.live).saturating_sub(read(&self.counts.abandoned));
+        if owned == 0 { Bytes::ZERO } else { self.usual.expected(Bytes::new(owned)) }
+    }
+
+    /// How many pages arenas will probably need: bytes.
+    pub fn needed(&self, pages: &PageHeap) -> Bytes {
+        let held = self.usual.held();
+        if held == Bytes::ZERO { Bytes::ZERO } else { self.kept.bound(pages, held) }
+    }
+
+    /// How long until nothing is usual any more, unless an arena is freed; `None`: nothing is.
+    pub fn usual_for(&self) -> Option<Duration> {
+        self.usual.left()
+    }
+
+    /// Nothing is usual any more.
+    pub fn forget_usual(&self) {
+        self.usual.forget();
+    }
+}
+
+/// Nanoseconds since a moment that is the same for the whole process.
+pub(super) fn now() -> u64 {
+    static BEGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    u64::try_from(BEGIN.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn mib(count: usize) -> Bytes {
+        Bytes::new(count * MIB)
+    }
+
+    #[test]
+    fn what_is_usual_is_the_highest_of_two_periods() {
+        let usual = Usual::new();
+        assert_eq!(usual.expected(mib(8)), Bytes::ZERO, "the first arena is no habit");
+        assert_eq!(usual.left(), None);
+        usual.note(mib(8), mib(24));
+        usual.note(mib(2), mib(4));
+        assert_eq!((usual.expected(mib(100)), usual.held()), (mib(8), mib(24)));
+        assert_eq!(usual.expected(mib(3)), mib(3), "no more than there is");
+        assert!(usual.left().is_some_and(|left| left <= AGE));
+        usual.end_period();
+        usual.note(mib(1), mib(1));
+        assert_eq!((usual.expected(mib(100)), usual.held()), (mib(8), mib(24)));
+        usual.end_period();
+        assert_eq!((usual.expected(mib(100)), usual.held()), (mib(1), mib(1)));
+        usual.forget();
+        assert_eq!((usual.expected(mib(100)), usual.left()), (Bytes::ZERO, None));
+    }
+}
