@@ -63,6 +63,7 @@
 //! | [`roots`] | what the program holds |
 //! | [`mark`], [`scan`], [`scan_chunk`] | marking, a page at a time, of objects and of values in user arenas |
 //! | `ahead`, `fetch` | what was found and waits until its mark bit is there; what will be read next |
+//! | `home` | what is found on the page that is being scanned |
 //! | `dense`, [`kernel`] | reading all pointers of a page at once |
 //! | `follow` | the few objects of a heap that is no deeper anywhere else |
 //! | [`crew`], [`page_queue`], [`page_ring`] | what the workers share: pages that wait, and who is at work |
@@ -97,6 +98,7 @@ mod dense;
 mod fetch;
 mod follow;
 pub(crate) mod grey;
+mod home;
 pub mod kernel;
 pub mod limiter;
 pub(crate) mod mark;
