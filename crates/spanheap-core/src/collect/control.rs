@@ -7,6 +7,7 @@
 //! # Locking
 //! [`Rank::Control`].
 
+use super::gap::Gap;
 use crate::heap::verify::Verified;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condition, Lock, Rank};
@@ -45,6 +46,7 @@ pub struct Control {
     /// Whether the gate of checkmark mode is closed.
     gate: Lock<bool>,
     gate_opened: Condition,
+    gap: Gap,
 }
 
 /// What the collector is to do next.
@@ -76,6 +78,7 @@ impl Control {
             awaiting_leave: AtomicBool::new(false),
             gate: Lock::new(Rank::Control, false),
             gate_opened: Condition::new(),
+            gap: Gap::new(),
         }
     }
 
@@ -181,6 +184,11 @@ impl Control {
     /// Says whether the collector wants to hear of mutators that leave.
     pub fn set_awaiting_leave(&self, awaiting: bool) {
         self.awaiting_leave.store(awaiting, Ordering::SeqCst);
+    }
+
+    /// Where mutators that have held the collector up let it act.
+    pub fn gap(&self) -> &Gap {
+        &self.gap
     }
 
     /// Closes the gate, or opens it and lets in who waits there.

@@ -15,6 +15,10 @@
 //!
 //! If marking could not be finished, the generation begins as one whose sweeps retain everything.
 //!
+//! Between the end of the first grace period and the publication of MARKING, and between the end of a clean round and
+//! that of IDLE, is little to do. If nobody is inside just then, because the one who was waits in the [`super::gap`],
+//! the second grace period is over at once, and the next closure begins in the phase after.
+//!
 //! The argument for it is in the essay of [`super`]. Nobody but this thread waits for a grace period; the
 //! end of a heap cuts short only the waiting for locks of containers, since no closure is open then.
 //!
@@ -98,6 +102,7 @@ impl Collector {
         self.central.begin_generation(Generation::new(cycle), retained, taken_now, all);
         self.central.pages().next_scavenge_generation();
         self.publish(PhaseWord::new(Phase::Idle, cycle));
+        self.control.gap().close();
         self.registry.note_states();
         self.control.set_gate(false);
         self.release_arenas(cycle, all, report.work);
@@ -136,6 +141,7 @@ impl Collector {
             .with_overseer(&look);
         self.grey.begin_marking();
         self.publish(PhaseWord::new(Phase::Marking, cycle));
+        self.control.gap().close();
         self.roots.begin_scan();
         self.crew.set_has_roots(true);
         marker.scan_roots(&self.roots, || true);
@@ -200,6 +206,10 @@ impl Collector {
             dirty = true;
         }
         dirty |= !marker.drain() || marker.take_found();
+        if dirty {
+            // There is more to do than anybody should wait for.
+            self.control.gap().close();
+        }
         !dirty && self.grey.settle(!marker.is_broken())
     }
 
@@ -209,6 +219,7 @@ impl Collector {
         let mut watch = Watch::new(&self.central);
         while !self.registry.is_grace_over() {
             watch.look(&self.registry);
+            self.control.gap().begin();
             self.control.set_awaiting_leave(true);
             // A mutator that has not seen the flag had left before this point, or it will see it.
             self.fence.heavy();

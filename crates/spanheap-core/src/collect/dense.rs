@@ -28,7 +28,7 @@ const PATTERNS: usize = 4;
 
 /// Whether `objects` of a page of the span are worth a kernel.
 #[inline]
-pub(super) fn is_dense(info: &Info, objects: u64) -> bool {
+fn is_dense(info: &Info, objects: u64) -> bool {
     objects >= DENSE && info.size_class.is_some() && info.pages.get() == 1
 }
 
@@ -55,15 +55,25 @@ impl Patterns {
 }
 
 impl Marker<'_> {
-    /// Objects with pointers at fixed words, many on their page.
-    pub(super) fn scan_dense(
+    /// Objects of a page with pointers at fixed words, and how many they are.
+    #[inline]
+    pub(super) fn scan_level(
         &mut self,
         info: &Info,
         page: Addr,
-        todo: &Todo,
+        (todo, objects): (&Todo, u64),
         mask: u64,
         period: u32,
     ) {
+        if is_dense(info, objects) {
+            self.scan_dense(info, page, todo, mask, period);
+        } else {
+            self.scan_sparse(info, page, todo, mask, period);
+        }
+    }
+
+    /// The same, many on their page.
+    fn scan_dense(&mut self, info: &Info, page: Addr, todo: &Todo, mask: u64, period: u32) {
         let Some(pattern) = self.patterns.of(info, mask, period) else {
             return self.scan_sparse(info, page, todo, mask, period);
         };
@@ -74,15 +84,8 @@ impl Marker<'_> {
         self.mark_all(found.values());
     }
 
-    /// Objects with pointers at fixed words, few on their page.
-    pub(super) fn scan_sparse(
-        &mut self,
-        info: &Info,
-        page: Addr,
-        todo: &Todo,
-        mask: u64,
-        period: u32,
-    ) {
+    /// The same, few on their page.
+    fn scan_sparse(&mut self, info: &Info, page: Addr, todo: &Todo, mask: u64, period: u32) {
         for_each_object(info, page, todo, |object| self.scan_slot(info, object, mask, period));
     }
 

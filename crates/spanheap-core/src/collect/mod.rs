@@ -5,7 +5,8 @@
 //!   the heap but roots; or *inside* a closure, which no pointer can leave.
 //! - The **epoch** of a closure is the phase that it read when it began. It acts by it to its end.
 //! - A **grace period** begins when the collector, having published a phase, notes who is inside, and ends
-//!   when each of those has left once. Only the collector waits for it.
+//!   when each of those has left once. Only the collector waits for it; whoever has held it up for long pauses
+//!   for a moment when he has left ([`gap`]), and nothing depends on that.
 //!
 //! # Phases
 //! | phase | the collector | a store of a pointer | a new object |
@@ -63,6 +64,7 @@
 //! | [`roots`] | what the program holds |
 //! | [`mark`], [`scan`], [`scan_chunk`] | marking, a page at a time, of objects and of values in user arenas |
 //! | `ahead`, `fetch` | what was found and waits until its mark bit is there; what will be read next |
+//! | `home` | what is found on the page that is being scanned |
 //! | `dense`, [`kernel`] | reading all pointers of a page at once |
 //! | `follow` | the few objects of a heap that is no deeper anywhere else |
 //! | [`crew`], [`page_queue`], [`page_ring`] | what the workers share: pages that wait, and who is at work |
@@ -70,6 +72,7 @@
 //! | [`scavenger`] | returning memory to the system between cycles |
 //! | `verify` | a look at the whole heap, when somebody asks for it |
 //! | `watch` | who keeps the collector waiting |
+//! | [`gap`] | letting the collector act, after it has waited for long |
 //! | [`cycle`] | the phases in order |
 //! | [`arenas`] | what becomes of user arenas that were freed |
 //! | [`weak`] | weak pointers, and what becomes of the dead |
@@ -96,7 +99,9 @@ pub(crate) mod cycle;
 mod dense;
 mod fetch;
 mod follow;
+pub(crate) mod gap;
 pub(crate) mod grey;
+mod home;
 pub mod kernel;
 pub mod limiter;
 pub(crate) mod mark;

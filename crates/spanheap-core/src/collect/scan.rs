@@ -4,6 +4,8 @@
 //! or where a trace function says. An object whose trace function finds a container locked is put
 //! aside: its scanned bit is cleared again and its page comes back later.
 //!
+//! What is found on the page itself is scanned in the same visit: see [`super::home`].
+//!
 //! # Pieces
 //! A slice of more than [`PIECE`] bytes is scanned in pieces of that length, so that several workers share it, and
 //! nobody who helps for a moment is at it for long: a piece full of pointers is 2048 of them, each of which may
@@ -20,7 +22,6 @@
 //! not freed before marking ends.
 #![allow(unsafe_code)]
 
-use super::dense::is_dense;
 use super::mark::{Marker, unqueue};
 use crate::addr::{Addr, Bytes, GRANULE_BYTES, PAGE_BITMAP_WORDS, PageCount, WORD_BYTES};
 use crate::fatal::contain_with;
@@ -48,7 +49,7 @@ impl Marker<'_> {
         let arena = unsafe { &*map::find(page) };
         let index = page.page_in_arena();
         arena.unqueue(index);
-        let (todo, objects) = claim(arena, self.table, index);
+        let Claimed { todo, objects, marked } = claim(arena, self.table, index);
         // SAFETY: a page with a marked object, or with a part of one, belongs to a span, which stays, and so
         // does its record (P3).
         let Some(span) = (unsafe { arena.span(index).as_ref() }) else { return };
@@ -60,11 +61,7 @@ impl Marker<'_> {
             }
             return;
         }
-        let bytes = objects as usize * info.slot;
-        self.count_scanned(objects, Bytes::new(bytes));
-        if self.central.waiting().has_any() && arena.is_awaited(index) {
-            self.release_waiting(info, page, &todo);
-        }
+        self.take_up(arena, info, page, &todo, objects);
         if has_pieces(info) {
             self.split(info);
             return;
@@ -76,13 +73,31 @@ impl Marker<'_> {
                 }
                 return;
             }
-            Layout::Words { mask, period } if is_dense(info, objects) => {
-                self.scan_dense(info, page, &todo, mask, period);
+            Layout::Words { mask, period } => {
+                self.home.open(page, &marked);
+                self.scan_level(info, page, (&todo, objects), mask, period);
+                self.scan_neighbours(arena, info, page, mask, period);
             }
-            Layout::Words { mask, period } => self.scan_sparse(info, page, &todo, mask, period),
             Layout::Traced(trace) => self.scan_traced(info, page, &todo, trace),
         }
-        self.tally.work += bytes as u64;
+        self.tally.work += objects * info.slot as u64;
+    }
+
+    /// Counts objects of a page that this worker has claimed, and marks the values of ephemerons that have waited for
+    /// them.
+    #[inline]
+    pub(super) fn take_up(
+        &mut self,
+        arena: &HeapArena,
+        info: &Info,
+        page: Addr,
+        todo: &Todo,
+        objects: u64,
+    ) {
+        self.count_scanned(objects, Bytes::new(objects as usize * info.slot));
+        if self.central.waiting().has_any() && arena.is_awaited(page.page_in_arena()) {
+            self.release_waiting(info, page, todo);
+        }
     }
 
     /// Marks the values of ephemerons that have waited for one of these keys.
@@ -279,25 +294,35 @@ fn has_pieces(info: &Info) -> bool {
     repeats && info.slots == 1 && info.slot > PIECE.get()
 }
 
-/// Takes the marked objects of a page that are not scanned: they are this worker's from here on. Returns them,
-/// and how many there are.
-fn claim(arena: &HeapArena, table: Table, index: usize) -> (Todo, u64) {
+/// What [`claim`] has taken.
+struct Claimed {
+    /// The objects that are this worker's.
+    todo: Todo,
+    /// How many there are.
+    objects: u64,
+    /// All marked objects of the page, these among them.
+    marked: Todo,
+}
+
+/// Takes the marked objects of a page that are not scanned: they are this worker's from here on.
+fn claim(arena: &HeapArena, table: Table, index: usize) -> Claimed {
     // SAFETY: the page of an object has been grown.
     let marks = unsafe { arena.line(table, index) };
     // SAFETY: as above.
     let scanned = unsafe { arena.line(Table::Scanned, index) };
-    let (mut todo, mut objects) = ([0u64; PAGE_BITMAP_WORDS], 0);
+    let nothing = [0u64; PAGE_BITMAP_WORDS];
+    let (mut todo, mut objects, mut marked) = (nothing, 0, nothing);
     for word in 0..PAGE_BITMAP_WORDS {
         // Black runs set scanned before marked. Reading in the opposite order, whoever sees the mark
         // of a black slot sees that it is scanned.
-        let marked = marks[word].load(Ordering::SeqCst);
-        let new = marked & !scanned[word].load(Ordering::SeqCst);
+        marked[word] = marks[word].load(Ordering::SeqCst);
+        let new = marked[word] & !scanned[word].load(Ordering::SeqCst);
         if new != 0 {
             todo[word] = new & !scanned[word].fetch_or(new, Ordering::SeqCst);
             objects += u64::from(todo[word].count_ones());
         }
     }
-    (todo, objects)
+    Claimed { todo, objects, marked }
 }
 
 /// Calls `visit` with each object of `todo`, which is about the page at `page`.

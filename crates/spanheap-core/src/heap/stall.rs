@@ -19,7 +19,8 @@ pub enum Cause {
     None = 0,
     /// Finding a free run: sweeping on demand, new pages.
     Allocation = 1,
-    /// Entering: giving span caches back because the phase has changed.
+    /// Entering: giving span caches back because the phase has changed. Leaving: letting the collector change it,
+    /// after it has waited for long.
     PhaseChange = 2,
     /// Waiting for a container under a lock.
     Container = 3,

@@ -203,7 +203,22 @@ impl Mutator {
             self.collector.fence().light();
             if self.collector.control().is_awaiting_leave() {
                 self.wake_collector();
+                self.let_collector_act();
             }
+        }
+    }
+
+    /// Waits for a moment if the collector has waited for long, and nobody is inside now: see
+    /// [`collect::gap`](crate::collect::gap).
+    #[cold]
+    fn let_collector_act(&self) {
+        let collector = &*self.collector;
+        if !collector.central().is_here() || collector.registry().counts().1 > 0 {
+            return;
+        }
+        let begun = Instant::now();
+        if collector.control().gap().wait() {
+            collector.central().stalls().record(Cause::PhaseChange, begun);
         }
     }
 
