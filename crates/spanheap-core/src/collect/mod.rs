@@ -65,6 +65,7 @@
 //! | `ahead`, `fetch` | what was found and waits until its mark bit is there; what will be read next |
 //! | `dense`, [`kernel`] | reading all pointers of a page at once |
 //! | `follow` | the few objects of a heap that is no deeper anywhere else |
+//! | `leaves` | objects without pointers |
 //! | [`crew`], [`page_queue`], [`page_ring`] | what the workers share: pages that wait, and who is at work |
 //! | [`workers`], [`assist`] | who marks besides the collector's thread |
 //! | [`scavenger`] | returning memory to the system between cycles |
@@ -98,6 +99,7 @@ mod fetch;
 mod follow;
 pub(crate) mod grey;
 pub mod kernel;
+mod leaves;
 pub mod limiter;
 pub(crate) mod mark;
 pub mod mark_workers;
