@@ -118,7 +118,11 @@ impl<'gc, W: GcWord<'gc>> GcCell<'gc, W> {
         unsafe { mc.core().write(&self.word, value.to_addr()) };
     }
 
-    /// Makes the cell hold `value` and returns what it held.
+    /// Makes the cell hold `value` and returns what it held, and no other thread comes in between.
+    ///
+    /// It is an atomic exchange in every phase, for which the processor waits until earlier stores are done, and which
+    /// later loads wait for. Where nobody else changes the cell, because the caller holds a lock, [`GcCell::get`]
+    /// followed by [`GcCell::set`] costs less.
     #[inline]
     pub fn swap(&self, mc: &Mutator<'gc>, value: W) -> W {
         // SAFETY: as in `set`.

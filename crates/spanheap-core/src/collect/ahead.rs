@@ -114,6 +114,13 @@ impl Ahead {
         &self.entries[self.first.wrapping_add(behind) % AHEAD]
     }
 
+    /// Gives an entry other bits, of those that it has.
+    #[inline(always)]
+    pub fn replace_bits(&mut self, behind: usize, bits: u64) {
+        debug_assert!(behind < self.len());
+        self.entries[self.first.wrapping_add(behind) % AHEAD].bits = bits;
+    }
+
     /// Forgets the `count` entries that have waited longest. One is left at least.
     #[inline]
     pub fn forget(&mut self, count: usize) {

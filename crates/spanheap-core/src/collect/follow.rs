@@ -42,6 +42,9 @@ impl Marker<'_> {
                 continue;
             }
             self.tally.found = true;
+            if self.finish_leaves(&waiting, news) {
+                continue;
+            }
             // SAFETY: W1.
             let arena = unsafe { &*waiting.arena };
             let is_simple =

@@ -40,8 +40,8 @@
 //! # Invariants
 //! - T1. Objects with their mark bit set and their scanned bit clear lie in queued pages, in pages put
 //!   aside, or a rescan is due, now or when what was put aside is tried again; or a worker has their page, or them
-//!   ([`super::follow`], [`super::home`]), and is busy, or is the collector thread; or the object is in the grey queue, or whoever has marked it is about to
-//!   put it there and holds the queue's lock.
+//!   ([`super::follow`], [`super::home`], [`super::leaves`]), and is busy, or is the collector thread; or the object is
+//!   in the grey queue, or whoever has marked it is about to put it there and holds the queue's lock.
 //! - T2. The words of an object that the collector reads are written atomically after the object was
 //!   published (GcCell), or not at all.
 //! - T3. Pages in `out` are no pieces of large objects: what they have to say can be found by a rescan.
@@ -308,20 +308,25 @@ impl<'a> Marker<'a> {
             news[count] = behind as u8;
             count += usize::from(waiting.bits & !word.load(Ordering::SeqCst) != 0);
         }
-        for &behind in &news[..count] {
+        let mut leaves = 0;
+        for index in 0..count {
+            let behind = news[index];
+            news[leaves] = behind;
+            leaves += usize::from(self.mark_or_defer(usize::from(behind)));
+        }
+        for &behind in &news[..leaves] {
             let waiting = *self.ahead.peek(usize::from(behind));
-            self.mark_now(waiting);
+            self.finish_or_queue(&waiting, waiting.bits);
         }
         self.ahead.forget(BATCH);
     }
 
-    /// Marks objects of a block, and queues their page if one of them is news.
+    /// Marks objects of a block, and queues their page if one of them is news and may have pointers.
     #[inline]
     fn mark_now(&mut self, waiting: Waiting) {
-        if self.set_marks(&waiting) != 0 {
-            // SAFETY: W1.
-            let arena = unsafe { &*waiting.arena };
-            self.found_on(arena, ahead::base_of(waiting.block));
+        let news = self.set_marks(&waiting);
+        if news != 0 {
+            self.finish_or_queue(&waiting, news);
         }
     }
 

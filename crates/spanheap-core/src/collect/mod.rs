@@ -67,6 +67,7 @@
 //! | `home` | what is found on the page that is being scanned |
 //! | `dense`, [`kernel`] | reading all pointers of a page at once |
 //! | `follow` | the few objects of a heap that is no deeper anywhere else |
+//! | `leaves` | objects without pointers |
 //! | [`crew`], [`page_queue`], [`page_ring`] | what the workers share: pages that wait, and who is at work |
 //! | [`workers`], [`assist`] | who marks besides the collector's thread |
 //! | [`scavenger`] | returning memory to the system between cycles |
@@ -103,6 +104,7 @@ pub(crate) mod gap;
 pub(crate) mod grey;
 mod home;
 pub mod kernel;
+mod leaves;
 pub mod limiter;
 pub(crate) mod mark;
 pub mod mark_workers;

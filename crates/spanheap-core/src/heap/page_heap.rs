@@ -250,6 +250,7 @@ impl PageHeap {
         asan::forbid_range(info.range());
         // SAFETY: the record is ours alone and describes nothing.
         let span = unsafe { Span::init(taken.record, info, request.generation, taken.dirty_to) };
+        note_leaves(info.range(), Some(&info));
         set_page_map(info.range(), taken.record.as_ptr());
         Ok(span)
     }
@@ -539,17 +540,27 @@ fn forget(span: OwnedSpan) -> NonNull<Span> {
         bits::clear_all(&info, table);
     }
     set_page_map(info.range(), core::ptr::null_mut());
+    note_leaves(info.range(), None);
     asan::forbid_range(info.range());
     span.retire()
 }
 
+/// Notes for all pages of `range` whether the objects on them have pointers.
+fn note_leaves(range: AddrRange, info: Option<&Info>) {
+    for_each_page(range, |arena, page| arena.note_leaves(page, info));
+}
+
 /// Enters a span, or null, for all pages of `range`.
 fn set_page_map(range: AddrRange, span: *mut Span) {
+    for_each_page(range, |arena, page| arena.set_span(page, span));
+}
+
+/// Calls `visit` with each page of a span, which are `range`: its arena, and its number there.
+fn for_each_page(range: AddrRange, mut visit: impl FnMut(&HeapArena, usize)) {
     let mut page = range.base();
     while page < range.end() {
         // SAFETY: pages of a span lie in published arenas.
-        let arena = unsafe { &*map::find(page) };
-        arena.set_span(page.page_in_arena(), span);
+        visit(unsafe { &*map::find(page) }, page.page_in_arena());
         page = page + PageCount::new(1);
     }
 }

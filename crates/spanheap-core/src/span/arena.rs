@@ -35,12 +35,13 @@
 //! has seen that the span is still what it was.
 #![allow(unsafe_code)]
 
-use super::Span;
+use super::size_class::SizeClass;
+use super::{Info, Layout, Span};
 use crate::addr::{
     ARENA_BYTES, ARENA_PAGES, Addr, AddrRange, Bytes, GRANULE_BYTES, PAGE_BITMAP_WORDS, PAGE_BYTES,
     PageCount,
 };
-use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 /// The bits of one page in one side table.
 pub type Line = [AtomicU64; PAGE_BITMAP_WORDS];
@@ -114,12 +115,18 @@ impl Generation {
     }
 }
 
+/// The least size of objects without pointers that are [leaves](HeapArena::has_leaves) to the collector. Smaller ones are
+/// so many on a page that they are dealt with together at less cost.
+const LEAST_LEAF: usize = 512;
+
 /// The record of 64 MiB of heap.
 #[repr(C)]
 pub struct HeapArena {
     base: Addr,
     heap: u64,
     tables: Addr,
+    /// Whether any page has ever had leaves, beside what is read for each pointer that is marked.
+    any_leaves: AtomicBool,
     /// Bytes of the reservation that begins with this arena; 0 when it lies further down.
     reserved: Bytes,
     /// How far the side tables are ready, in steps that only the page heap understands; changed under its
@@ -146,6 +153,8 @@ pub struct HeapArena {
     /// Bit p is set while page p is the first of a span on whose objects records hang; changed under the
     /// lock of that span's records.
     specials: [AtomicU64; ARENA_PAGES / 64],
+    /// The size class of the objects of each page if these are leaves, else 0: see [`HeapArena::leaf_size`].
+    leaves: [AtomicU8; ARENA_PAGES],
     /// The span that each page belongs to; null for free pages.
     spans: [AtomicPtr<Span>; ARENA_PAGES],
 }
@@ -337,6 +346,38 @@ impl HeapArena {
     /// Says which span page `page` belongs to. Publishes the span's record.
     pub(crate) fn set_span(&self, page: usize, span: *mut Span) {
         self.spans[page].store(span, Ordering::Release);
+    }
+
+    /// Whether the objects of a page are *leaves*: they have no pointers, and [`LEAST_LEAF`] bytes or more, but no
+    /// span for each.
+    #[inline]
+    pub(crate) fn has_leaves(&self, page: usize) -> bool {
+        self.any_leaves.load(Ordering::Relaxed) && self.leaves[page].load(Ordering::Relaxed) != 0
+    }
+
+    /// The size of the objects of a page, if they are leaves.
+    #[inline]
+    pub(crate) fn leaf_size(&self, page: usize) -> Option<Bytes> {
+        if !self.any_leaves.load(Ordering::Relaxed) {
+            return None;
+        }
+        let class = SizeClass::from_index(usize::from(self.leaves[page].load(Ordering::Relaxed)))?;
+        Some(class.size())
+    }
+
+    /// Notes whether the objects of a page are leaves; comes before [`HeapArena::set_span`], with which it is published,
+    /// so that whoever has an object finds it noted. `None`: there are no objects any more.
+    pub(crate) fn note_leaves(&self, page: usize, info: Option<&Info>) {
+        let is_leaf = |info: &&Info| info.layout == Layout::NoScan && info.slot >= LEAST_LEAF;
+        let class = info.filter(is_leaf).and_then(|info| info.size_class);
+        if class.is_none() && !self.any_leaves.load(Ordering::Relaxed) {
+            // Most heaps have none, and need no memory for it.
+            return;
+        }
+        self.leaves[page].store(class.map_or(0, SizeClass::index) as u8, Ordering::Relaxed);
+        if class.is_some() {
+            self.any_leaves.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Notes that a page is in the page queue; true if it was not. Sequentially consistent with

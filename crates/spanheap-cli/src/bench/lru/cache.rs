@@ -10,6 +10,11 @@
 //! lock is what keeps two threads from changing them at once. A hit moves a node to the front, which is six
 //! stores of pointers into old objects: the write barrier is what such a cache costs a collector.
 //!
+//! Since nobody else changes anything meanwhile, nothing but the lock is an atomic exchange: what is changed is loaded
+//! and then stored. An exchange waits until all that was stored before is in the cache, and whatever is loaded after
+//! it waits for the exchange; and each operation misses the cache four times, in the node, its value, and its two
+//! neighbours. With exchanges these are waited for one by one, without them together.
+//!
 //! What an operation allocates is allocated before it changes anything. So one that finds no memory has changed
 //! nothing, and can be repeated.
 
@@ -142,6 +147,11 @@ impl Cache {
     }
 }
 
+/// Counts one more. The lock of the shard is held.
+fn count_up(count: &AtomicU64) {
+    count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
 /// A value for a key.
 fn value_of(key: [u64; 2], salt: u64) -> Value {
     let mut value = [key[1] ^ salt; VALUE];
@@ -197,13 +207,13 @@ impl<'gc> Shard<'gc> {
         let word = node.value.get()[0];
         assert!(node.value.get()[VALUE - 1] == key[0], "the value of another key");
         match want {
-            Want::Get => node.hits.fetch_add(1, Ordering::Relaxed),
+            Want::Get => count_up(&node.hits),
             Want::Replace => {
                 let value = mc.try_alloc(value_of(key, salt))?;
                 node.value.set(mc, value);
-                node.replaced.fetch_add(1, Ordering::Relaxed)
+                count_up(&node.replaced);
             }
-        };
+        }
         if list.newest.is_none_or(|newest| !Gc::ptr_eq(newest, node)) {
             list.unlink(mc, node);
             list.push(mc, node);
@@ -262,7 +272,9 @@ impl<'gc> List<'gc> {
 
     /// Takes a node out of the list.
     fn unlink(&mut self, mc: &Mutator<'gc>, node: Gc<'gc, Node<'gc>>) {
-        let (newer, older) = (node.newer.swap(mc, None), node.older.swap(mc, None));
+        let (newer, older) = (node.newer.get(), node.older.get());
+        node.newer.set(mc, None);
+        node.older.set(mc, None);
         match newer {
             Some(newer) => newer.older.set(mc, older),
             None => self.newest = older,

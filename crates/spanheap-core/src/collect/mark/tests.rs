@@ -10,6 +10,7 @@
 //! begins.
 #![allow(unsafe_code)]
 
+mod leaves;
 mod parallel;
 
 use super::*;
@@ -174,7 +175,10 @@ impl World {
             5 => drop(self.add_traced(&TRACED, 8, random)),
             6 if random.one_in(8) => drop(self.add_traced(&BIG_TRACED, 100, random)),
             _ => {
-                let (at, _) = self.make(&BYTES, random.below(3));
+                // Now and then one that is marked without a visit of its page.
+                let elements =
+                    if random.one_in(4) { 13 + random.below(40) } else { random.below(3) };
+                let (at, _) = self.make(&BYTES, elements);
                 self.link(at, [], random);
             }
         }

@@ -18,6 +18,8 @@ use std::sync::{Arc, Barrier};
 
 /// An object of two words, of which the first is a pointer.
 static PAIR: TypeInfo = TypeInfo::new(|| "pair", 16, 8, Shape::Words(1), trace_nothing, None);
+/// A leaf to the collector: it is marked without a visit of its page.
+static LEAF: TypeInfo = TypeInfo::new(|| "leaf", 1024, 8, Shape::NoScan, trace_nothing, None);
 static EPHEMERON: TypeInfo = EphemeronCell::INFO;
 
 /// A heap without threads.
@@ -41,6 +43,17 @@ impl World {
         let slot = unsafe { self.mutator.alloc(&PAIR) }.expect("memory");
         // SAFETY: the slot has two words.
         unsafe { slot.cast::<[usize; 2]>().write([next.get(), 0]) };
+        // SAFETY: it is initialised.
+        unsafe { self.mutator.publish(slot) };
+        Addr::of(slot.as_ptr())
+    }
+
+    /// A published object without pointers.
+    fn leaf(&self) -> Addr {
+        // SAFETY: a closure is open.
+        let slot = unsafe { self.mutator.alloc(&LEAF) }.expect("memory");
+        // SAFETY: the slot has so many bytes.
+        unsafe { slot.write_bytes(1, LEAF.size) };
         // SAFETY: it is initialised.
         unsafe { self.mutator.publish(slot) };
         Addr::of(slot.as_ptr())
@@ -193,9 +206,14 @@ fn fault_44_an_upgrade_in_a_cycle_that_is_over_or_undecided() {
 /// again.
 #[test]
 fn a_key_that_is_marked_while_its_ephemeron_comes_to_wait_saves_the_value() {
+    a_key_comes_late(|world| world.pair(Addr::NULL));
+    a_key_comes_late(World::leaf);
+}
+
+fn a_key_comes_late(key: impl Fn(&World) -> Addr) {
     let world = World::new();
     world.mutator.enter();
-    let (key, inner) = (world.pair(Addr::NULL), world.pair(Addr::NULL));
+    let (key, inner) = (key(&world), world.pair(Addr::NULL));
     let value = world.pair(inner);
     let ephemeron = world.ephemeron(key, value);
     world.mutator.leave();
@@ -283,14 +301,18 @@ fn what_still_waits_at_the_decision_is_cleared() {
     world.mutator.enter();
     let [live, dead, value] = [(); 3].map(|()| world.pair(Addr::NULL));
     let (full, empty) = (world.ephemeron(live, value), world.ephemeron(dead, value));
+    let (key, late) = (world.leaf(), world.pair(Addr::NULL));
+    let of_leaf = world.ephemeron(key, late);
     world.mutator.leave();
     let collector = world.collector.clone();
     let mut marker = world.marker(&collector);
     world.begin_marking();
-    for object in [full, empty, live] {
+    for object in [full, empty, of_leaf, live, key] {
         marker.mark(object);
         collector.drain(&mut marker);
     }
+    let table = Generation::new(1).table();
+    assert!(mark::is_marked(collector.central().number(), table, late), "its key was found");
     assert!(collector.grey.settle(true));
     collector.decide_weak(1, &mut marker);
     assert!(!collector.central().waiting().has_any());
