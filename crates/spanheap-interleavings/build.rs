@@ -54,6 +54,7 @@ fn family(
 fn modules() -> Vec<Module> {
     let all = [
         locks(),
+        weight(),
         collector(),
         grey(),
         upgrading(),
@@ -132,6 +133,58 @@ fn locks() -> Vec<Module> {
     );
     let profile = family("profile", "sync/no_profile.rs", &[], &[]);
     [lock, rank, profile, futex, alarm].into_iter().flatten().collect()
+}
+
+/// What makes mutators ring for the collector.
+fn weight() -> Vec<Module> {
+    let outside = family("outside", "heap/outside.rs", &[], &[]);
+    let weight = family(
+        "weight",
+        "heap/central/weight.rs",
+        &[],
+        &[
+            ("weight_never_rearmed", ("self.triggered.swap(false, Ordering::Acquire);\n", "")),
+            (
+                "weight_rearmed_relaxed",
+                ("swap(false, Ordering::Acquire)", "swap(false, Ordering::Relaxed)"),
+            ),
+            (
+                "weight_rearmed_by_store",
+                (
+                    "swap(false, Ordering::Acquire);",
+                    "store(false, Ordering::SeqCst);\n        \
+                     crate::sync::atomic::fence(Ordering::SeqCst);",
+                ),
+            ),
+            (
+                "weight_rearmed_late",
+                (
+                    "self.triggered.swap(false, Ordering::Acquire);\n        self.is_triggered()",
+                    "let is_triggered = self.is_triggered();\n        \
+                     self.triggered.swap(false, Ordering::Acquire);\n        is_triggered",
+                ),
+            ),
+            (
+                "weight_rung_relaxed",
+                ("swap(true, Ordering::Release)", "swap(true, Ordering::Relaxed)"),
+            ),
+            (
+                "weight_rung_early",
+                (
+                    "let grown = self.outside.grow(bytes);\n        self.ring_if_triggered();",
+                    "self.ring_if_triggered();\n        let grown = self.outside.grow(bytes);",
+                ),
+            ),
+            (
+                "weight_moved_silently",
+                (
+                    "        if self.is_here() {\n            self.alarm.ring();\n        }\n    }\n\n    /// Rings the alarm if",
+                    "    }\n\n    /// Rings the alarm if",
+                ),
+            ),
+        ],
+    );
+    [outside, weight].into_iter().flatten().collect()
 }
 
 /// What mutators and the collector share.
