@@ -198,7 +198,7 @@ fn collector() -> Vec<Module> {
         &[
             ("buffer_push_relaxed", ("len + 1, Ordering::Release", "len + 1, Ordering::Relaxed")),
             ("buffer_steal_relaxed", ("load(Ordering::Acquire)", "load(Ordering::Relaxed)")),
-            ("buffer_still_taken", ("*taken = 0;", "")),
+            ("buffer_still_taken", ("core::mem::take(&mut *taken)", "*taken")),
         ],
     );
     let roots = family(
