@@ -54,6 +54,7 @@ fn family(
 fn modules() -> Vec<Module> {
     let all = [
         locks(),
+        weight(),
         collector(),
         grey(),
         upgrading(),
@@ -134,6 +135,58 @@ fn locks() -> Vec<Module> {
     [lock, rank, profile, futex, alarm].into_iter().flatten().collect()
 }
 
+/// What makes mutators ring for the collector.
+fn weight() -> Vec<Module> {
+    let outside = family("outside", "heap/outside.rs", &[], &[]);
+    let weight = family(
+        "weight",
+        "heap/central/weight.rs",
+        &[],
+        &[
+            ("weight_never_rearmed", ("self.triggered.swap(false, Ordering::Acquire);\n", "")),
+            (
+                "weight_rearmed_relaxed",
+                ("swap(false, Ordering::Acquire)", "swap(false, Ordering::Relaxed)"),
+            ),
+            (
+                "weight_rearmed_by_store",
+                (
+                    "swap(false, Ordering::Acquire);",
+                    "store(false, Ordering::SeqCst);\n        \
+                     crate::sync::atomic::fence(Ordering::SeqCst);",
+                ),
+            ),
+            (
+                "weight_rearmed_late",
+                (
+                    "self.triggered.swap(false, Ordering::Acquire);\n        self.is_triggered()",
+                    "let is_triggered = self.is_triggered();\n        \
+                     self.triggered.swap(false, Ordering::Acquire);\n        is_triggered",
+                ),
+            ),
+            (
+                "weight_rung_relaxed",
+                ("swap(true, Ordering::Release)", "swap(true, Ordering::Relaxed)"),
+            ),
+            (
+                "weight_rung_early",
+                (
+                    "let grown = self.outside.grow(bytes);\n        self.ring_if_triggered();",
+                    "self.ring_if_triggered();\n        let grown = self.outside.grow(bytes);",
+                ),
+            ),
+            (
+                "weight_moved_silently",
+                (
+                    "        if self.is_here() {\n            self.alarm.ring();\n        }\n    }\n\n    /// Rings the alarm if",
+                    "    }\n\n    /// Rings the alarm if",
+                ),
+            ),
+        ],
+    );
+    [outside, weight].into_iter().flatten().collect()
+}
+
 /// What mutators and the collector share.
 fn collector() -> Vec<Module> {
     let phase = family("phase", "collect/phase.rs", &[], &[]);
@@ -145,7 +198,7 @@ fn collector() -> Vec<Module> {
         &[
             ("buffer_push_relaxed", ("len + 1, Ordering::Release", "len + 1, Ordering::Relaxed")),
             ("buffer_steal_relaxed", ("load(Ordering::Acquire)", "load(Ordering::Relaxed)")),
-            ("buffer_still_taken", ("*taken = 0;", "")),
+            ("buffer_still_taken", ("core::mem::take(&mut *taken)", "*taken")),
         ],
     );
     let roots = family(

@@ -1,11 +1,18 @@
 //! What is counted: each operation with the loop around it.
 //!
 //! Heaps are made in the child, since a heap belongs to the process that has made it. Each operation has a heap of
-//! its own, and has been done a few times before it is counted: the first time is the slow path's.
+//! its own, and has been done a few times before it is counted: the first time is the slow path's. What is counted while a
+//! cycle marks has an object in its heap that the collector does not get done with before the counting is over.
+//!
+//! # Safety
+//! The trace function of that object reports all of its pointers: it has none.
+#![allow(unsafe_code)]
 
 use crate::trace::breakpoint;
-use spanheap::{Gc, GcCell, Heap, Mutator, Root, Rootable, Trace};
+use spanheap::{Gc, GcCell, Heap, Mutator, Root, Rootable, Trace, Tracer};
 use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 /// Operations of the first stretch; the second one has twice as many.
 pub(crate) const TIMES: usize = 16;
@@ -49,6 +56,12 @@ pub(crate) const ALL: &[Operation] = &[
     }),
     operation("store-idle", || {
         inside(|mc| {
+            let (cell, one) = cell(mc);
+            counted(|_| black_box(&cell).set(mc, black_box(one)));
+        });
+    }),
+    operation("store-marking", || {
+        while_marking(|mc| {
             let (cell, one) = cell(mc);
             counted(|_| black_box(&cell).set(mc, black_box(one)));
         });
@@ -133,6 +146,38 @@ fn eat<T>(value: T) {
 /// Does something in a closure of a new heap.
 fn inside(f: impl for<'gc> FnOnce(&Mutator<'gc>)) {
     Heap::new().enter(|mc| f(mc));
+}
+
+/// An object that is traced as long as somebody counts.
+struct Gate {
+    is_reached: AtomicBool,
+    is_open: AtomicBool,
+}
+
+// SAFETY: there are no pointers in it.
+unsafe impl Trace for Gate {
+    fn trace(&self, _: &mut Tracer<'_>) {
+        self.is_reached.store(true, Ordering::Release);
+        while !self.is_open.load(Ordering::Acquire) {
+            thread::yield_now();
+        }
+    }
+}
+
+/// Does something in a closure that begins while a cycle marks, and ends before it does. What it overwrites has to
+/// fit into the buffer of the barrier.
+fn while_marking(f: impl for<'gc> FnOnce(&Mutator<'gc>)) {
+    let heap = Heap::new();
+    let gate = Gate { is_reached: AtomicBool::new(false), is_open: AtomicBool::new(false) };
+    let gate: Root<Rootable![Gate]> = heap.enter(|mc| mc.root(mc.alloc(gate)));
+    thread::scope(|scope| {
+        scope.spawn(|| heap.collect());
+        while !heap.enter(|mc| gate.get(mc).is_reached.load(Ordering::Acquire)) {
+            thread::yield_now();
+        }
+        heap.enter(|mc| f(mc));
+        heap.enter(|mc| gate.get(mc).is_open.store(true, Ordering::Release));
+    });
 }
 
 fn cell<'gc>(mc: &Mutator<'gc>) -> (GcCell<'gc, Gc<'gc, u64>>, Gc<'gc, u64>) {

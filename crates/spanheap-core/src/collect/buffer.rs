@@ -8,12 +8,14 @@
 //! The collector may **steal**: it reads the entries behind those that it has read before, and leaves
 //! them where they are. Only the owner empties the buffer, so owner and thief never write the same
 //! word; the lock is there for the moment in which they could disagree about what has been read, and
-//! is uncontended otherwise. Both only *copy* under it, and do whatever they do with the entries afterwards: the
-//! owner must not wait until a thief has marked 256 objects, or has got the processor back that he marks on.
+//! is uncontended otherwise. The thief only *copies* under it, and does whatever he does with the entries afterwards:
+//! the owner must not wait until a thief has marked 256 objects, or has got the processor back that he marks on. The
+//! owner copies nothing: under the lock he says that the buffer is empty, and then uses what is in it where it is.
 //!
 //! # Invariants
 //! - B1. Entries below `len` are written before `len` says so (release, acquired by the thief).
-//! - B2. `taken <= len`; both change only under the lock, but for the owner's appending to `len`.
+//! - B2. `taken <= len < CAPACITY`, unless the owner is about to flush; both change only under the lock, but for the owner's appending to `len`.
+//! - B3. Nobody but the owner looks at entries from `len` on.
 
 use crate::addr::Addr;
 use crate::sync::atomic::{AtomicUsize, Ordering};
@@ -44,7 +46,8 @@ impl BarrierBuffer {
     #[inline]
     pub fn push(&self, target: Addr) -> bool {
         let len = self.len.load(Ordering::Relaxed);
-        self.entries[len].store(target.get(), Ordering::Relaxed);
+        // B2: it is less. Whoever has filled the buffer flushes it.
+        self.entries[len % CAPACITY].store(target.get(), Ordering::Relaxed);
         self.len.store(len + 1, Ordering::Release);
         len + 1 == CAPACITY
     }
@@ -56,15 +59,14 @@ impl BarrierBuffer {
     }
 
     /// Empties the buffer, and gives what has not been stolen to `take`, all at once. Owner only.
-    pub fn flush(&self, take: impl FnOnce(&mut [Addr])) {
-        let mut entries = [Addr::NULL; CAPACITY];
+    pub fn flush(&self, take: impl FnOnce(Entries<'_>)) {
         let mut taken = self.taken.lock();
         let len = self.len.load(Ordering::Relaxed);
-        let count = self.copy(*taken, len, &mut entries);
+        let from = core::mem::take(&mut *taken);
         self.len.store(0, Ordering::Relaxed);
-        *taken = 0;
         drop(taken);
-        take(&mut entries[..count]);
+        // B3: a thief finds nothing any more, and the owner is here.
+        take(Entries(&self.entries[from..len]));
     }
 
     /// Empties the buffer, and nobody gets what was in it. Owner only, where there is no collector any more: the
@@ -77,16 +79,40 @@ impl BarrierBuffer {
     pub fn steal(&self, into: &mut [Addr; CAPACITY]) -> usize {
         let mut taken = self.taken.lock();
         let len = self.len.load(Ordering::Acquire);
-        let count = self.copy(*taken, len, into);
-        *taken = len;
-        count
+        let from = core::mem::replace(&mut *taken, len);
+        for (place, target) in into.iter_mut().zip(Entries(&self.entries[from..len]).iter()) {
+            *place = target;
+        }
+        len - from
+    }
+}
+
+/// What is in a buffer that its owner is about to hand over.
+pub struct Entries<'a>(&'a [AtomicUsize]);
+
+impl Entries<'_> {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
-    fn copy(&self, from: usize, to: usize, into: &mut [Addr; CAPACITY]) -> usize {
-        for (place, entry) in into.iter_mut().zip(&self.entries[from..to]) {
-            *place = Addr::new(entry.load(Ordering::Relaxed));
+    /// All of them, in the order in which they were appended.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = Addr> {
+        self.0.iter().map(|entry| Addr::new(entry.load(Ordering::Relaxed)))
+    }
+
+    /// Forgets those that are not to be kept.
+    #[inline]
+    pub fn retain(&mut self, mut keep: impl FnMut(Addr) -> bool) {
+        let mut kept = 0;
+        for entry in self.0 {
+            let target = entry.load(Ordering::Relaxed);
+            // Stored in any case: which of them are kept is what no processor guesses.
+            self.0[kept].store(target, Ordering::Relaxed);
+            kept += usize::from(keep(Addr::new(target)));
         }
-        to - from
+        self.0 = &self.0[..kept];
     }
 }
 
@@ -156,6 +182,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_stays_in_its_order() {
+        let buffer = BarrierBuffer::new();
+        (1..=CAPACITY).for_each(|n| assert_eq!(buffer.push(Addr::new(n)), n == CAPACITY));
+        buffer.flush(|mut all| {
+            all.retain(|target| target.get() % 3 == 0);
+            assert!(all.iter().eq((3..=CAPACITY).step_by(3).map(Addr::new)));
+            all.retain(|_| true);
+            assert_eq!(all.iter().count(), CAPACITY / 3);
+            all.retain(|_| false);
+            assert!(all.is_empty());
+        });
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
     fn nobody_who_looks_at_entries_holds_the_owner_up() {
         let buffer = BarrierBuffer::new();
         (1..=5).for_each(|n| assert!(!buffer.push(Addr::new(n))));
@@ -164,7 +205,7 @@ mod tests {
         assert!(buffer.taken.try_lock().is_some());
         buffer.push(Addr::new(6));
         buffer.flush(|rest| {
-            assert_eq!(rest, [Addr::new(6)]);
+            assert!(rest.iter().eq([Addr::new(6)]));
             assert!(buffer.is_empty() && buffer.taken.try_lock().is_some());
         });
     }

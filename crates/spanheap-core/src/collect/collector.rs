@@ -17,6 +17,7 @@
 #![allow(unsafe_code)]
 
 use super::arenas::Undertaker;
+use super::buffer::Entries;
 use super::checkmark;
 use super::control::{Control, Wish};
 use super::crew::{Crew, Marked};
@@ -33,7 +34,7 @@ use super::scavenger::Scavenger;
 use super::settings::Settings;
 use super::spent::Spent;
 use super::workers::{Helpers, workers};
-use crate::addr::{Addr, AddrRange, Bytes};
+use crate::addr::{AddrRange, Bytes};
 use crate::heap::central::Config;
 use crate::heap::hooks::Hooks;
 use crate::heap::{Central, OutOfMemory, Reason};
@@ -364,16 +365,15 @@ impl Collector {
     }
 
     /// The other end of a flush. What is marked already is dropped before anybody waits for the queue's lock.
-    fn take_grey(&self, targets: &mut [Addr], cycle: u32) {
+    fn take_grey(&self, mut targets: Entries<'_>, cycle: u32) {
         let (heap, now) = (self.central.number(), self.word());
-        let unmarked = match now.phase() == Phase::Marking && now.cycle() == cycle {
-            true => mark::keep_unmarked(heap, Generation::new(cycle).table(), targets),
-            false => targets.len(),
-        };
-        if unmarked > 0 {
+        if now.phase() == Phase::Marking && now.cycle() == cycle {
+            mark::keep_unmarked(heap, Generation::new(cycle).table(), &mut targets);
+        }
+        if !targets.is_empty() {
             let (os, memory) = (self.central.os(), self.central.memory());
             let mark = |target| mark::mark_directly(heap, cycle, target);
-            self.grey.push(os, memory, cycle, &targets[..unmarked], mark);
+            self.grey.push(os, memory, cycle, targets.iter(), mark);
         }
     }
 

@@ -189,7 +189,7 @@ impl GreyQueue {
         os: &Os,
         memory: &Persistent,
         cycle: u32,
-        targets: &[Addr],
+        targets: impl Iterator<Item = Addr>,
         mut mark: impl FnMut(Addr) -> bool,
     ) {
         let mut inner = self.inner.lock();
@@ -198,10 +198,10 @@ impl GreyQueue {
         }
         match inner.stage {
             Stage::Arming => {
-                targets.iter().for_each(|&target| self.gather(&mut inner, os, memory, target));
+                targets.for_each(|target| self.gather(&mut inner, os, memory, target));
             }
             Stage::Marking => {
-                for &target in targets {
+                for target in targets {
                     self.mark_and_append(&mut inner, os, memory, target, &mut mark);
                 }
             }
@@ -420,8 +420,8 @@ mod tests {
         }
 
         fn push(&self, cycle: u32, target: usize) {
-            let targets = [Addr::new(target)];
-            self.queue.push(&self.os, &self.memory, cycle, &targets, |target| self.mark(target));
+            let targets = [Addr::new(target)].into_iter();
+            self.queue.push(&self.os, &self.memory, cycle, targets, |target| self.mark(target));
         }
 
         fn retain(&self, cycle: u32, target: usize) -> Retained {

@@ -51,6 +51,7 @@
 #![allow(unsafe_code)]
 
 use super::ahead::{self, Ahead, BATCH, Waiting};
+use super::buffer::Entries;
 use super::crew::{Crew, Tally};
 use super::dense::Patterns;
 use super::home::Home;
@@ -137,18 +138,21 @@ pub fn mark_directly(heap: u64, cycle: u32, target: Addr) -> bool {
     arena_of(heap, target).is_some_and(|arena| set_mark(arena, table, target))
 }
 
-/// Moves those of `targets` that are not marked to the front, in their order; how many these are. Their marks are
-/// fetched all at once.
-pub fn keep_unmarked(heap: u64, table: Table, targets: &mut [Addr]) -> usize {
-    targets.iter().for_each(|&target| prefetch_mark(heap, table, target));
-    let mut kept = 0;
-    for index in 0..targets.len() {
-        let target = targets[index];
-        // Stored in any case: which of them are marked is what no processor guesses.
-        targets[kept] = target;
-        kept += usize::from(!is_marked(heap, table, target));
+/// Forgets those of `targets` that are marked. Nothing waits for one mark before it looks for the next one, so the
+/// processor has as many on their way as it can.
+pub fn keep_unmarked(heap: u64, table: Table, targets: &mut Entries<'_>) {
+    let Some(first) = targets.iter().next() else { return };
+    // To find the arena is half of the work, and most of what is overwritten together lies in one.
+    match arena_of(heap, first) {
+        Some(arena) if targets.iter().all(|target| target.arena() == first.arena()) => {
+            targets.retain(|target| {
+                // SAFETY: a pointer to an object lies in a page that has been grown (A1), and this one lies in `arena`.
+                let (word, bit) = unsafe { arena.bit(table, target) };
+                word.load(Ordering::SeqCst) & bit == 0
+            });
+        }
+        _ => targets.retain(|target| !is_marked(heap, table, target)),
     }
-    kept
 }
 
 /// Asks the processor to fetch the line of `at`, if it can be asked.

@@ -92,13 +92,11 @@ impl Collector {
         settings.pacer.set_memory(memory);
         settings.pacer.set_policy(policy, None);
         let plan = settings.pacer.plan();
-        self.central.move_trigger(plan.trigger, plan.unlimited);
         self.follow(&settings, plan);
         let limits = self.central.pages().limits();
         limits.note_below(self.central.os().accounting().ready());
-        drop(settings);
-        // Besides cycles, what is free beyond the new limits is the collector's business.
-        self.central.alarm().ring();
+        // Rings: besides cycles, what is free beyond the new limits is the collector's business.
+        self.central.move_trigger(plan.trigger, plan.unlimited);
     }
 
     /// Work that there would be if everything in the heap were alive: its objects, and the root table.

@@ -100,7 +100,7 @@ pub struct Central {
     unlimited_trigger: AtomicUsize,
     /// What is accounted for outside of the heap.
     outside: Outside,
-    /// Whether it has rung since the trigger was set.
+    /// Whether somebody has rung for the trigger since the collector last was about to sleep.
     triggered: AtomicBool,
     /// Whether an allocation was refused since the last cycle began.
     starved: AtomicBool,

@@ -10,7 +10,7 @@
 //! is exact, since an object of a large span begins on its first page. Others may turn out to be alive
 //! further up; they have been swept then, which had to be done anyway.
 //!
-//! **Work is claimed by blocks** of 64 pages, with one atomic word that has the generation above and
+//! **Work is claimed by blocks** of 16 pages, with one atomic word that has the generation above and
 //! the next block below. So a claim says which generation it is for, and a thread that slept over a change
 //! cannot take a block of the new one unknowingly. The blocks are those of the arenas that the heap had
 //! when the generation began: what came later holds nothing dead. The newest arena comes first, as in
@@ -18,7 +18,7 @@
 //!
 //! **The surplus is credit.** A block is looked through to its end, and may free more pages than were
 //! wanted; the next callers take these before they look any further. A block is small for that reason: where all
-//! of its pages are dead, each is swept and freed, and who wanted one page pays for sixty-four.
+//! of its pages are dead, each is swept and freed, and who wanted one page pays for sixteen.
 //!
 //! **Nobody looks through the whole heap for one request.** Where nearly everything lives, there may be thousands of
 //! blocks without a dead span. A caller brings a [`Budget`] of blocks, which follows from what it wants, and
@@ -41,7 +41,7 @@ use crate::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use core::ptr;
 
 /// How many pages are looked through at once.
-const BLOCK_PAGES: usize = 64;
+const BLOCK_PAGES: usize = 16;
 
 const BLOCKS_PER_ARENA: usize = ARENA_PAGES / BLOCK_PAGES;
 
@@ -65,14 +65,14 @@ pub struct Budget(usize);
 
 impl Budget {
     /// Blocks that anybody may look through.
-    const LEAST: usize = 16;
+    const LEAST: usize = 64;
 
-    /// Of so many pages wanted, one more.
-    const PAGES: usize = 2;
+    /// For each page wanted, so many more.
+    const PER_PAGE: usize = 2;
 
     /// What a request of `pages` pages may cost.
     pub const fn of(pages: PageCount) -> Budget {
-        Budget(Budget::LEAST + pages.get() / Budget::PAGES)
+        Budget(Budget::LEAST + pages.get() * Budget::PER_PAGE)
     }
 }
 

@@ -10,6 +10,7 @@
 //! | file | what it checks |
 //! |---|---|
 //! | `locks` | the lock of one word, its condition, and the alarm on top of them |
+//! | `alarms` | mutators that ring when the trigger is reached, against a collector that moves it and goes to sleep |
 //! | `buffers` | the barrier buffer: push, steal, flush |
 //! | `queue` | the grey queue: nothing lost, each object once, and marking against the last look of a round |
 //! | `upgrades` | weak pointers that are upgraded while it is decided what is dead |
@@ -39,6 +40,7 @@
 #![allow(unsafe_code)]
 #![cfg(not(miri))]
 
+mod alarms;
 mod arenas;
 mod buffers;
 mod caches;
@@ -114,6 +116,7 @@ mod collect {
 
 mod heap {
     pub(crate) use crate::checker::Central;
+    crate::code! { outside }
     pub(crate) mod cache {
         pub(crate) use crate::checker::{SpanCache, Tint};
     }

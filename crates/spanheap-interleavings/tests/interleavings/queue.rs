@@ -23,7 +23,7 @@ macro_rules! loses_nothing {
                 let shared = shared.clone();
                 thread::spawn(move || {
                     let never = |_| unreachable!("marks are not clean");
-                    shared.0.push(&Os, &shared.1, 1, &[Addr::new(target)], never);
+                    shared.0.push(&Os, &shared.1, 1, [Addr::new(target)].into_iter(), never);
                 })
             });
             let mut seen = Vec::new();
@@ -49,7 +49,7 @@ macro_rules! finds_once {
                 let shared = shared.clone();
                 thread::spawn(move || {
                     let mark = |_| !shared.2.swap(true, Ordering::SeqCst);
-                    shared.0.push(&Os, &shared.1, 1, &[Addr::new(1)], mark);
+                    shared.0.push(&Os, &shared.1, 1, [Addr::new(1)].into_iter(), mark);
                 })
             });
             let mut found = 0;
@@ -75,7 +75,7 @@ macro_rules! dirties_the_round {
                 let shared = shared.clone();
                 thread::spawn(move || {
                     let mark = |_| !shared.2.swap(true, Ordering::Relaxed);
-                    shared.0.push(&Os, &shared.1, 1, &[Addr::new(1)], mark);
+                    shared.0.push(&Os, &shared.1, 1, [Addr::new(1)].into_iter(), mark);
                 })
             };
             let is_marked = shared.2.load(Ordering::Relaxed);

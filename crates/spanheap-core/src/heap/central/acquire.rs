@@ -11,7 +11,7 @@
 //! Its own class comes before the reclaimer: most swept spans have a free slot and nothing else to give,
 //! so they serve without the lock of the page heap and without bits to clear and pages to map. And
 //! objects of a class stay together, where a freed page would be cut up for another one. Who has looked
-//! at 32 spans in vain has a class that is full, and gets pages.
+//! at 8 spans in vain has a class that is full, and gets pages.
 //!
 //! A refusal asks for a cycle, too, and does not wait for it: the closure that wanted memory holds on to
 //! what it can reach, and a cycle would wait for the closure.
@@ -30,8 +30,10 @@ use crate::heap::swept::Swept;
 use crate::span::{Backlog, Busy, Generation, OwnedSpan, Room, SpanSet, Taken};
 use crate::sync::atomic::Ordering;
 
-/// How many unswept spans an allocation sweeps in search of a free slot before it takes new pages.
-pub(super) const SWEEP_BUDGET: usize = 32;
+/// How many unswept spans an allocation sweeps in search of a free slot before it takes new pages. A span whose tables
+/// are in another processor's cache takes one to two microseconds, and so many is what one allocation may pay; the next
+/// one looks on where this one has stopped.
+pub(super) const SWEEP_BUDGET: usize = 8;
 
 impl Central {
     /// A swept span of `class` with at least one free slot, for the mutator whose pages are `local`.

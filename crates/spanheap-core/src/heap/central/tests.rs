@@ -555,7 +555,7 @@ fn half_of_the_way_is_measured_from_what_is_retained_outside_as_well() {
 }
 
 /// A mutator looks at the trigger, the collector moves it, and the mutator says that it has rung, and rings: for
-/// nothing.
+/// nothing. (In every interleaving: `spanheap-interleavings`, `alarms`.)
 #[test]
 fn a_ring_for_a_trigger_that_was_moved_does_not_silence_the_next_one() {
     let world = World::new(None);

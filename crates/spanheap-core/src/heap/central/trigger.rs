@@ -61,19 +61,10 @@ impl Central {
         self.switches.cycle_begins();
     }
 
-    /// Moves the weight at which the alarm rings, and that at which it would without a limit. Rings if
-    /// it is reached already. The pace of the sweep stays as it is: its lines are the collector's to draw.
-    pub fn move_trigger(&self, trigger: Bytes, unlimited: Bytes) {
-        self.unlimited_trigger.store(unlimited.get(), Ordering::Relaxed);
-        self.trigger.store(trigger.get(), Ordering::Relaxed);
-        self.triggered.store(false, Ordering::Relaxed);
-        self.ring_if_triggered();
-    }
-
-    /// Sets the weight at which the alarm rings. Until then, all that waits now is to be swept.
+    /// Sets the weight at which the alarm rings. Until then, all that waits now is to be swept. Rings nothing: the
+    /// collector sets it, and looks before it sleeps.
     pub fn set_trigger(&self, trigger: Bytes) {
         self.trigger.store(trigger.get(), Ordering::Relaxed);
-        self.triggered.store(false, Ordering::Relaxed);
         let (waiting, swept) = (self.backlog.waiting(), self.backlog.swept());
         self.pace.set(Line::new(waiting, swept, self.weight(), trigger));
     }

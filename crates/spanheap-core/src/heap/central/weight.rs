@@ -1,9 +1,24 @@
-//! What a heap weighs: its objects, and what is accounted for outside; and whether that is enough for a cycle.
+//! What a heap weighs: its objects, and what is accounted for outside; and waking the collector when that is enough
+//! for a cycle.
+//!
+//! # Invariants
+//! - **A ring is not repeated, and none is missing.** A mutator that finds the trigger reached rings unless `triggered`
+//!   says that somebody has. That is taken back by nobody but the collector, each time that it is about to sleep, and
+//!   then it looks again. So whoever rings for a trigger that was moved a moment ago, and thus for nothing, silences
+//!   nobody for longer than the collector is awake.
+//! - **Both sides swap.** Of two swaps of one word one comes first. If it is the mutator's, the collector's has read
+//!   it, or one that came later, and so sees what was taken before it. If it is the collector's, the mutator finds that
+//!   nobody has rung.
+//! - **A trigger that falls** while somebody takes may be overlooked by whoever takes: he has looked at the old one.
+//!   Whoever moves it rings, and the next one who takes sees it.
+//!
+//! # Locking
+//! None but the alarm's. All of this is tried in every interleaving (`spanheap-interleavings`, `alarms`).
 
 use super::Central;
 use crate::addr::Bytes;
 use crate::heap::outside::Outside;
-use crate::sync::atomic::{AtomicUsize, Ordering, fence};
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 impl Central {
     /// What is accounted for outside of the heap.
@@ -59,24 +74,30 @@ impl Central {
         self.weight().get() >= self.outside.adjust(trigger.load(Ordering::Relaxed))
     }
 
-    /// Rings the alarm, once for each trigger, and once for each time that the collector is about to sleep.
-    ///
-    /// Whoever saw a trigger that was moved a moment later rings for nothing, and has said that it was rung for. So the
-    /// collector [takes that back](Central::rearm) before it sleeps, or nobody would ring for the new one.
-    #[inline]
-    pub(super) fn ring_if_triggered(&self) {
-        // SeqCst: see `rearm`. (What has just been taken was added by an atomic operation.)
-        if self.is_triggered() && !self.triggered.swap(true, Ordering::SeqCst) && self.is_here() {
+    /// Moves the weight at which the alarm rings, and that at which it would without a limit; and rings, so that the
+    /// collector looks whether it is reached already. The pace of the sweep stays as it is: its lines are the
+    /// collector's to draw.
+    pub fn move_trigger(&self, trigger: Bytes, unlimited: Bytes) {
+        self.unlimited_trigger.store(unlimited.get(), Ordering::Relaxed);
+        self.trigger.store(trigger.get(), Ordering::Relaxed);
+        if self.is_here() {
             self.alarm.ring();
         }
     }
 
-    /// Lets the alarm be rung again. True if the trigger has been reached meanwhile, perhaps without its being rung.
-    /// For the collector, which is about to sleep.
+    /// Rings the alarm if the trigger is reached and nobody has done so since the collector was about to sleep. For
+    /// whoever has added to the weight just now.
+    #[inline]
+    pub(super) fn ring_if_triggered(&self) {
+        if self.is_triggered() && !self.triggered.swap(true, Ordering::Release) && self.is_here() {
+            self.alarm.ring();
+        }
+    }
+
+    /// Lets the alarm be rung again. True if the trigger is reached. For the collector, which is about to sleep and
+    /// must not if it is.
     pub fn rearm(&self) -> bool {
-        self.triggered.store(false, Ordering::SeqCst);
-        // Between taking it back and looking, as between taking bytes and looking there: one of both sees the other.
-        fence(Ordering::SeqCst);
+        self.triggered.swap(false, Ordering::Acquire);
         self.is_triggered()
     }
 }

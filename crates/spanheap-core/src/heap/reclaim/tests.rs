@@ -103,11 +103,11 @@ fn the_surplus_of_a_block_serves_the_next_callers() {
         });
         (looked_at, enough)
     };
-    assert_eq!(ask(100), (2, true), "two blocks");
-    assert_eq!(ask(20), (0, true), "28 pages of credit");
-    assert_eq!(ask(8), (0, true));
-    assert_eq!(ask(129), (3, true), "three blocks");
-    assert_eq!(ask(63), (0, true));
+    assert_eq!(ask(25), (2, true), "two blocks");
+    assert_eq!(ask(5), (0, true), "7 pages of credit");
+    assert_eq!(ask(2), (0, true));
+    assert_eq!(ask(33), (3, true), "three blocks");
+    assert_eq!(ask(15), (0, true));
     assert_eq!(ask(10_000), (27, false), "the last ones");
     assert_eq!(ask(1), (0, false));
     // The credit of a generation ends with it.
