@@ -191,6 +191,7 @@ fn weight() -> Vec<Module> {
 fn collector() -> Vec<Module> {
     let phase = family("phase", "collect/phase.rs", &[], &[]);
     let control = family("control", "collect/control.rs", &[], &[]);
+    let gap = family("gap", "collect/gap.rs", &[], &[]);
     let buffer = family(
         "buffer",
         "collect/buffer.rs",
@@ -211,7 +212,7 @@ fn collector() -> Vec<Module> {
         ],
         &[("roots_trimmed_early", ("strong_count(record) == 1", "strong_count(record) <= 2"))],
     );
-    [phase, control, buffer, roots].into_iter().flatten().collect()
+    [phase, control, gap, buffer, roots].into_iter().flatten().collect()
 }
 
 /// The grey queue.

@@ -47,6 +47,11 @@ macro_rules! world {
                     Bytes::ZERO
                 }
 
+                /// There are no arenas.
+                fn expected(&self) -> Bytes {
+                    Bytes::ZERO
+                }
+
                 fn is_here(&self) -> bool {
                     true
                 }

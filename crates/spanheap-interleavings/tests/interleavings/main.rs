@@ -97,7 +97,7 @@ mod sync {
 
 /// The collector's files, and their mutants.
 mod collect {
-    crate::code! { phase control }
+    crate::code! { phase gap control }
     crate::code! { buffer buffer_push_relaxed buffer_steal_relaxed buffer_still_taken }
     crate::code! { grey grey_settled_unlocked grey_emptied_unlocked grey_appended_late }
     crate::code! { grey_appended_twice grey_entries_ignored grey_taken_in_late }

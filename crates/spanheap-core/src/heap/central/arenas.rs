@@ -21,6 +21,15 @@ impl Central {
         &self.arenas
     }
 
+    /// What is accounted for and will probably be freed without a cycle: user arenas that the program frees itself.
+    /// In a heap with a limit everything counts.
+    pub fn expected(&self) -> Bytes {
+        match self.pages.limits().target() {
+            None => self.arenas.expected(),
+            Some(_) => Bytes::ZERO,
+        }
+    }
+
     /// What chunks are multiples of.
     pub fn chunk_unit(&self) -> Bytes {
         chunk_unit(&self.os)

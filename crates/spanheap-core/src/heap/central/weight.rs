@@ -44,15 +44,6 @@ impl Central {
         self.live().saturating_add(outside.saturating_sub(self.expected()))
     }
 
-    /// What is accounted for and will probably be freed without a cycle: user arenas that the program frees itself.
-    /// In a heap with a limit everything counts.
-    pub fn expected(&self) -> Bytes {
-        match self.pages.limits().target() {
-            None => self.arenas.expected(),
-            Some(_) => Bytes::ZERO,
-        }
-    }
-
     /// Whether live bytes, with those outside, have reached the trigger.
     pub fn is_triggered(&self) -> bool {
         self.has_reached(&self.trigger)
