@@ -206,11 +206,12 @@ impl Collector {
             dirty = true;
         }
         dirty |= !marker.drain() || marker.take_found();
-        if dirty {
+        let is_clean = !dirty && self.grey.settle(!marker.is_broken());
+        if !is_clean {
             // There is more to do than anybody should wait for.
             self.control.gap().close();
         }
-        !dirty && self.grey.settle(!marker.is_broken())
+        is_clean
     }
 
     /// Waits until everybody who is inside now has left once. `meanwhile` is called now and then.

@@ -42,6 +42,7 @@ use crate::addr::{Addr, Bytes};
 use crate::fatal::contain_with;
 use crate::os::asan;
 use crate::os::clock::monotonic_nanos;
+use crate::span::alone::{Alone, Busy};
 use crate::span::specials::{Kind, Special};
 use crate::span::{Generation, OwnedSpan, Span, Table, bits};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -183,6 +184,7 @@ impl DropQueue {
         if special.kind == Kind::Cleanup {
             // SAFETY: payloads of cleanups are tasks, and the record, which is gone, had the right to it.
             let task = unsafe { Task::from_payload(special.payload) };
+            let _busy = Alone::begin(Busy::Destructor);
             contain_with(
                 || task.run(),
                 |payload| {
@@ -418,6 +420,7 @@ impl DropQueue {
         let count = unsafe { info.count(object) };
         // SAFETY: by D1 the values are dead and their destructor has not run; no `Gc` to them is left.
         let run = || unsafe { drop(object.as_ptr(), count) };
+        let _busy = Alone::begin(Busy::Destructor);
         contain_with(run, |payload| {
             self.panics.fetch_add(1, Ordering::Relaxed);
             hooks::tell(self.hooks.drop_panic.as_ref(), (info.type_name)(), payload);

@@ -6,6 +6,9 @@
 //! itself; if it allocated, it would do so where no one expects it. It is forbidden, and found out: a flag of
 //! the thread says that it is on, and the doors of the heap look at it.
 //!
+//! A destructor, or a cleanup, may do all that. The flag says that one runs, because an arena that is freed there has
+//! waited for a cycle ([`is_in_destructor`]).
+//!
 //! The flag is one byte, has no destructor, and so can be asked at any time in the life of a thread.
 
 use core::cell::Cell;
@@ -19,6 +22,8 @@ pub enum Busy {
     Trace,
     /// A hook, on the collector's thread.
     Hook,
+    /// A destructor of a dead value, or a cleanup: it may use heaps.
+    Destructor,
 }
 
 thread_local! {
@@ -53,9 +58,15 @@ impl Drop for Alone {
 #[track_caller]
 pub fn assert_free(action: &'static str) {
     match BUSY.get() {
-        Busy::No => {}
+        Busy::No | Busy::Destructor => {}
         busy => refuse(busy, action),
     }
+}
+
+/// Whether the thread runs a destructor of a dead value of a heap, or a cleanup.
+#[inline]
+pub fn is_in_destructor() -> bool {
+    BUSY.get() == Busy::Destructor
 }
 
 #[cold]
@@ -84,6 +95,13 @@ mod tests {
             }
             assert_free("enter a heap");
         });
+        assert!(!is_in_destructor());
+        {
+            let _destructor = Alone::begin(Busy::Destructor);
+            assert_free("do anything");
+            assert!(is_in_destructor());
+        }
+        assert!(!is_in_destructor());
         let message = *caught.unwrap_err().downcast::<String>().unwrap();
         assert!(message.starts_with("a trace function may not enter a heap"), "{message}");
         assert_free("do anything");

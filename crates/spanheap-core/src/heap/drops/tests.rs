@@ -11,6 +11,7 @@ use crate::heap::central::{Central, Config};
 use crate::heap::class::{Class, ClassKey};
 use crate::heap::sweep::sweep;
 use crate::os::Os;
+use crate::span::alone;
 use crate::span::bits::Run;
 use crate::span::size_class::SizeClass;
 use crate::span::{Counting, Info, Layout};
@@ -22,6 +23,7 @@ thread_local! {
 }
 
 unsafe fn note(object: *mut u8, _: usize) {
+    assert!(alone::is_in_destructor(), "what the value frees now has waited for a cycle");
     DROPPED.with_borrow_mut(|dropped| dropped.push(Addr::of(object)));
 }
 

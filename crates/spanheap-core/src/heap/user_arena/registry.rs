@@ -40,6 +40,7 @@ use crate::fatal::fatal;
 use crate::heap::page_heap::PageHeap;
 use crate::offheap::{FixedPool, Persistent};
 use crate::os::{Category, Guarding, Os, OsError};
+use crate::span::alone::is_in_destructor;
 use crate::span::sites::{Freed, Sites};
 use crate::span::{Chunk, Layout, OwnedSpan, Span, Table};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -254,8 +255,10 @@ impl Arenas {
         let abandoned = if taken.was_abandoned { bytes.get() } else { 0 };
         let abandoned = self.counts.abandoned.fetch_sub(abandoned, Ordering::Relaxed);
         let live = self.counts.live.fetch_sub(bytes.get(), Ordering::Relaxed);
+        // A destructor frees what nothing but a cycle would have freed.
+        let owned = if is_in_destructor() { 0 } else { live.saturating_sub(abandoned) };
         // What waits has its memory as well.
-        self.usual.note(Bytes::new(live.saturating_sub(abandoned)), Bytes::new(live + before));
+        self.usual.note(Bytes::new(owned), Bytes::new(live + before));
         (bytes, before == 0)
     }
 

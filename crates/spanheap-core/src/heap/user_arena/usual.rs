@@ -5,7 +5,11 @@
 //! - **The trigger.** A chunk weighs as long as its arena is not freed, like memory outside of the heap. But a
 //!   cycle does nothing for arenas that the program frees itself; so what they usually have does not count
 //!   ([`Usual::expected`]), and a heap that is nothing but an arena of eight mebibytes does not begin a cycle for each
-//!   of them. What is *abandoned* counts always: nobody but a cycle frees it.
+//!   of them. What is *abandoned* counts always: nobody but a cycle frees it. Nor is it the program that frees an
+//!   arena when the destructor of an object does: that has waited for a cycle. If such arenas were expected to go, they
+//!   would gather until they are more than usual by a whole trigger; that would be usual then, and so on. Who sends
+//!   them from there to another thread, or lets them gather while he frees others, is not found out: so no more
+//!   than [`MOST`] is ever expected.
 //! - **Freed chunks** that keep their memory for the next arena ([`super::keep`]) may be as much as that.
 //! - **The scavenger** leaves them as many free pages beside what the heap needs
 //!   ([`crate::heap::page_heap::PageHeap::set_arena_goal`]).
@@ -25,6 +29,9 @@ use std::time::{Duration, Instant};
 
 /// After so long without a freed arena, what they had is forgotten.
 pub(super) const AGE: Duration = Duration::from_secs(1);
+
+/// More than that is never expected.
+const MOST: Bytes = Bytes::new(128 << 20);
 
 /// The highest figure of a period and of the one before it.
 struct Highest([AtomicUsize; 2]);
@@ -65,8 +72,8 @@ impl Usual {
         Usual { owned: Highest::new(), held: Highest::new(), since: AtomicU64::new(0) }
     }
 
-    /// An arena is freed. With it, arenas that somebody may free have had `owned`, and all of them, with what waits,
-    /// `held`.
+    /// An arena is freed. With it, arenas that somebody may free have had `owned` (0: a cycle was needed for this one),
+    /// and all of them, with what waits, `held`.
     pub(super) fn note(&self, owned: Bytes, held: Bytes) {
         self.owned.raise(owned);
         self.held.raise(held);
@@ -88,7 +95,7 @@ impl Usual {
 
     /// Of the `owned` bytes of arenas that somebody may free: those that probably will be freed.
     pub(super) fn expected(&self, owned: Bytes) -> Bytes {
-        owned.min(self.owned.get())
+        owned.min(self.owned.get()).min(MOST)
     }
 
     /// The most that arenas had, with what waited for its grace period.
@@ -162,5 +169,7 @@ mod tests {
         assert_eq!((usual.expected(mib(100)), usual.held()), (mib(1), mib(1)));
         usual.forget();
         assert_eq!((usual.expected(mib(100)), usual.left()), (Bytes::ZERO, None));
+        usual.note(mib(1000), mib(1000));
+        assert_eq!((usual.expected(mib(1000)), usual.held()), (MOST, mib(1000)));
     }
 }

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::*;
+use crate::span::alone::{Alone, Busy};
 
 fn heap(config: Config) -> (Arc<SimOs>, Central) {
     let sim = SimOs::builder().build();
@@ -76,6 +77,27 @@ fn abandoned_arenas_weigh_whatever_is_freed_beside_them() {
     central.free_arena(&left, Freed::Dropped).expect("once");
     assert_eq!(central.weight(), abandoned - size);
     assert_eq!(arenas.expected(), Bytes::ZERO);
+    end(&sim, &central, &local);
+}
+
+/// What destructors free has waited for a cycle: it does not become usual, and so nothing gathers without bound.
+#[test]
+fn arenas_that_destructors_free_weigh_each_time() {
+    let (sim, central) = heap(Config::default());
+    let local = LocalPages::default();
+    for _ in 0..5 {
+        let mut owners = Vec::new();
+        while central.weight() < Bytes::new(4 << 20) {
+            owners.push(full_arena(&central, &local).0);
+            assert!(owners.len() <= 4, "{} weigh {}", owners.len(), central.weight());
+        }
+        let _destructor = Alone::begin(Busy::Destructor);
+        for core in owners {
+            central.free_arena(&core, Freed::Dropped).expect("once");
+        }
+        assert_eq!(central.expected(), Bytes::ZERO);
+        central.arenas().usual.end_period();
+    }
     end(&sim, &central, &local);
 }
 
