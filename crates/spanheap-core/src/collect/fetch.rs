@@ -18,7 +18,7 @@
 //! Looks at bits and at the page map for pages that were queued.
 #![allow(unsafe_code)]
 
-use super::mark::{Marker, prefetch};
+use super::mark::Marker;
 use crate::addr::{Addr, Bytes, PAGE_BITMAP_WORDS, PAGE_BYTES};
 use crate::span::{HeapArena, Table, bits, map};
 use crate::sync::atomic::Ordering;
@@ -37,6 +37,18 @@ const LINE_GRANULES: u32 = 4;
 fn arena_of(page: Addr) -> &'static HeapArena {
     // SAFETY: queued pages hold objects of this heap.
     unsafe { &*map::find(page) }
+}
+
+/// Asks the processor to fetch the line of `at`, if it can be asked.
+#[inline(always)]
+pub(super) fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction reads nothing that the program could notice, from any address.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch(at.cast(), core::arch::x86_64::_MM_HINT_T0);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 /// Asks for all of a page.

@@ -27,7 +27,8 @@
 #![allow(unsafe_code)]
 
 use super::ahead::{self, Waiting};
-use super::mark::{Marker, prefetch};
+use super::fetch::prefetch;
+use super::mark::Marker;
 use crate::addr::Bytes;
 use crate::span::Table;
 use crate::sync::atomic::Ordering;

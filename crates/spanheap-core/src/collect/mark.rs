@@ -54,6 +54,7 @@ use super::ahead::{self, Ahead, BATCH, Waiting};
 use super::buffer::Entries;
 use super::crew::{Crew, Tally};
 use super::dense::Patterns;
+use super::fetch::prefetch;
 use super::home::Home;
 use super::kernel::Kernel;
 use super::page_ring::{ENTRIES, PageRing};
@@ -155,19 +156,7 @@ pub fn keep_unmarked(heap: u64, table: Table, targets: &mut Entries<'_>) {
     }
 }
 
-/// Asks the processor to fetch the line of `at`, if it can be asked.
-#[inline(always)]
-pub(super) fn prefetch<T>(at: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the instruction reads nothing that the program could notice, from any address.
-    unsafe {
-        core::arch::x86_64::_mm_prefetch(at.cast(), core::arch::x86_64::_MM_HINT_T0);
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}
-
-/// The same for the mark of the object at `target`.
+/// Asks for the mark of the object at `target`.
 #[inline]
 fn prefetch_mark(heap: u64, table: Table, target: Addr) {
     if let Some(arena) = arena_of(heap, target) {

@@ -6,13 +6,13 @@
 //! written; and what it does find a pointer to is guarded, as everything else was at once.
 //!
 //! # How much
-//! At most the largest of [`MOST`], a quarter of the heap, and what is [usual](super::usual): all that arenas had lately
-//! when one of them was freed, with what had been freed and waited for its grace period (up to [`MOST_OF_ARENAS`]). So a program that fills
-//! arenas of thirty mebibytes one after the other keeps one of them; and where the collector's thread does not get a
-//! processor as soon as it would like, the arenas of one turn become those of the next. Of a limit of the heap's it
-//! takes the 64th part at most. When half of that is there and marking is cheap, since the heap has no more than a
-//! quarter as much in it and the last cycle has looked at no more, a cycle is due. Whatever has waited for a second is
-//! given away.
+//! At most the largest of [`MOST`], a quarter of the heap, and what is [usual](super::usual): all that arenas had
+//! lately when one of them was freed, with what had been freed and waited for its grace period (up to
+//! [`usual::MOST`]). So a program that fills arenas of thirty mebibytes one after the other keeps one of them; and
+//! where the collector's thread does not get a processor as soon as it would like, the arenas of one turn become those
+//! of the next. Of a limit of the heap's it takes the 64th part at most. When half of that is there and marking is
+//! cheap, since the heap has no more than a quarter as much in it and the last cycle has looked at no more, a cycle is
+//! due. Whatever has waited for a second is given away.
 //!
 //! # Runs
 //! Each range that is shut by itself costs mappings and two system calls, whatever its length. So chunks are shut in
@@ -26,7 +26,7 @@
 #![allow(unsafe_code)]
 
 use super::registry::{Arenas, joined, record, span_of, take_span};
-use super::usual::{AGE, now};
+use super::usual::{self, left_since, now};
 use crate::addr::{AddrRange, Bytes};
 use crate::heap::page_heap::PageHeap;
 use crate::os::{Guarding, Os};
@@ -40,9 +40,6 @@ pub(super) const MOST: Bytes = Bytes::new(64 << 20);
 
 /// What part of a larger heap may be kept: one in so many.
 const SHARE: usize = 4;
-
-/// As much as arenas had lately may be kept, but no more than this.
-const MOST_OF_ARENAS: usize = 128 << 20;
 
 /// What part of a limit may be kept: one in so many.
 const LIMIT_SHARE: usize = 64;
@@ -84,8 +81,7 @@ impl Kept {
 
     /// How much may be kept, when arenas usually hold `held`.
     pub(super) fn bound(&self, pages: &PageHeap, held: Bytes) -> Bytes {
-        let plenty =
-            MOST.get().max(pages.in_use().get() / SHARE).max(held.get().min(MOST_OF_ARENAS));
+        let plenty = MOST.get().max(pages.in_use().get() / SHARE).max(held.min(usual::MOST).get());
         let limit = pages.limits().target().map_or(usize::MAX, |limit| limit.get() / LIMIT_SHARE);
         Bytes::new(plenty.min(limit))
     }
@@ -229,10 +225,6 @@ impl Arenas {
 
     /// How long until what is kept has been for too long; `None` if nothing is.
     pub fn kept_for(&self) -> Option<Duration> {
-        if self.kept.bytes() == Bytes::ZERO {
-            return None;
-        }
-        let age = now().saturating_sub(self.kept.since.load(Ordering::Relaxed));
-        Some(AGE.saturating_sub(Duration::from_nanos(age)))
+        (self.kept.bytes() > Bytes::ZERO).then(|| left_since(&self.kept.since))
     }
 }

@@ -28,10 +28,10 @@ use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// After so long without a freed arena, what they had is forgotten.
-pub(super) const AGE: Duration = Duration::from_secs(1);
+const AGE: Duration = Duration::from_secs(1);
 
-/// More than that is never expected.
-const MOST: Bytes = Bytes::new(128 << 20);
+/// More than that is never counted on, whatever arenas have.
+pub(super) const MOST: Bytes = Bytes::new(128 << 20);
 
 /// The highest figure of a period and of the one before it.
 struct Highest([AtomicUsize; 2]);
@@ -105,9 +105,7 @@ impl Usual {
 
     /// How long until everything is forgotten; `None`: nothing is usual.
     pub(super) fn left(&self) -> Option<Duration> {
-        let age = now().saturating_sub(self.since.load(Ordering::Relaxed));
-        let left = AGE.saturating_sub(Duration::from_nanos(age));
-        (self.held() > Bytes::ZERO).then_some(left)
+        (self.held() > Bytes::ZERO).then(|| left_since(&self.since))
     }
 }
 
@@ -134,6 +132,12 @@ impl Arenas {
     pub fn forget_usual(&self) {
         self.usual.forget();
     }
+}
+
+/// How long until [`AGE`] has passed since a moment ([`now`]).
+pub(super) fn left_since(moment: &AtomicU64) -> Duration {
+    let age = now().saturating_sub(moment.load(Ordering::Relaxed));
+    AGE.saturating_sub(Duration::from_nanos(age))
 }
 
 /// Nanoseconds since a moment that is the same for the whole process.
