@@ -6,6 +6,7 @@
 //! - Pointers are only looked at, while others pass them on, free them, and make new ones of the same number.
 //! - The same through growable containers whose storage is scanned apart from them, fields that are set once, and
 //!   tags that only a weak map leads to; contents change places as a whole.
+//! - The same in values of shared arenas, which are freed, dropped and abandoned while others look into them.
 //! - Objects are found by weak pointers in their last moment, kept, and looked at. What has died is revived.
 //! - Closures are short, and long enough to span several phases; they nest, in one heap and across two.
 //! - Threads end all the time: between closures, by a panic inside of one, inside of several, with a lock held.
@@ -210,7 +211,10 @@ fn torture(mode: &Mode, seed: u64, steps: u64) -> u64 {
     }
     let cycles = worlds.each_ref().map(|world| world.heap.stats().cycles);
     assert!(cycles.iter().all(|&cycles| cycles >= 2), "{cycles:?} cycles");
-    println!("  {done} steps in {:?}, {cycles:?} cycles", started.elapsed());
+    let arenas = worlds.each_ref().map(|world| world.heap.stats().arenas);
+    let gone = arenas.each_ref().map(|arenas| arenas.freed);
+    assert!(gone.iter().sum::<u64>() >= done / 10_000, "{arenas:?}: too few to say anything");
+    println!("  {done} steps in {:?}, {cycles:?} cycles, {gone:?} arenas", started.elapsed());
     drop(players);
     worlds.into_iter().for_each(World::close);
     done

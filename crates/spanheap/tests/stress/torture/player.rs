@@ -5,10 +5,13 @@
 //! hand when it ends is put down somewhere; if a panic ends it, the coins in it are melted, so that the collector is
 //! free to take them and must.
 
+mod camps;
 mod departed;
 mod vessels;
 
-use super::world::{self, Car, Chest, ChestRoot, Coin, CoinCell, CoinRoot, Coins, World};
+use super::world::{
+    self, Car, Chest, ChestRoot, Coin, CoinCell, CoinRoot, Coins, Pouch, World,
+};
 use super::{Death, Random};
 use crate::shadow::Program;
 use spanheap::{Gc, GcMutex, Mutator, OutOfMemory};
@@ -91,10 +94,8 @@ impl Player {
         };
         world.heap.enter(|mc| {
             let spare = (depth == 0).then(|| self.spares[at].get(mc));
-            let (hand, glimpses, is_moved) = (Vec::new(), Vec::new(), false);
             let player = &mut *self;
-            let mut game =
-                Game { mc, player, world, at, spare, is_moved, hand, train: None, glimpses };
+            let mut game = Game::new(mc, player, world, at, spare);
             for _ in 0..length {
                 game.step();
                 if depth + 1 < DEPTH && game.random().one_in(200) {
@@ -130,6 +131,22 @@ struct Game<'a, 'gc> {
     /// A train that is in no station meanwhile.
     train: Option<Gc<'gc, Car<'gc>>>,
     glimpses: Coins<'gc>,
+    /// Pouches that were there when the closure looked.
+    opened: Vec<&'gc Pouch<'gc>>,
+}
+
+impl<'a, 'gc> Game<'a, 'gc> {
+    fn new(
+        mc: &'a Mutator<'gc>,
+        player: &'a mut Player,
+        world: &'a World,
+        at: usize,
+        spare: Option<Gc<'gc, Chest<'gc>>>,
+    ) -> Game<'a, 'gc> {
+        let (hand, glimpses, opened) = (Vec::new(), Vec::new(), Vec::new());
+        let (is_moved, train) = (false, None);
+        Game { mc, player, world, at, spare, is_moved, hand, train, glimpses, opened }
+    }
 }
 
 impl<'gc> Game<'_, 'gc> {
@@ -156,9 +173,13 @@ impl<'gc> Game<'_, 'gc> {
         if self.glimpses.len() > 20 {
             self.glimpses.clear();
         }
-        match self.random().below(80) {
+        if self.opened.len() > 20 {
+            self.opened.clear();
+        }
+        match self.random().below(86) {
             64..74 => self.vessel(),
-            74.. => self.afterlife(),
+            74..80 => self.afterlife(),
+            80.. => self.camp(),
             0..12 => {
                 let old = self.exchange(None);
                 self.hand.extend(old);
@@ -313,6 +334,7 @@ impl<'gc> Game<'_, 'gc> {
         for &coin in &self.glimpses {
             world::touch_coin(coin);
         }
+        self.opened.iter().for_each(|pouch| pouch.touch());
         for &top in &self.hand {
             let mut coin = Some(top);
             for _ in 0..8 {

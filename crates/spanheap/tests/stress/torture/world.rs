@@ -28,10 +28,16 @@
 //!
 //! **A tag** belongs to a coin, by a weak map, and nobody finds it but who has the coin. Other coins lie
 //! under it, which may have tags themselves; so the collector needs to find key after key.
+//!
+//! **A camp** is what lies in a shared arena ([`camp`]).
 
 mod audit;
+mod camp;
+
+pub use camp::{POUCHES, Pouch, PouchLink, RELICS, TENTS};
 
 use crate::Random;
+use camp::{Camp, Tents};
 use spanheap::{
     FinalizerQueue, Gc, GcCell, GcHashMap, GcMutex, GcOnce, GcRwLock, GcVec, Heap, Mutator,
     OutOfMemory, Root, Rootable, Trace, Weak, WeakMap,
@@ -144,6 +150,8 @@ pub struct Board<'gc> {
     pub registers: [Gc<'gc, WeakMap<'gc, Coin<'gc>, Tag<'gc>>>; REGISTERS],
     pub notes: [GcCell<'gc, Option<Gc<'gc, Note<'gc>>>>; NOTES],
     pub ghosts: [CoinCell<'gc>; GHOSTS],
+    pub camps: [Camp<'gc>; TENTS],
+    pub relics: [GcCell<'gc, PouchLink<'gc>>; RELICS],
 }
 
 /// A part of a train.
@@ -242,6 +250,8 @@ pub struct World {
     /// Numbers of coins that were melted and not minted again, for want of memory or by the death of
     /// a thread.
     pub unminted: Mutex<Vec<u32>>,
+    /// Shared arenas.
+    pub tents: Tents,
     /// Objects that only keep the collector busy.
     ballast: BallastRoot,
     /// Where melted coins go that are to be revived.
@@ -292,6 +302,8 @@ impl World {
                 registers: std::array::from_fn(|_| mc.alloc(WeakMap::new())),
                 notes: [const { None }; NOTES].map(GcCell::new),
                 ghosts: [const { None }; GHOSTS].map(GcCell::new),
+                camps: [const { Vec::new() }; TENTS].map(GcMutex::new),
+                relics: [const { None }; RELICS].map(GcCell::new),
             });
             board.stations.iter().step_by(2).for_each(|station| station.set(mc, train(mc, cars)));
             mc.root(board)
@@ -303,7 +315,8 @@ impl World {
         let unminted = Mutex::new((0..COINS).collect());
         let locker = Mutex::new(Vec::new());
         let queue = heap.enter(|mc| mc.finalizer_queue());
-        World { heap, ledger, board, locker, unminted, ballast, queue, cars, traits }
+        let tents = Tents::new(&heap);
+        World { heap, ledger, board, locker, unminted, tents, ballast, queue, cars, traits }
     }
 
     /// Makes the next coin of a number that has none.

@@ -32,6 +32,10 @@ impl World {
             locker.iter().for_each(|coin| audit.stack(mc, coin.get(mc)));
             audit.hall(mc, board.hall);
             board.stations.iter().filter_map(GcCell::get).for_each(|head| audit.train(mc, head));
+            for pouch in board.camps.iter().flat_map(|camp| camp.lock(mc).clone()) {
+                let pouch = self.open(mc, pouch).expect("a pouch of a tent that stands has gone");
+                pouch.coins(mc).into_iter().for_each(|coin| audit.stack(mc, coin));
+            }
             assert_eq!(audit.trains, STATIONS as u64 / 2 * u64::from(self.cars > 0));
             let tags: usize = board.registers.iter().map(|register| register.len(mc)).sum();
             let tagged = audit.found.tags;
@@ -89,6 +93,7 @@ impl World {
         self.heap.enter(|mc| {
             let board = self.board.get(mc);
             board.ghosts.iter().for_each(|ghost| ghost.set(mc, None));
+            board.relics.iter().for_each(|relic| relic.set(mc, None));
         });
         loop {
             assert_eq!(self.heap.collect(), Collected::Complete);
