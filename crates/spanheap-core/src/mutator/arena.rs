@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   let arena = heap.new_arena(ArenaOptions::default());
-//!   closure:  writer = mutator.arena_writer(&arena); value = writer.alloc(TYPE); write it; writer.publish(value)
+//!   closure:  writer = mutator.arena_writer(&arena); value = writer.alloc(TYPE); write it; let others have it
 //!   closure:  mutator.is_arena_live(value)?  then use it until the closure ends
 //!   arena.free()                             no later closure gets a value of it; the memory goes when none can
 //! ```
@@ -173,7 +173,7 @@ impl UserArena {
 fn colour(word: PhaseWord) -> Colour {
     match word.phase() {
         Phase::Idle | Phase::ArmingA => Colour::White,
-        Phase::ArmingB => Colour::Grey(word.cycle()),
+        Phase::ArmingB => Colour::Pale(word.cycle()),
         Phase::Marking => Colour::Black(word.cycle()),
     }
 }
@@ -241,8 +241,8 @@ impl Mutator {
 }
 
 impl ArenaWriter<'_> {
-    /// Room for one value of `ty`. What is in it is anything ([`ArenaWriter::clear`]); whoever has written the value
-    /// calls [`ArenaWriter::publish`].
+    /// Room for one value of `ty`. What is in it is anything ([`ArenaWriter::clear`]). The value is written before
+    /// anything leads to it; nothing has to be called then, unlike [`Mutator::publish`] for objects.
     ///
     /// # Errors
     /// When the arena has been freed or abandoned, has reached its limit, or there is no memory; the last two leave
@@ -347,16 +347,6 @@ impl ArenaWriter<'_> {
     #[cold]
     fn overflow(&self) -> ArenaError {
         ArenaError::OutOfMemory(self.mutator.collector.out_of_memory(Bytes::new(usize::MAX)))
-    }
-
-    /// Says that a new value is complete.
-    ///
-    /// # Safety
-    /// `value` came from this writer, and holds what its description says.
-    #[inline(always)]
-    pub unsafe fn publish(&self, value: NonNull<u8>) {
-        // SAFETY: what the grey buffer takes are addresses of new objects or values of the open closure.
-        unsafe { self.mutator.publish(value) };
     }
 
     /// Whether the arena has been freed.

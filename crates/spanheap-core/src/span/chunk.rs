@@ -152,6 +152,8 @@ pub(crate) struct Chunk {
     beside: AtomicBool,
     /// 1 + the cycle in whose marking phase values were last allocated here; 0: none.
     blackened: AtomicU64,
+    /// 1 + the cycle in whose second arming phase a closure began that has last got room here; 0: none.
+    paled: AtomicU64,
     /// While this is the number of times that cycles of the heap have begun to mark, no bit of the chunk is set; 0: it
     /// is not known.
     clean: AtomicU64,
@@ -222,6 +224,7 @@ impl Chunk {
         self.high.store(range.end().get(), Ordering::Relaxed);
         self.beside.store(beside, Ordering::Relaxed);
         self.blackened.store(0, Ordering::Relaxed);
+        self.paled.store(0, Ordering::Relaxed);
         self.clean.store(0, Ordering::Relaxed);
         self.escapes.store(0, Ordering::Relaxed);
         self.number.store(number, Ordering::Relaxed);
@@ -281,6 +284,17 @@ impl Chunk {
     /// Notes that.
     pub fn set_blackened(&self, cycle: u32) {
         self.blackened.store(1 + u64::from(cycle), Ordering::Relaxed);
+    }
+
+    /// Whether closures of the second arming phase of `cycle` have got room here, so that values may be reachable and not
+    /// marked when it ends.
+    pub fn is_paled(&self, cycle: u32) -> bool {
+        self.paled.load(Ordering::Relaxed) == 1 + u64::from(cycle)
+    }
+
+    /// Notes that.
+    pub fn set_paled(&self, cycle: u32) {
+        self.paled.store(1 + u64::from(cycle), Ordering::Relaxed);
     }
 
     /// Whether no bit of the chunk is set, when cycles have begun to mark so many times.

@@ -79,8 +79,6 @@ fn fault_55_values_of_every_size_lie_apart_and_are_zero() {
                     if shape == Shape::NoScan {
                         bytes.fill(0xa5);
                     }
-                    // SAFETY: complete: a null pointer, or no pointers.
-                    unsafe { values.publish(at) };
                     assert!(Addr::of(at.as_ptr()).is_aligned(ty.align));
                     assert!(is_live(mutator, at));
                     taken.push((address(Some(at)), ty.size));
@@ -149,8 +147,6 @@ fn fault_55_slices_are_scanned_to_their_last_element() {
                 // SAFETY: it is new.
                 unsafe { fill(element, index, target, None) };
             }
-            // SAFETY: all elements are written.
-            unsafe { values.publish(slice) };
             (root(mutator, slice), objects)
         });
         heap.collect();

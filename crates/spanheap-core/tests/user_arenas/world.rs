@@ -127,8 +127,6 @@ pub fn value(
     let slot = unsafe { writer.alloc(ty) }?;
     // SAFETY: it is new.
     unsafe { fill(slot, number, left, None) };
-    // SAFETY: it is initialised.
-    unsafe { writer.publish(slot) };
     Ok(slot)
 }
 

@@ -163,11 +163,6 @@ struct Locked<'gc, 'a> {
 // SAFETY: the mutator is one of the arena's heap (`SharedArena::locked`), and the core hands out room for what it is
 // told.
 unsafe impl<'gc> Place<'gc> for Locked<'gc, '_> {
-    #[inline(always)]
-    fn mc(&self) -> &Mutator<'gc> {
-        self.mc
-    }
-
     #[inline]
     #[track_caller]
     fn room(

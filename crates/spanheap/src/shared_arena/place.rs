@@ -2,7 +2,8 @@
 //!
 //! An arena hands out *room*: aligned, of any contents, with the description of what they are for written before them
 //! where the collector will look for it. The value is moved in, and from then on it is what a new object of the heap
-//! is: it can be reached by nobody but the open closure.
+//! is: it can be reached by nobody but the open closure. The collector need not be told of it, as it is of an object:
+//! no sweep frees values.
 //!
 //! Code of the user's may run between both, the iterator of a slice for example, which may allocate from the same
 //! arena and may panic. Room that was handed out and never got its value is waste: nobody has its address, so
@@ -16,7 +17,7 @@
 
 use super::pointer::ArenaGc;
 use crate::SharedArenaError;
-use crate::mutator::{Describe, Mutator};
+use crate::mutator::Describe;
 use crate::trace::Trace;
 use crate::zeroable::Zeroable;
 use core::marker::PhantomData;
@@ -27,11 +28,8 @@ use spanheap_core::span::layout::TypeInfo;
 ///
 /// # Safety
 /// What is returned is room for `len` values of the type that `info` describes, one behind the other: in an arena
-/// of the heap of `mc`, aligned, nobody else's, and there until the closure of `mc` ends.
+/// of the heap in which the closure branded `'gc` is open, aligned, nobody else's, and there until that closure ends.
 pub(super) unsafe trait Place<'gc> {
-    /// The mutator of the closure.
-    fn mc(&self) -> &Mutator<'gc>;
-
     /// Room for values; zeros if `zeroed`, else what is in it is anything.
     #[track_caller]
     fn room(
@@ -53,22 +51,6 @@ impl<T> WithoutDestructor<T> {
     );
 }
 
-/// Makes the pointer to a new value.
-///
-/// # Safety
-/// The room at `start` came from `place` for what `pointer` points to, which is initialised.
-#[inline(always)]
-unsafe fn publish<'gc, T: ?Sized>(
-    place: &impl Place<'gc>,
-    start: NonNull<u8>,
-    pointer: NonNull<T>,
-) -> ArenaGc<'gc, T> {
-    // SAFETY: a new value of the open closure, initialised as described.
-    unsafe { place.mc().core().publish(start) };
-    // SAFETY: P1: by the contract of `Place`; P2: only shared references are made of it from here on.
-    unsafe { ArenaGc::from_pointer(pointer) }
-}
-
 #[inline(always)]
 #[track_caller]
 pub(super) fn alloc<'gc, T: Trace + Send + Sync + 'gc>(
@@ -79,8 +61,8 @@ pub(super) fn alloc<'gc, T: Trace + Send + Sync + 'gc>(
     let start = place.room(&Describe::<T>::INFO, 1, false)?;
     // SAFETY: room for a `T`, and ours.
     unsafe { start.cast::<T>().write(value) };
-    // SAFETY: the value is initialised.
-    Ok(unsafe { publish(place, start, start.cast::<T>()) })
+    // SAFETY: P1, P2: the value is initialised.
+    Ok(unsafe { ArenaGc::from_pointer(start.cast::<T>()) })
 }
 
 #[inline]
@@ -93,8 +75,8 @@ pub(super) fn alloc_with<'gc, T: Trace + Send + Sync + 'gc>(
     let start = place.room(&Describe::<T>::INFO, 1, false)?;
     // SAFETY: room for a `T`, and ours, whatever `make` does.
     unsafe { start.cast::<T>().write(make()) };
-    // SAFETY: the value is initialised.
-    Ok(unsafe { publish(place, start, start.cast::<T>()) })
+    // SAFETY: P1, P2: the value is initialised.
+    Ok(unsafe { ArenaGc::from_pointer(start.cast::<T>()) })
 }
 
 #[inline]
@@ -109,8 +91,8 @@ pub(super) fn alloc_copy<'gc, T: Trace + Copy + Send + Sync + 'gc>(
         start.cast::<T>().copy_from_nonoverlapping(NonNull::from(values).cast(), values.len())
     };
     let slice = NonNull::slice_from_raw_parts(start.cast::<T>(), values.len());
-    // SAFETY: all values are initialised.
-    Ok(unsafe { publish(place, start, slice) })
+    // SAFETY: P1, P2: all values are initialised.
+    Ok(unsafe { ArenaGc::from_pointer(slice) })
 }
 
 #[inline]
@@ -148,8 +130,8 @@ pub(super) fn alloc_slice<'gc, T: Trace + Send + Sync + 'gc>(
     }
     assert!(done == len, "an iterator gave {done} values, and its length was {len}");
     let slice = NonNull::slice_from_raw_parts(start.cast::<T>(), len);
-    // SAFETY: all values are initialised.
-    Ok(unsafe { publish(place, start, slice) })
+    // SAFETY: P1, P2: all values are initialised.
+    Ok(unsafe { ArenaGc::from_pointer(slice) })
 }
 
 #[inline]
@@ -161,6 +143,6 @@ pub(super) fn alloc_zeroed<'gc, T: Trace + Zeroable + Send + Sync + 'gc>(
     const { WithoutDestructor::<T>::CHECKED };
     let start = place.room(&Describe::<T>::INFO, len, true)?;
     let slice = NonNull::slice_from_raw_parts(start.cast::<T>(), len);
-    // SAFETY: the room is zeros, and zeros are values of `T`.
-    Ok(unsafe { publish(place, start, slice) })
+    // SAFETY: P1, P2: the room is zeros, and zeros are values of `T`.
+    Ok(unsafe { ArenaGc::from_pointer(slice) })
 }

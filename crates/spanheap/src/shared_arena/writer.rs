@@ -81,11 +81,6 @@ pub struct ArenaWriter<'gc, 'a> {
 // SAFETY: I1.
 unsafe impl<'gc> Place<'gc> for ArenaWriter<'gc, '_> {
     #[inline(always)]
-    fn mc(&self) -> &Mutator<'gc> {
-        self.mc
-    }
-
-    #[inline(always)]
     #[track_caller]
     fn room(
         &self,

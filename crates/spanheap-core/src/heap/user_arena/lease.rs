@@ -23,9 +23,10 @@ const WORD: usize = 64 * GRANULE_BYTES;
 pub enum Colour {
     /// Not marked. No cycle that marks before the closure has ended will look at them.
     White,
-    /// Not marked, and the caller hands them to the collector when they are complete. Nothing is allocated where the
-    /// cycle of that number has marked in advance.
-    Grey(u32),
+    /// Not marked, in the second arming phase of the cycle of that number. It marks while the closure may still be open,
+    /// and finds such a value or not: no sweep would free it, and what a closure puts into it, it held. Nothing is
+    /// allocated where the cycle has marked in advance, because what it does find has to be scanned.
+    Pale(u32),
     /// Marked, for the cycle of that number, and never scanned.
     Black(u32),
 }
@@ -42,7 +43,7 @@ impl Colour {
         let (low, high) = (chunk.low(), chunk.high());
         match self {
             // C3: the rest of the word behind a header, and before a leaf, may have been marked.
-            Colour::Grey(cycle) if chunk.is_blackened(cycle) => {
+            Colour::Pale(cycle) if chunk.is_blackened(cycle) => {
                 (low.checked_align_up(WORD).unwrap_or(high), high.align_down(WORD))
             }
             _ => (low, high.align_down(GRANULE_BYTES)),
@@ -100,11 +101,15 @@ impl Lease {
             self.high = self.limit;
         }
         (self.black_to, self.black_from) = (usize::MAX, 0);
-        if let Colour::Black(cycle) = self.colour {
-            record.set_blackened(cycle);
-            // That cycle may be over, and the chunk one that somebody has got since then.
-            record.set_clean(0);
-            (self.black_to, self.black_from) = (self.low, self.high);
+        match self.colour {
+            Colour::White => {}
+            Colour::Pale(cycle) => record.set_paled(cycle),
+            Colour::Black(cycle) => {
+                record.set_blackened(cycle);
+                // That cycle may be over, and the chunk one that somebody has got since then.
+                record.set_clean(0);
+                (self.black_to, self.black_from) = (self.low, self.high);
+            }
         }
         self.chunk = Some(chunk);
     }
@@ -207,10 +212,14 @@ impl Lease {
 
 /// Colours the one value of a chunk beside.
 pub(super) fn colour_beside(colour: Colour, chunk: &Chunk) {
-    if let Colour::Black(cycle) = colour {
-        let start = chunk.range().base();
-        chunk.set_blackened(cycle);
-        bits::set(Table::Scanned, start);
-        bits::set(crate::span::Generation::new(cycle).table(), start);
+    match colour {
+        Colour::White => {}
+        Colour::Pale(cycle) => chunk.set_paled(cycle),
+        Colour::Black(cycle) => {
+            let start = chunk.range().base();
+            chunk.set_blackened(cycle);
+            bits::set(Table::Scanned, start);
+            bits::set(crate::span::Generation::new(cycle).table(), start);
+        }
     }
 }

@@ -22,12 +22,14 @@
 //! and cycles; its steps in this one are those of the [`registry`].
 //!
 //! # Colours
-//! New objects are white, grey or black, by the phase of the closure that makes them, and so are values
-//! ([`Colour`]). White and grey need nothing here. *Black* matters for one reason: a closure of the marking phase
+//! New objects are white, grey or black, by the phase of the closure that makes them. Values are white or black
+//! ([`Colour`]): an object of the second arming phase is grey because a white one would be swept, and no sweep frees
+//! values. Whatever a closure of that phase puts into one, it held, so that is marked; the protocol's model of arenas
+//! has it so, in all of its states. *Black* matters for one reason: a closure of the marking phase
 //! that made white values, stored them and overwrote them would hand the collector an unmarked one in every
 //! round, and marking would not end. So the rest of a word of the side tables, a kibibyte, is marked and scanned in
-//! advance when the first value begins in it (C3 of the chunk); and a closure that has to make grey values passes
-//! over what is left of it.
+//! advance when the first value begins in it (C3 of the chunk); and a closure of the second arming phase, whose values
+//! have to be scanned if they are found, passes over what is left of it.
 //!
 //! # Locking
 //! [`Rank::UserArena`] for the chunks of an arena, [`Rank::UserArenas`] for what is common to a heap. Chunks are

@@ -62,8 +62,8 @@ fn check(core: &ArenaCore, given: &BTreeMap<usize, Given>, cycle: u32) {
         let set = (bits::is_set(table, at), bits::is_set(Table::Scanned, at));
         match value.colour {
             Colour::Black(c) if c == cycle => assert_eq!(set, (true, true), "{at} {value:?}"),
-            Colour::Grey(c) if c == cycle && value.header => {
-                assert_eq!(set, (false, false), "{at} {value:?}: it would never be scanned");
+            Colour::Pale(c) if c == cycle && value.header => {
+                assert_eq!(set, (false, false), "{at} {value:?}: it would not be scanned");
             }
             _ => {}
         }
@@ -103,7 +103,7 @@ fn colours_against_a_list(seed: u64, page_size: usize) {
         for _ in 0..steps(60, 1000) {
             let colour = match random.below(3) {
                 0 => Colour::White,
-                1 => Colour::Grey(cycle),
+                1 => Colour::Pale(cycle),
                 _ => Colour::Black(cycle),
             };
             let mut lease = Lease::none(colour);

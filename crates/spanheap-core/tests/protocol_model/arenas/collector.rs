@@ -3,7 +3,7 @@
 //! # Locking
 //! None: plain values, one thread.
 
-use super::{Arenas, Chunk, Fault, LATE, Stage, State, Variant};
+use super::{Arenas, Chunk, Complete, Fault, LATE, Stage, State, Variant};
 use crate::vocabulary::{Operand, Set, Step};
 
 impl Arenas {
@@ -153,9 +153,9 @@ impl Arenas {
         if complete || self.variant == Variant::BrokenVerdict {
             self.judge(&mut next, |chunk| chunk == Chunk::Freed);
         }
-        if complete && self.complete {
+        if complete && self.complete != Complete::Unasked {
             let known = s.mutators.iter().fold(self.reachable(s), |all, m| all.or(m.buffer));
-            if !known.minus(s.marked).is_empty() {
+            if !known.minus(s.marked).minus(s.pale).is_empty() {
                 next.wrong(Fault::Unmarked);
             }
         }
@@ -171,7 +171,7 @@ impl Arenas {
         let keeps = self.variant == Variant::OldVerdict;
         next.marked = next.marked.minus(self.all_objects());
         next.marked = if keeps { next.marked } else { next.marked.minus(freed) };
-        (next.grey, next.young) = (Set::EMPTY, Set::EMPTY);
+        (next.grey, next.young, next.pale) = (Set::EMPTY, Set::EMPTY, Set::EMPTY);
         for m in next.mutators.iter_mut().filter(|m| m.inside) {
             // What closures of this cycle hand over from now on is dropped.
             m.epoch = if m.epoch == 3 { LATE } else { 0 };

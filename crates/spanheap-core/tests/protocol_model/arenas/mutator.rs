@@ -3,7 +3,7 @@
 //! # Locking
 //! None: plain values, one thread.
 
-use super::{Arenas, Chunk, LATE, Mutator, Stage, State, Variant};
+use super::{Arenas, Chunk, Complete, LATE, Mutator, Stage, State, Variant};
 use crate::vocabulary::{Operand, Set, Step};
 
 impl Arenas {
@@ -82,8 +82,12 @@ impl Arenas {
                 my.refs = m.refs.with(x);
             }
             match (m.epoch, self.variant) {
-                (2, Variant::WhiteInArmingB) | (3 | LATE, Variant::White) if is_value => {}
+                (3 | LATE, Variant::White) if is_value => {}
                 (2, Variant::BlackInArmingB) if is_value => next.marked = s.marked.with(x),
+                (2, variant) if is_value && variant != Variant::GreyInArmingB => {
+                    let asked = self.complete == Complete::ButPale;
+                    next.pale = if asked { s.pale.with(x) } else { s.pale };
+                }
                 (2, _) => my.buffer = m.buffer.with(x),
                 (3, _) => next.marked = s.marked.with(x),
                 (LATE, _) if is_value => next.marked = s.marked.with(x),

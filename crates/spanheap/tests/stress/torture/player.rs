@@ -9,9 +9,7 @@ mod camps;
 mod departed;
 mod vessels;
 
-use super::world::{
-    self, Car, Chest, ChestRoot, Coin, CoinCell, CoinRoot, Coins, Pouch, World,
-};
+use super::world::{self, Car, Chest, ChestRoot, Coin, CoinCell, CoinRoot, Coins, Pouch, World};
 use super::{Death, Random};
 use crate::shadow::Program;
 use spanheap::{Gc, GcMutex, Mutator, OutOfMemory};

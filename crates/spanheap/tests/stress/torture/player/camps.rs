@@ -105,7 +105,10 @@ impl<'gc> Game<'_, 'gc> {
             return None;
         }
         let pouch = camp[self.player.random.below(camp.len())];
-        assert!(self.world.open(self.mc, pouch).is_some(), "a pouch of a tent that stands has gone");
+        assert!(
+            self.world.open(self.mc, pouch).is_some(),
+            "a pouch of a tent that stands has gone"
+        );
         Some(pouch)
     }
 
@@ -114,7 +117,9 @@ impl<'gc> Game<'_, 'gc> {
         let board = self.world.board.get(self.mc);
         let mut next = board.relics[self.random().below(world::RELICS)].get();
         for _ in 0..6 {
-            let Some(pouch) = next.and_then(|pouch| self.world.open(self.mc, pouch)) else { return };
+            let Some(pouch) = next.and_then(|pouch| self.world.open(self.mc, pouch)) else {
+                return;
+            };
             self.opened.push(pouch);
             let at = self.random().below(2);
             self.glimpses.extend(pouch.cells[at].get());
