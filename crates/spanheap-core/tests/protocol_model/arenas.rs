@@ -31,6 +31,10 @@
 //! * **Mark bits** of values are cleared at the end of the first grace period. Closures of phase 3 that are still
 //!   open after their cycle (*late* ones) set bits for what they allocate until then.
 //!
+//! * **Clean chunks.** Where [`Arenas::counts`] says so, bits are cleared only in chunks that are not known to be clean
+//!   (`heap/user_arena/clean.rs`). A chunk is known to be clean from when they were cleared, or since a closure of phase 0
+//!   or 1 got it; until marking begins the next time, or a closure of phase 3 allocates in it, late or not.
+//!
 //! What objects the end of marking finds unmarked is swept in the same step, and the barrier is one step; the first
 //! and the third model have both in detail.
 //!
@@ -43,6 +47,7 @@
 //!   anything leads to ([`Fault::Reused`]); a value that nothing leads to may have one, but is never
 //!   scanned again ([`Fault::ScannedStale`]).
 //! * No abandoned arena goes while a closure may allocate in it ([`Fault::InUse`]).
+//! * What is passed over because it is clean has no mark bits ([`Fault::Unclean`]).
 //! * No round is dirtied by a value that a closure of phase 3 has made ([`Fault::Endless`], where
 //!   [`Arenas::progress`] says so). What existed before can dirty only as many rounds as there is of it, so marking
 //!   ends, whatever the program goes on to allocate.
@@ -108,6 +113,12 @@ pub(crate) enum Variant {
     VerdictBeforeRound,
     /// A cycle that has broken gives a verdict, too.
     BrokenVerdict,
+    /// A chunk stays clean when marking begins.
+    CleanWhileMarking,
+    /// A chunk stays clean when a closure of phase 3 allocates in it.
+    CleanWhenBlack,
+    /// A chunk is clean when a closure of phase 2 has got it.
+    CleanWhenPale,
     /// Mark bits are cleared before phase 1 is published.
     ClearedEarly,
     /// An arena that was abandoned after phase 1 was published is judged by this cycle.
@@ -134,6 +145,8 @@ pub(crate) struct Arenas {
     pub(crate) progress: bool,
     /// Whether it is checked that marks are complete.
     pub(crate) complete: Complete,
+    /// Whether bits are not cleared in chunks that are clean.
+    pub(crate) counts: bool,
     pub(crate) variant: Variant,
 }
 
@@ -166,6 +179,8 @@ pub(crate) enum Fault {
     Unmarked,
     /// A round was dirtied by what a closure of phase 3 has made.
     Endless,
+    /// A chunk that was said to be clean has a mark bit.
+    Unclean,
 }
 
 /// Where the collector is.
@@ -184,7 +199,7 @@ enum Stage {
 }
 
 impl Stage {
-    const ALL: [Stage; 15] = [
+    const ALL: [Stage; 16] = [
         Stage::Idle,
         Stage::Reaping,
         Stage::ArmingA,
@@ -200,6 +215,7 @@ impl Stage {
         Stage::Faulty(Fault::InUse),
         Stage::Faulty(Fault::Unmarked),
         Stage::Faulty(Fault::Endless),
+        Stage::Faulty(Fault::Unclean),
     ];
 
     /// The epoch of a closure that enters now.
@@ -263,6 +279,8 @@ pub(crate) struct State {
     young: Set,
     /// The values that closures of phase 2 have made in this cycle, where it is asked for.
     pale: Set,
+    /// The arenas whose chunks are known to be clean, where it is asked for.
+    clean: Set,
     /// The last cycle's marking was complete, where it is asked for.
     judged: bool,
     waiting: Set,
@@ -316,6 +334,7 @@ impl Arenas {
             abandons,
             progress,
             complete,
+            counts: false,
             variant,
         }
     }
@@ -434,6 +453,7 @@ impl Model for Arenas {
             stale: Set::EMPTY,
             young: Set::EMPTY,
             pale: Set::EMPTY,
+            clean: Set::EMPTY,
             judged: false,
             waiting: Set::EMPTY,
             dirty: false,
@@ -464,6 +484,9 @@ impl Model for Arenas {
         }
         if self.complete == Complete::ButPale {
             p.set(s.pale, nodes);
+        }
+        if self.counts {
+            p.set(s.clean, arenas);
         }
         if self.variant == Variant::OldVerdict {
             p.flag(s.judged);
@@ -504,6 +527,9 @@ impl Model for Arenas {
         }
         if self.complete == Complete::ButPale {
             s.pale = u.set(nodes);
+        }
+        if self.counts {
+            s.clean = u.set(arenas);
         }
         if self.variant == Variant::OldVerdict {
             s.judged = u.flag();

@@ -96,6 +96,29 @@ fn grey_values_in_phase_2_are_marked_if_they_are_reachable() {
     }
 }
 
+#[test]
+fn chunks_that_are_known_to_be_clean_are_clean() {
+    for (instance, arenas) in [((1, 1, 1, 2), 1), ((0, 2, 1, 2), 2), ((1, 1, 2, 1), 1)] {
+        let model = Arenas { complete: Complete::Unasked, ..whole(instance, arenas) };
+        exhaust("clean chunks", &Arenas { counts: true, ..model });
+    }
+    // The instance that has all mistakes, without what only makes it larger.
+    let model = Arenas { complete: Complete::Unasked, ..Arenas::decided(0, 2, 2, 1) };
+    exhaust("clean chunks (0, 2, 2, 1)", &Arenas { counts: true, ..model });
+}
+
+/// The last one needs two closures: a late one allocates where another one has got room since the cycle ended.
+#[test]
+fn chunks_are_not_clean_when_somebody_may_have_marked_in_them() {
+    for (broken, instance) in [
+        (Variant::CleanWhileMarking, (1, 1, 1, 1)),
+        (Variant::CleanWhenPale, (1, 1, 1, 1)),
+        (Variant::CleanWhenBlack, (0, 2, 2, 1)),
+    ] {
+        assert_fails(&Arenas { counts: true, ..variant(broken, instance) }, Fault::Unclean);
+    }
+}
+
 /// What a word of mark bits that was set ahead would do to a closure that has to make grey values.
 #[test]
 fn black_values_in_phase_2_lose_an_object() {

@@ -14,13 +14,18 @@ impl Arenas {
             Stage::ArmingA if s.waiting.is_empty() => {
                 let mut next = State { stage: Stage::ArmingB, waiting: self.active(s), ..*s };
                 self.take_memory(&mut next);
-                if self.variant != Variant::ClearedEarly {
-                    next.marked = Set::EMPTY;
+                match self.counts {
+                    _ if self.variant == Variant::ClearedEarly => {}
+                    false => next.marked = Set::EMPTY,
+                    true => (0..self.arenas).for_each(|arena| self.clear(&mut next, arena)),
                 }
                 visit(Step::collector("takes memory, publishes 2"), next);
             }
             Stage::ArmingB if s.waiting.is_empty() => {
-                visit(Step::collector("publishes 3"), State { stage: Stage::Snapshot, ..*s });
+                let stays = self.variant == Variant::CleanWhileMarking;
+                let clean = if stays { s.clean } else { Set::EMPTY };
+                let next = State { stage: Stage::Snapshot, clean, ..*s };
+                visit(Step::collector("publishes 3"), next);
             }
             Stage::Snapshot => {
                 let mut next = State { stage: Stage::Marking, grey: Set::EMPTY, ..*s };
@@ -89,7 +94,20 @@ impl Arenas {
             }
             s.stale = s.stale.minus(values);
             s.chunks[arena as usize] = Chunk::Freed;
+            if self.counts {
+                self.clear(s, arena);
+            }
         }
+    }
+
+    /// Clears the bits of a chunk, unless it is clean.
+    fn clear(&self, s: &mut State, arena: u8) {
+        let values = self.values_of(arena);
+        if s.clean.contains(arena) && !s.marked.and(values).is_empty() {
+            s.wrong(Fault::Unclean);
+        }
+        s.marked = s.marked.minus(values);
+        s.clean = s.clean.with(arena);
     }
 
     fn marks(&self, s: &State, visit: &mut impl FnMut(Step, State)) {
@@ -214,6 +232,7 @@ impl Arenas {
             s.stale = s.stale.or(holders.minus(self.all_objects())).minus(values);
             s.allocated = s.allocated.minus(values);
             s.chunks[arena as usize] = Chunk::Open;
+            s.clean = s.clean.without(arena);
         }
     }
 }

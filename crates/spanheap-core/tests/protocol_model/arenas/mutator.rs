@@ -93,6 +93,15 @@ impl Arenas {
                 (LATE, _) if is_value => next.marked = s.marked.with(x),
                 _ => {}
             }
+            if let Some(arena) = self.arena_of(x).filter(|_| self.counts) {
+                let is_first = self.values_of(arena).and(s.allocated).is_empty();
+                next.clean = match (m.epoch, self.variant) {
+                    (3 | LATE, Variant::CleanWhenBlack) => s.clean,
+                    (3 | LATE, _) => s.clean.without(arena),
+                    (2, Variant::CleanWhenPale) | (0 | 1, _) if is_first => s.clean.with(arena),
+                    _ => s.clean,
+                };
+            }
             if self.progress && is_value && m.epoch == 3 {
                 next.young = s.young.with(x);
             }
