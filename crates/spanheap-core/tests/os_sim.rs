@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use spanheap_core::addr::{Addr, AddrRange, Bytes};
-use spanheap_core::os::{Category, Guarding, Operation, Os, OsError, SimOs, sim};
+use spanheap_core::os::{Category, Guarding, MOVE_UNIT, Operation, Os, OsError, SimOs, sim};
 
 const PAGE: Bytes = Bytes::new(16384);
 
@@ -456,4 +456,83 @@ fn what_is_shut_counts_and_is_left_alone() {
     release(&os, all, Category::Heap, pages(16), pages(14));
     assert_eq!(os.features().splits, 0);
     sim.assert_all_released();
+}
+
+/// Units: Ready, Prepared, Prepared for something else, Reserved, guarded.
+fn units(os: &Os) -> [AddrRange; 5] {
+    let bytes = Bytes::new(5 * MOVE_UNIT.get());
+    let base = os.reserve_aligned(None, bytes, MOVE_UNIT).unwrap();
+    let unit = |i: usize| AddrRange::at(base + Bytes::new(i * MOVE_UNIT.get()), MOVE_UNIT);
+    for (i, category) in [Category::Heap, Category::Heap, Category::Roots].into_iter().enumerate() {
+        map(os, unit(i), category).unwrap();
+    }
+    map(os, unit(4), Category::Heap).unwrap();
+    used(os, unit(0), MOVE_UNIT).unwrap();
+    assert_eq!(guard(os, unit(4), Category::Heap, Bytes::ZERO), Guarding::Faults);
+    [unit(0), unit(1), unit(2), unit(3), unit(4)]
+}
+
+fn move_memory(os: &Os, from: AddrRange, to: Addr) -> Option<Guarding> {
+    // SAFETY: as above.
+    unsafe { os.move_memory(from, to, Category::Heap) }
+}
+
+#[test]
+fn memory_is_moved_from_ready_to_prepared_and_no_other_way() {
+    let (os, sim) = start();
+    let units = units(&os);
+    let before = (format!("{:?}", os.accounting()), sim.calls());
+    for from in 0..5 {
+        for to in 0..5 {
+            if (from, to) == (0, 1) || from == to {
+                continue;
+            }
+            let text =
+                panic_of(|| assert_eq!(move_memory(&os, units[from], units[to].base()), None));
+            let text = text.unwrap_or_else(|| panic!("{from} to {to} went through"));
+            assert!(text.contains("move_memory"), "{text}");
+        }
+    }
+    assert!(panic_of(|| assert_eq!(move_memory(&os, units[0], units[0].base()), None)).is_some());
+    assert!(
+        panic_of(|| assert_eq!(move_memory(&os, units[0], units[1].base() + PAGE), None)).is_some()
+    );
+    assert_eq!((format!("{:?}", os.accounting()), sim.calls()), before);
+
+    let words = |unit: AddrRange| unit.base().as_ptr::<u64>();
+    // SAFETY: the unit is Ready and the test's own.
+    unsafe { words(units[0]).write(7) };
+    assert_eq!(move_memory(&os, units[0], units[1].base()), Some(Guarding::Faults));
+    // SAFETY: Ready since it has been moved there.
+    assert_eq!(unsafe { words(units[1]).read() }, 7);
+    assert_eq!((os.accounting().ready(), sim.ready()), (MOVE_UNIT, MOVE_UNIT));
+    assert_eq!(os.accounting().mapped(Category::Heap), MOVE_UNIT);
+    // And back, with what was left there.
+    unguard(&os, units[0], Category::Heap).unwrap();
+    assert_eq!(move_memory(&os, units[1], units[0].base()), Some(Guarding::Faults));
+    unguard(&os, units[1], Category::Heap).unwrap();
+    used(&os, units[1], MOVE_UNIT).unwrap();
+    // SAFETY: Ready.
+    assert_eq!(unsafe { (words(units[0]).read(), words(units[1]).read()) }, (7, 0));
+}
+
+#[test]
+fn moves_are_refused_on_order_and_beyond_the_share() {
+    let sim = SimOs::builder().page_size(PAGE).split_limit(0).build();
+    let os = Os::simulated(sim);
+    let there = units(&os);
+    assert_eq!(move_memory(&os, there[0], there[1].base()), None, "there is no share");
+
+    let os = Os::simulated(SimOs::builder().page_size(PAGE).moves(false).build());
+    let there = units(&os);
+    assert!(!os.can_move());
+    assert_eq!(move_memory(&os, there[0], there[1].base()), None);
+
+    let (os, sim) = start();
+    let there = units(&os);
+    sim.set_fail_call(Some(sim.calls() + 1));
+    let before = format!("{:?}", os.accounting());
+    assert_eq!(move_memory(&os, there[0], there[1].base()), None, "on order");
+    assert_eq!(format!("{:?}", os.accounting()), before);
+    assert_eq!(move_memory(&os, there[0], there[1].base()), Some(Guarding::Faults));
 }

@@ -143,7 +143,9 @@ impl Collector {
     pub(super) unsafe fn guard_arenas(&self) {
         let central = &self.central;
         // SAFETY: the caller's promise.
-        unsafe { central.arenas().quarantine_pending(central.os(), central.pages()) };
+        unsafe {
+            central.arenas().quarantine_pending(central.os(), central.memory(), central.pages())
+        };
         if central.arenas().wants_cycle(central.pages()) {
             // It is read again before the thread sleeps.
             central.alarm().ring();

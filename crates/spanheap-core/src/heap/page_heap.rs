@@ -13,6 +13,7 @@
 //! | `local` | what a mutator keeps for itself, without a lock |
 //! | `manual` | spans that hold no objects |
 //! | `quarantine` | chunks of user arenas, and what becomes of their addresses |
+//! | `moving` | memory of freed chunks that goes to other addresses |
 //! | `ready` | making pages ready for use |
 //! | `records` | the memory of span records |
 //! | `grow`, `tables` | new arenas and chunks; the memory of their side tables |
@@ -50,6 +51,7 @@ mod grow;
 mod inspect;
 mod local;
 mod manual;
+mod moving;
 mod quarantine;
 mod ready;
 mod records;
@@ -81,6 +83,7 @@ use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use crate::sync::{Lock, Rank};
 use core::ptr::NonNull;
 use local::LOCAL_PAGES;
+use moving::Units;
 use records::SpanRecords;
 use totals::Totals;
 
@@ -156,6 +159,8 @@ struct Inner {
     blocks_away: usize,
     /// How often pages have been taken to be returned to the system, and how often that was finished.
     returns: [u64; 2],
+    /// Units that are free as a whole.
+    units: Units,
 }
 
 /// Pages that nobody else has, with a record for their span.
@@ -180,6 +185,7 @@ impl PageHeap {
             mapped_to: none,
             blocks_away: 0,
             returns: [0; 2],
+            units: Units::new(),
         };
         Ok(PageHeap {
             number,
@@ -204,6 +210,11 @@ impl PageHeap {
     /// Bytes of addresses that are kept although their memory is gone.
     pub fn quarantined(&self) -> Bytes {
         self.totals.quarantined()
+    }
+
+    /// Bytes of pages that are ready and that nobody has.
+    pub fn idle(&self) -> Bytes {
+        self.totals.idle()
     }
 
     /// What is counted, in this layer and the ones above.

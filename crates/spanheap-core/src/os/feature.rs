@@ -134,9 +134,10 @@ pub struct Features {
     /// Guarding pages without changing their mapping. Without it `guard` takes access away by changing
     /// mappings, as long as its share of them lasts.
     pub guard_markers: Feature,
-    /// Moving memory aside that is shut. Without it, shutting and opening large ranges takes longer.
+    /// Moving memory to other addresses: aside while it is shut, or onwards when what had it is guarded. Without it,
+    /// shutting and opening large ranges takes longer, and nothing is moved onwards.
     pub moves: Feature,
-    /// How many mappings ranges that were guarded or made inaccessible may cost, at most, before
+    /// How many mappings ranges that were guarded, made inaccessible or moved may cost, at most, before
     /// `guard` stops making them.
     pub split_limit: usize,
     /// How many such ranges cost now, at most.
@@ -172,7 +173,7 @@ impl fmt::Display for Features {
         writeln!(f, "huge page collapse: {}", self.collapse)?;
         writeln!(f, "mapping names: {}", self.names)?;
         writeln!(f, "guard markers: {}", self.guard_markers)?;
-        writeln!(f, "moves of shut memory: {}", self.moves)?;
+        writeln!(f, "moves of memory: {}", self.moves)?;
         writeln!(f, "mappings split: {} of {}", self.splits, self.split_limit)?;
         writeln!(f, "guards without fault: {}", self.guards_without_fault)?;
         write!(f, "process barrier: {}", self.barrier)

@@ -14,6 +14,7 @@
 //!
 //!   Prepared, Ready ── guard ──► Reserved, guarded ── unguard ──► Prepared
 //!   Ready ── shut ──► Ready, shut ── open ──► Ready             Ready, shut ── guard ──► Reserved, guarded
+//!   Ready ── move_memory ──► Reserved, guarded, and elsewhere Prepared ──► Ready
 //! ```
 //!
 //! * **None**: not ours.
@@ -28,7 +29,8 @@
 //! *Shut* is a kind of Ready: the memory stays and counts, and an access faults. What was in it is forfeit.
 //!
 //! What a range contains once it is Ready: zeros after `alloc`, after `map` + `used` and after `unguard` +
-//! `used`; after `unused` + `used` zeros if [`Os::zero_after_unused`] says so, else anything.
+//! `used`; after `unused` + `used` zeros if [`Os::zero_after_unused`] says so, else anything; after `open`, and where
+//! memory was moved to, anything.
 //!
 //! # Files
 //! | file | what |
@@ -61,6 +63,7 @@
 //!   promises them;
 //! * `guard` that cannot fail and does not use up what the process needs otherwise: [`splits`] counts that
 //!   for who has no markers, and answering [`Guarding::ReadsZero`] every time is correct as well;
+//! * `shut`, `open` and `move_memory`, of which `shut` and `move_memory` may refuse always;
 //! * the sizes of its pages, within the bounds of [`page_sizes`];
 //! * `features`, in which everything that it may do without has an entry.
 //!
@@ -122,7 +125,7 @@ use std::sync::Arc;
 pub use account::{Accounting, Category};
 pub use error::{Operation, OsError};
 pub use feature::{Feature, Features};
-pub use guarding::Guarding;
+pub use guarding::{Guarding, MOVE_UNIT};
 pub use linux::NativeBuilder;
 pub use sim::SimOs;
 
@@ -160,6 +163,7 @@ macro_rules! dispatch {
         }
     };
 }
+use dispatch;
 
 /// The same for the functions under the contract of ranges.
 macro_rules! dispatch_unsafe {
@@ -172,6 +176,7 @@ macro_rules! dispatch_unsafe {
         }
     };
 }
+use dispatch_unsafe;
 
 /// Where the numbers of [`Os`] values come from.
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
@@ -382,70 +387,6 @@ impl Os {
         self.accounting.sub_ready(ready);
         self.accounting.sub_mapped(category, range.bytes());
         Ok(())
-    }
-
-    /// Ready or Prepared to Reserved and guarded: the memory behind the range is gone, and from now on an
-    /// access faults if the answer says so. `category` and `ready` are as in [`Os::fault`], and the
-    /// module [`guarding`] says which of the two is for what. Only [`Os::unguard`] and [`Os::release`]
-    /// may follow. An empty range faults.
-    ///
-    /// # Safety
-    /// O1 and O2.
-    pub unsafe fn guard(&self, range: AddrRange, category: Category, ready: Bytes) -> Guarding {
-        assert!(ready <= range.bytes(), "{ready} Ready in {range:?}");
-        if self.is_nothing(range) {
-            return Guarding::Faults;
-        }
-        // As in `fault`.
-        asan::permit_range(range);
-        let guarding = dispatch_unsafe!(self, guard(range, category, ready));
-        if guarding == Guarding::ReadsZero {
-            self.unguardable.fetch_add(1, Relaxed);
-        }
-        self.accounting.sub_ready(ready);
-        self.accounting.sub_mapped(category, range.bytes());
-        guarding
-    }
-
-    /// Guarded to Prepared, whatever calls of [`Os::guard`] the parts of the range come from. Counts the
-    /// range as mapped for `category`, which must be the one that it was mapped for before. It will read
-    /// as zeros once it is Ready.
-    ///
-    /// # Errors
-    /// When the system refuses, which happens only for a part of what was guarded in one call, or
-    /// when a sandbox was closed in between. The range stays guarded and the call can be repeated, but
-    /// what faulted may read as zeros instead.
-    ///
-    /// # Safety
-    /// O1 and O2.
-    pub unsafe fn unguard(&self, range: AddrRange, category: Category) -> Result<(), OsError> {
-        if self.is_nothing(range) {
-            return Ok(());
-        }
-        dispatch_unsafe!(self, unguard(range, category))?;
-        self.accounting.add_mapped(category, range.bytes());
-        Ok(())
-    }
-
-    /// Ready to Ready and shut: the memory stays, and from now on an access faults. False if the system refuses, or
-    /// the heap has used up half of its share of mappings: then nothing has changed.
-    ///
-    /// # Safety
-    /// O1 and O2.
-    pub unsafe fn shut(&self, range: AddrRange) -> bool {
-        asan::permit_range(range);
-        self.is_nothing(range) || dispatch_unsafe!(self, shut(range))
-    }
-
-    /// Shut to Ready, whatever calls of [`Os::shut`] the parts of the range come from. There is anything in it.
-    ///
-    /// # Errors
-    /// When the system refuses, which happens only for a part of what was shut in one call; the range stays shut.
-    ///
-    /// # Safety
-    /// O1 and O2.
-    pub unsafe fn open(&self, range: AddrRange) -> Result<(), OsError> {
-        if self.is_nothing(range) { Ok(()) } else { dispatch_unsafe!(self, open(range)) }
     }
 
     /// Any state to None. `mapped` and `ready` are the numbers of bytes in the range that are

@@ -18,6 +18,7 @@
 //! | `alloc` | [`PageAlloc`]: allocate, free, grow |
 //! | `require` | its callers name pages that are in the state that they think |
 //! | `scavenge` | pages are taken out to be returned to the system, and put back |
+//! | `units` | halves of chunks that are free as a whole |
 //! | `cache` | [`PageCache`]: 64 pages taken out at once, to be handed out without a lock |
 //! | `check` | the invariants, checked as a whole |
 //!
@@ -56,6 +57,7 @@ mod scavenge;
 pub mod scavenge_index;
 pub mod summary;
 mod tree;
+pub mod units;
 
 pub use alloc::{ChunkView, PageAlloc, PageRun};
 pub use cache::PageCache;

@@ -24,7 +24,8 @@ use super::{LocalPages, PageHeap, Refused, set_page_map, tables};
 use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
 use crate::heap::counters::MemoryState;
 use crate::offheap::Persistent;
-use crate::os::{Category, Guarding, Os, asan};
+use crate::os::{Category, Guarding, MOVE_UNIT, Os, asan};
+use crate::pages::units::UNIT_PAGES;
 use crate::span::arena::ALL_TABLES;
 use crate::span::{Chunk, Info, OwnedSpan, Span, bits, map};
 
@@ -45,7 +46,14 @@ impl PageHeap {
     ) -> Result<OwnedSpan, Refused> {
         let unit = chunk_unit(os);
         debug_assert!(pages.bytes().get() % unit.get() == 0);
-        let taken = self.take(os, memory, local, pages, align.max(unit))?;
+        let warm = match pages == UNIT_PAGES && align <= MOVE_UNIT {
+            true => self.take_warm(os, memory, local)?,
+            false => None,
+        };
+        let taken = match warm {
+            Some(taken) => taken,
+            None => self.take(os, memory, local, pages, align.max(unit))?,
+        };
         let range = AddrRange::at(taken.base, pages.bytes());
         let writer = self.writer(os, memory, local);
         self.totals.change(writer, MemoryState::Free, MemoryState::Arena, pages);
@@ -127,6 +135,7 @@ impl PageHeap {
         let mut inner = self.inner.lock();
         inner.pages.free(range.base(), pages);
         inner.pages.set_scavenged(range.base(), pages);
+        inner.units.note_cold(range.base());
         self.totals.shift(MemoryState::Quarantined, MemoryState::Returned, pages);
         // SAFETY: the record came from this pool, and its last owner gave it up.
         unsafe { inner.spans.free(record) };
@@ -152,7 +161,7 @@ pub fn chunk_unit(os: &Os) -> Bytes {
 }
 
 /// Notes in each arena how many of its pages are guarded.
-fn count_guarded(range: AddrRange, guarded: bool) {
+pub(super) fn count_guarded(range: AddrRange, guarded: bool) {
     for part in range.cut_at(ARENA_BYTES) {
         // SAFETY: pages of a chunk lie in published arenas.
         let arena = unsafe { &*map::find(part.base()) };

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod lives;
+mod moving;
 mod twin;
 
 use super::*;
@@ -31,6 +32,8 @@ struct Bench {
     /// The own pages of two mutators.
     local: [LocalPages; 2],
     stamp: usize,
+    /// Whether the system has refused something: then some tables of a block may have come back, and others not.
+    was_refused: bool,
 }
 
 impl Bench {
@@ -46,6 +49,7 @@ impl Bench {
             manual: Vec::new(),
             local: Default::default(),
             stamp: 1,
+            was_refused: false,
         })
     }
 
@@ -294,7 +298,9 @@ impl Bench {
         let away = self.heap.returned_tables(&self.os);
         let away = away + inner.spans.cold();
         let others = accounts.mapped_total() - accounts.mapped(Category::Heap) - away;
-        assert_eq!(accounts.ready(), others + ready, "H1");
+        let expected = others + ready;
+        let is_less = self.was_refused && accounts.ready() < expected;
+        assert!(accounts.ready() == expected || is_less, "H1: {expected}, {accounts:?}");
         if let Some(sim) = &self.sim {
             assert_eq!(sim.ready(), accounts.ready());
         }
@@ -317,7 +323,9 @@ impl Bench {
             }
         }
         let parts: usize = self.heap.arenas().map(HeapArena::tables_away).sum();
-        assert_eq!((parts, inner.blocks_away), (away * ALL_TABLES.len(), away));
+        assert_eq!(inner.blocks_away, away);
+        let whole = away * ALL_TABLES.len();
+        assert!(parts == whole || (self.was_refused && parts < whole), "{parts} of {whole}");
     }
 
     fn counted(&self) -> Snapshot {

@@ -8,6 +8,7 @@
 //! | file | what |
 //! |---|---|
 //! | `mod` | one arena: its chunks, who has leased one, whether it was freed |
+//! | `bury` | what becomes of freed chunks |
 //! | `clean` | clearing the bits of chunks |
 //! | `keep` | freed chunks that keep their memory until the next cycle |
 //! | `lease` | allocating in a chunk |
@@ -40,6 +41,7 @@
 //! gone, which happens under the arena's lock.
 #![allow(unsafe_code)]
 
+mod bury;
 mod clean;
 mod keep;
 mod lease;

@@ -1,9 +1,11 @@
 //! Chunks for those who allocate: somebody else's rest, or new pages.
 //!
 //! An arena begins with the smallest chunk that the system can guard, 8 KiB where pages are small, and each new one
-//! is twice as large, up to [`MAX_CHUNK`]. A value that fits in no chunk of the next size makes the next one
-//! larger; if it is larger than [`MAX_SHARED`], or its pointers could not be found from its granule, it gets a
-//! chunk beside.
+//! is twice as large, up to a [`MOVE_UNIT`]. From there on chunks are whole units, one for as long as the arena is small
+//! ([`CHUNK_SHARE`]), and lie at multiples of it, so that their memory can be [moved](super::keep) when they are freed.
+//! Where arenas have [usually](super::usual) been large, one begins with a unit. A value that fits in no chunk
+//! of the next size makes the next one larger; if it is larger than [`MAX_SHARED`], or its pointers could not be found
+//! from its granule, it gets a chunk beside.
 //!
 //! Pages are got without the arena's lock, since that may sweep. What the arena is going to get is in `reserved`
 //! meanwhile, so its limit holds.
@@ -18,12 +20,15 @@ use crate::addr::{Addr, AddrRange, Bytes, PageCount, WORD_BYTES};
 use crate::heap::Central;
 use crate::heap::page_heap::{LocalPages, Refused};
 use crate::heap::stall::Cause;
-use crate::os::asan;
+use crate::os::{MOVE_UNIT, asan};
 use crate::span::chunk::{HEADER_BYTES, MAX_COUNT, stride};
 use crate::span::{Chunk, Counting, Info, Layout, Shape, TypeInfo};
 use core::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// From a unit on, a chunk has this part of what the arena has: one in so many.
+const CHUNK_SHARE: usize = 32;
 
 /// What is allocated.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +143,10 @@ impl Central {
             self.stalls().record(Cause::Allocation, begun);
             return room;
         };
-        match core.begin_refill(lease, need, self.chunk_unit())? {
+        // Whoever has set a limit on an arena thinks of it as small.
+        let is_large = self.arenas().are_large() && core.limit().is_none() && self.os().can_move();
+        let first = if is_large { MOVE_UNIT } else { self.chunk_unit() };
+        match core.begin_refill(lease, need, (self.chunk_unit(), first))? {
             // The usual thing for whoever allocates without keeping a writer: no more than a short lock.
             Step::Done => {}
             Step::Get(bytes, least) => {
@@ -169,7 +177,8 @@ impl Central {
         local: &LocalPages,
     ) -> Result<NonNull<Chunk>, ArenaError> {
         let requested = wanted.requested();
-        let request = Request { bytes, align: 1, requested, beside: false, colour };
+        let request =
+            Request { bytes, align: align_for(bytes, 1), requested, beside: false, colour };
         self.chunk_with(core, request, local, Info::chunk)
     }
 
@@ -193,6 +202,7 @@ impl Central {
             Wanted::Scanned { ty, count, .. } => Info::chunk_beside(base, pages, ty, count),
         };
         let requested = wanted.requested();
+        let align = align_for(bytes, align);
         let request = Request { bytes, align, requested, beside: true, colour: lease.colour() };
         let at = self.chunk_with(core, request, local, describe)?;
         // SAFETY: nobody else knows the chunk.
@@ -291,6 +301,11 @@ impl Central {
     }
 }
 
+/// How a chunk of so many bytes is aligned, whose values need no less than `align`.
+fn align_for(bytes: Bytes, align: usize) -> usize {
+    if bytes < MOVE_UNIT { align } else { align.max(MOVE_UNIT.get()) }
+}
+
 impl ArenaCore {
     /// Gives back what is leased, and leases a chunk with room for `need` bytes, if there is one; else says what is
     /// to be got.
@@ -298,7 +313,7 @@ impl ArenaCore {
         &self,
         lease: &mut Lease,
         need: Bytes,
-        unit: Bytes,
+        (unit, first): (Bytes, Bytes),
     ) -> Result<Step, ArenaError> {
         let mut inside = self.inside.lock();
         if let Some(chunk) = lease.end() {
@@ -310,7 +325,12 @@ impl ArenaCore {
             return Ok(Step::Done);
         }
         let largest = MAX_CHUNK.max(unit);
-        let next = inside.next_chunk.max(unit).min(largest);
+        let mut next = inside.next_chunk.max(first);
+        if next >= MOVE_UNIT {
+            let share = Bytes::new(inside.reserved.get() / CHUNK_SHARE).max(MOVE_UNIT);
+            next = Bytes::new(share.get() & !(MOVE_UNIT.get() - 1));
+        }
+        let next = next.min(largest);
         let least = need.checked_align_up(unit.get()).expect("a shared value is small");
         let bytes = chunk_for(need, next).max(least);
         let bytes = whole(bytes, unit).expect("a chunk is small");

@@ -39,7 +39,7 @@ use crate::addr::{AddrRange, Bytes};
 use crate::fatal::fatal;
 use crate::heap::page_heap::PageHeap;
 use crate::offheap::{FixedPool, Persistent};
-use crate::os::{Category, Guarding, Os, OsError};
+use crate::os::{Category, Os, OsError};
 use crate::span::alone::is_in_destructor;
 use crate::span::sites::{Freed, Sites};
 use crate::span::{Chunk, Layout, OwnedSpan, Span, Table};
@@ -106,8 +106,8 @@ pub(super) struct Counts {
     pub(super) live: AtomicUsize,
     /// Those of `live` that belong to arenas that were abandoned.
     pub(super) abandoned: AtomicUsize,
-    guarded: AtomicU64,
-    unguardable: AtomicU64,
+    pub(super) guarded: AtomicU64,
+    pub(super) unguardable: AtomicU64,
     released: AtomicU64,
     escapes: AtomicU64,
 }
@@ -237,7 +237,10 @@ impl Arenas {
         if self.is_closed() {
             return Err(AlreadyFreed);
         }
-        let waiting = core.free(&self.sites, freed, |taken| self.take_in(taken))?;
+        let waiting = core.free(&self.sites, freed, |taken| {
+            self.usual.note_one(shared_in(taken.chunks));
+            self.take_in(taken)
+        })?;
         self.counts.freed.fetch_add(1, Ordering::Relaxed);
         Ok(waiting)
     }
@@ -280,6 +283,11 @@ impl Arenas {
         self.lists.lock().pending.is_some()
     }
 
+    /// Takes what is pending off the list. For the collector's thread.
+    pub(super) fn take_pending(&self) -> Option<NonNull<Chunk>> {
+        self.lists.lock().pending.take()
+    }
+
     /// From here on what was freed is pending. A grace period begins after this. For the collector's thread.
     pub fn take_freed(&self) {
         let mut lists = self.lists.lock();
@@ -288,68 +296,6 @@ impl Arenas {
         record(last).set_next(lists.pending.take());
         lists.pending = Some(first);
         self.waiting.fetch_sub(bytes.get(), Ordering::Relaxed);
-    }
-
-    /// Guards the pages of what is pending, or shuts them ([`keep`]).
-    ///
-    /// # Safety
-    /// A grace period that began after [`Arenas::take_freed`] is over, and no cycle marks. This is the collector's
-    /// thread.
-    pub unsafe fn quarantine_pending(&self, os: &Os, pages: &PageHeap) {
-        let mut next = self.lists.lock().pending.take();
-        let bound = self.kept.bound(pages, self.usual.held());
-        while let Some(first) = next {
-            // Chunks that lie one behind the other, in either direction, are guarded in one call.
-            let mut range = self.bury(first);
-            let room = bound.saturating_sub(self.kept.bytes());
-            let fits = range.bytes() <= room;
-            next = record(first).next();
-            while let Some(at) = next {
-                // What may be kept is not made too long for it.
-                let joined = joined(range, record(at).range())
-                    .filter(|joined| (joined.bytes() <= room) == fits);
-                let Some(joined) = joined else { break };
-                self.bury(at);
-                range = joined;
-                next = record(at).next();
-            }
-            // SAFETY: the chunks were freed, and nobody uses them, by the caller's promise.
-            if unsafe { self.try_keep(os, pages, (first, next), range, bound) } {
-                self.note_guarded(first, next, Guarding::Faults);
-                continue;
-            }
-            // SAFETY: as above.
-            let guarding = unsafe { pages.guard(os, range) };
-            self.note_guarded(first, next, guarding);
-        }
-    }
-
-    /// Notes what guarding the chunks from `first` up to `behind` has come to.
-    fn note_guarded(
-        &self,
-        first: NonNull<Chunk>,
-        behind: Option<NonNull<Chunk>>,
-        guarding: Guarding,
-    ) {
-        let faults = guarding == Guarding::Faults;
-        let mut next = Some(first);
-        while let Some(at) = next.filter(|_| next != behind) {
-            let bytes = record(at).range().bytes().get() as u64;
-            self.counts.guarded.fetch_add(bytes, Ordering::Relaxed);
-            if !faults {
-                self.counts.unguardable.fetch_add(bytes, Ordering::Relaxed);
-            }
-            next = record(at).next();
-        }
-    }
-
-    /// Says in the span of a freed chunk that its memory is about to go; returns its addresses.
-    fn bury(&self, at: NonNull<Chunk>) -> AddrRange {
-        let chunk = record(at);
-        self.clear(chunk);
-        // SAFETY: the collector's thread does this, while no cycle marks.
-        unsafe { span_of(chunk).set_quarantined() };
-        chunk.range()
     }
 
     /// Calls `visit` with each chunk, which may remove it. For the collector's thread.
@@ -552,6 +498,12 @@ fn end_of(first: NonNull<Chunk>) -> (NonNull<Chunk>, Bytes) {
         (last, bytes) = (next, bytes + record(next).range().bytes());
     }
     (last, bytes)
+}
+
+/// What values that share chunks have in those of a list.
+fn shared_in(first: Option<NonNull<Chunk>>) -> Bytes {
+    let chunks = core::iter::successors(first, |&at| record(at).next()).map(record);
+    chunks.filter(|chunk| !chunk.is_beside()).map(Chunk::used).sum()
 }
 
 /// The span of a chunk that has pages. That it is another one's is no matter that could be survived.

@@ -10,7 +10,7 @@ use crate::heap::Central;
 use crate::heap::central::Config;
 use crate::heap::hooks::Hooks;
 use crate::heap::page_heap::LocalPages;
-use crate::os::{Os, SimOs};
+use crate::os::{MOVE_UNIT, Os, SimOs};
 use crate::span::chunk::{Header, MAX_COUNT, stride};
 use crate::span::sites::Freed;
 use crate::span::{Generation, Shape, Tracer, TypeInfo, bits};
@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 mod kept;
+mod moved;
 mod weight;
 
 /// # Safety
@@ -148,7 +149,9 @@ fn colours_against_a_list(seed: u64, page_size: usize) {
         central.free_arena(&core, Freed::Dropped).expect("once");
         central.arenas().take_freed();
         // SAFETY: no closure is open, and nothing marks.
-        unsafe { central.arenas().quarantine_pending(central.os(), central.pages()) };
+        unsafe {
+            central.arenas().quarantine_pending(central.os(), central.memory(), central.pages())
+        };
         let table = Generation::new(cycle).table();
         // SAFETY: as above.
         unsafe { central.arenas().end_quarantines(central.os(), central.pages(), table, 0) };
@@ -171,14 +174,14 @@ fn values_of_all_colours_have_the_bits_of_their_colour() {
 }
 
 #[test]
-fn chunks_double_up_to_the_largest() {
+fn chunks_double_up_to_a_unit_and_then_follow_the_arena() {
     let central = Central::with_hooks(Os::native(), Config::default(), Hooks::none());
     let central = central.expect("memory");
     let local = LocalPages::default();
     let core = central.arenas().make(central.number(), "".into(), None);
     let mut lease = Lease::none(Colour::White);
     let wanted = Wanted::Leaf { bytes: 4000, align: 8 };
-    while core.reserved() < Bytes::new(40 << 20) {
+    while core.reserved() < Bytes::new(160 << 20) {
         if wanted.take(&mut lease).is_none() {
             central.arena_room(&core, &mut lease, wanted, &local).expect("memory");
         }
@@ -186,9 +189,17 @@ fn chunks_double_up_to_the_largest() {
     let mut sizes = Vec::new();
     core.for_each_chunk(|range| sizes.push(range.bytes().get()));
     sizes.reverse();
-    let expected: Vec<_> =
-        (13..).map(|shift| (1 << shift).min(MAX_CHUNK.get())).take(sizes.len()).collect();
-    assert_eq!(sizes, expected);
+    let unit = MOVE_UNIT.get();
+    let mut sum = 0;
+    for (i, &size) in sizes.iter().enumerate() {
+        let share = (sum / 32 / unit).max(1) * unit;
+        assert_eq!(size, (1_usize << (13 + i).min(60)).min(share), "chunk {i}: {sizes:?}");
+        sum += size;
+    }
+    assert_eq!(sizes.last(), Some(&(2 * unit)));
+    core.for_each_chunk(|range| {
+        assert!(range.bytes() < MOVE_UNIT || range.base().is_aligned(unit), "{range:?}");
+    });
     core.end_lease(&mut lease);
     central.take_back(&local);
     // SAFETY: nobody uses the heap any more.
@@ -217,7 +228,7 @@ fn neighbours_are_guarded_together() {
     }
     central.arenas().take_freed();
     // SAFETY: no closure is open, and nothing marks.
-    unsafe { central.arenas().quarantine_pending(central.os(), central.pages()) };
+    unsafe { central.arenas().quarantine_pending(central.os(), central.memory(), central.pages()) };
     assert_eq!(central.arenas().totals().unguardable, 0);
     assert_eq!(central.pages().quarantined(), Bytes::new(20 * PAGE_BYTES));
     central.take_back(&local);
@@ -327,7 +338,7 @@ fn bits_of_the_last_cycle_are_cleared_before_the_next_one_and_before_a_burial() 
     central.free_arena(&freed, Freed::Dropped).expect("once");
     arenas.take_freed();
     // SAFETY: no closure is open, and nothing marks.
-    unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
+    unsafe { arenas.quarantine_pending(central.os(), central.memory(), central.pages()) };
     for at in theirs {
         for table in [Table::Even, Table::Odd, Table::Scanned] {
             assert!(!bits::is_set(table, at.align_down(GRANULE_BYTES)), "{at} after the burial");

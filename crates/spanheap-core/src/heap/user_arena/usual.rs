@@ -17,6 +17,10 @@
 //! All three are figures of the last two periods between cycles, and nothing is usual any more when no arena was freed
 //! for a second.
 //!
+//! And one decision is about a single arena: whether it begins with a chunk of 2 MiB, because it will fill half of that
+//! or more ([`LARGE`]). The last two that were freed have done so, then; one that has not is enough for the next two to
+//! begin with a small chunk again.
+//!
 //! # Locking
 //! None. Figures are relaxed: they decide what comes a little earlier or later. Of two who raise one at once, the
 //! smaller may remain.
@@ -24,6 +28,7 @@
 use super::registry::Arenas;
 use crate::addr::Bytes;
 use crate::heap::page_heap::PageHeap;
+use crate::os::MOVE_UNIT;
 use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -32,6 +37,12 @@ const AGE: Duration = Duration::from_secs(1);
 
 /// More than that is never counted on, whatever arenas have.
 pub(super) const MOST: Bytes = Bytes::new(128 << 20);
+
+/// An arena whose values have so many bytes, but for those beside, is large.
+const LARGE: Bytes = Bytes::new(MOVE_UNIT.get() / 2);
+
+/// So many large arenas in a row are a habit.
+const HABIT: usize = 2;
 
 /// The highest figure of a period and of the one before it.
 struct Highest([AtomicUsize; 2]);
@@ -63,13 +74,16 @@ pub(super) struct Usual {
     owned: Highest,
     /// Those of all arenas, and of chunks that have been freed and wait for their grace period.
     held: Highest,
+    /// How many of the arenas that were freed last were large.
+    large: AtomicUsize,
     /// When an arena was freed last, see [`now`].
     since: AtomicU64,
 }
 
 impl Usual {
     pub(super) const fn new() -> Usual {
-        Usual { owned: Highest::new(), held: Highest::new(), since: AtomicU64::new(0) }
+        let (large, since) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Usual { owned: Highest::new(), held: Highest::new(), large, since }
     }
 
     /// An arena is freed. With it, arenas that somebody may free have had `owned` (0: a cycle was needed for this one),
@@ -78,6 +92,20 @@ impl Usual {
         self.owned.raise(owned);
         self.held.raise(held);
         self.since.store(now(), Ordering::Relaxed);
+    }
+
+    /// In one that is freed, values have had so many bytes, but for those beside.
+    pub(super) fn note_one(&self, used: Bytes) {
+        let large = match used >= LARGE {
+            true => (self.large.load(Ordering::Relaxed) + 1).min(HABIT),
+            false => 0,
+        };
+        self.large.store(large, Ordering::Relaxed);
+    }
+
+    /// Whether arenas have been large lately.
+    pub(super) fn are_large(&self) -> bool {
+        self.large.load(Ordering::Relaxed) == HABIT
     }
 
     /// A complete cycle has ended.
@@ -91,6 +119,7 @@ impl Usual {
         for _ in 0..2 {
             self.end_period();
         }
+        self.large.store(0, Ordering::Relaxed);
     }
 
     /// Of the `owned` bytes of arenas that somebody may free: those that probably will be freed.
@@ -115,6 +144,11 @@ impl Arenas {
         let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         let owned = read(&self.counts.live).saturating_sub(read(&self.counts.abandoned));
         if owned == 0 { Bytes::ZERO } else { self.usual.expected(Bytes::new(owned)) }
+    }
+
+    /// Whether the next arena will probably be large.
+    pub(super) fn are_large(&self) -> bool {
+        self.usual.are_large()
     }
 
     /// How many pages arenas will probably need: bytes.
@@ -154,6 +188,22 @@ mod tests {
 
     fn mib(count: usize) -> Bytes {
         Bytes::new(count * MIB)
+    }
+
+    #[test]
+    fn two_large_arenas_are_a_habit() {
+        let usual = Usual::new();
+        let mut is_large = Vec::new();
+        for used in [1, 8, 0, 2, 1, 1] {
+            usual.note_one(mib(used));
+            is_large.push(usual.are_large());
+        }
+        assert_eq!(is_large, [false, true, false, false, true, true]);
+        usual.note_one(mib(1).saturating_sub(Bytes::new(1)));
+        assert!(!usual.are_large());
+        (0..2).for_each(|_| usual.note_one(mib(1)));
+        usual.forget();
+        assert!(!usual.are_large());
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl List {
 
 /// What `shut` and `open` know.
 pub(super) struct Asides {
-    moves: Latch,
+    pub(super) moves: Latch,
     list: Lock<List>,
     /// The length of the list, for those who only look.
     entries: AtomicUsize,

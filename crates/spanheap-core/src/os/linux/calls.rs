@@ -77,6 +77,29 @@ fn map_pages(place: Addr, bytes: Bytes, protection: c_int, flags: c_int) -> Resu
     })
 }
 
+/// Maps a range that may have lost its mapping. That there is one is an error with the number `EEXIST`.
+pub(super) fn map_hole(range: AddrRange, protection: c_int, flags: c_int) -> Result<(), i32> {
+    let flags = flags | libc::MAP_FIXED_NOREPLACE;
+    let placed = map_pages(range.base(), range.bytes(), protection, flags)?;
+    if placed == range.base() {
+        return Ok(());
+    }
+    // A kernel to which the flag says nothing takes the place for a hint.
+    let _ = unmap(AddrRange::at(placed, range.bytes()));
+    Err(libc::EEXIST)
+}
+
+/// Whether the process has a limit on its addresses or on what it may write to.
+pub(super) fn is_limited() -> bool {
+    let is_limit = |resource| {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the kernel writes two numbers into a record that is made for them.
+        let status = unsafe { libc::getrlimit(resource, &mut limit) };
+        status != 0 || limit.rlim_cur != libc::RLIM_INFINITY
+    };
+    is_limit(libc::RLIMIT_AS) || is_limit(libc::RLIMIT_DATA)
+}
+
 pub(super) fn unmap(range: AddrRange) -> Result<(), i32> {
     uninterrupted(|| {
         // SAFETY: the range is ours and its owner gives it up.
@@ -98,11 +121,18 @@ pub(super) fn move_back(range: AddrRange, place: Addr) -> Result<(), i32> {
     moved.map(|placed| debug_assert_eq!(placed, place))
 }
 
+/// Moves the memory of a range to `place`, of which the mapping is replaced, and leaves its mapping behind, without
+/// memory. Where that fails, there may be nothing any more at the place.
+pub(super) fn move_onto(range: AddrRange, place: Addr) -> Result<(), i32> {
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | MREMAP_DONTUNMAP;
+    relocate(range, place, flags).map(|placed| debug_assert_eq!(placed, place))
+}
+
 fn relocate(range: AddrRange, place: Addr, flags: c_int) -> Result<Addr, i32> {
     let (base, bytes) = (range.base().as_ptr(), range.bytes().get());
     uninterrupted(|| {
-        // SAFETY: the range is ours, and nobody uses what is in it. With MREMAP_FIXED, which only `move_back` passes,
-        // what is at the place is ours and forfeit; without, nothing that exists is touched.
+        // SAFETY: the range is ours, and nobody uses what is in it. With MREMAP_FIXED, which only `move_back` and
+        // `move_onto` pass, what is at the place is ours and forfeit; without, nothing that exists is touched.
         let start = unsafe { libc::mremap(base, bytes, bytes, flags, place.as_ptr::<u8>()) };
         if start == MAP_FAILED { Err(last_errno()) } else { Ok(Addr::of(start.cast_const())) }
     })

@@ -35,6 +35,7 @@ use libc::{PROT_NONE, PROT_READ, PROT_WRITE};
 
 use super::aside::Asides;
 use super::calls::{self, advice};
+use super::moved::Moved;
 use super::{NativeOs, RESERVATION};
 use crate::addr::{AddrRange, Bytes};
 use crate::os::feature::{Feature, Latch, is_forbidden};
@@ -52,6 +53,8 @@ pub(super) struct Guards {
     ever_open: AtomicBool,
     /// Memory of shut ranges.
     pub(super) asides: Asides,
+    /// Memory that has come from elsewhere.
+    pub(super) moved: Moved,
     splits: Lock<Splits>,
     /// The length of `splits`, for those who only look.
     entries: AtomicUsize,
@@ -72,6 +75,7 @@ impl Guards {
             ever_open: AtomicBool::new(false),
             // Each is a mapping more, besides those of its entry.
             asides: Asides::new(moves, limit / 2),
+            moved: Moved::new(),
             splits: Lock::new(Rank::Mappings, Splits::new()),
             entries: AtomicUsize::new(0),
             limit,
@@ -85,7 +89,22 @@ impl Guards {
     /// The mappings that the entries may cost, and what they do cost at most.
     pub(super) fn mappings(&self) -> (usize, usize) {
         let cost = splits::MAPPINGS_PER_ENTRY;
-        (self.limit * cost, self.entries.load(Relaxed) * cost)
+        (self.limit * cost, (self.entries() + self.moved.len()) * cost)
+    }
+
+    /// How many entries the list has.
+    pub(super) fn entries(&self) -> usize {
+        self.entries.load(Relaxed)
+    }
+
+    /// How many entries there may be, and units of memory that has been moved.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// A range was given up to policy.
+    pub(super) fn note_open(&self) {
+        self.ever_open.store(true, Relaxed);
     }
 
     /// Changes the list, and what the others see of it.
@@ -154,7 +173,7 @@ impl Guards {
         })
     }
 
-    /// Whether the range is protected now; not if that makes the list longer than `limit`.
+    /// Whether the range is protected now; not if that makes the list, with what was moved, longer than `limit`.
     fn protect(&self, range: AddrRange, limit: usize) -> bool {
         let protect = || {
             calls::protect(range, PROT_NONE).inspect_err(|_| {
@@ -162,6 +181,7 @@ impl Guards {
                 let _ = calls::protect(range, PROT_READ | PROT_WRITE);
             })
         };
+        let limit = limit.saturating_sub(self.moved.len());
         self.enter(range, Some(limit), protect).is_ok()
     }
 
@@ -210,7 +230,7 @@ impl NativeOs {
         if self.guards.protect(range, self.guards.limit) {
             return Guarding::Faults;
         }
-        self.guards.ever_open.store(true, Relaxed);
+        self.guards.note_open();
         Guarding::ReadsZero
     }
 

@@ -14,6 +14,7 @@
 //!   arise.
 //! * `guard`, `unguard`: see `guard.rs`.
 //! * `shut`, `open`: `mremap` where that pays (`aside.rs`), and `mprotect`.
+//! * `move_memory`: `mremap` onto other memory (`moved.rs`), and `mprotect`.
 //! * `release`: `munmap`.
 //! * `hint_huge`, `collapse`: `madvise`; what is refused is not an error.
 //!
@@ -44,6 +45,7 @@
 mod aside;
 mod calls;
 mod guard;
+mod moved;
 mod names;
 
 use core::ffi::c_int;
@@ -104,7 +106,7 @@ impl NativeBuilder {
         self
     }
 
-    /// Whether `shut` may move memory aside. Default: yes.
+    /// Whether `shut` may move memory aside, and `move_memory` anything. Default: yes.
     pub fn moves(mut self, on: bool) -> NativeBuilder {
         self.moves = on;
         self
@@ -241,6 +243,7 @@ impl NativeOs {
         self.guards
             .enter(range, None, || calls::map_over(range, PROT_NONE, flags))
             .map_err(|errno| OsError::new(Operation::Fault, range.bytes(), errno))?;
+        self.guards.moved.forget(range);
         self.names.reserved(range);
         Ok(())
     }
@@ -253,6 +256,7 @@ impl NativeOs {
         _ready: Bytes,
     ) -> Result<(), OsError> {
         self.guards.asides.drop_within(range);
+        self.guards.moved.forget(range);
         calls::unmap(range).map_err(|errno| {
             // Splitting no mapping, this can succeed where munmap cannot.
             let _ = self.discard(range);

@@ -64,6 +64,7 @@ pub struct SimBuilder {
     budget: Option<Bytes>,
     files: Vec<(String, String)>,
     guard_markers: bool,
+    moves: bool,
     split_limit: usize,
 }
 
@@ -145,6 +146,12 @@ impl SimBuilder {
     /// Whether `guard` has markers, so that every guarded access would fault at no cost. Default: yes.
     pub fn guard_markers(mut self, on: bool) -> SimBuilder {
         self.guard_markers = on;
+        self
+    }
+
+    /// Whether memory can be moved. Default: yes.
+    pub fn moves(mut self, on: bool) -> SimBuilder {
+        self.moves = on;
         self
     }
 
@@ -249,12 +256,13 @@ impl SimOs {
             budget: None,
             files: Vec::new(),
             guard_markers: true,
+            moves: true,
             split_limit: 64,
         }
     }
 
-    /// The fallible calls so far: `reserve`, `map`, `used`, `fault`, `unguard` and `alloc`,
-    /// failed ones included. An aligned reservation can be two calls.
+    /// The fallible calls so far: `reserve`, `map`, `used`, `fault`, `unguard`, `shut`, `open`, `move_memory`
+    /// and `alloc`, failed ones included. An aligned reservation can be two calls.
     pub fn calls(&self) -> usize {
         self.lock().calls
     }
@@ -332,7 +340,7 @@ impl SimOs {
             collapse: huge,
             names: Feature::Off,
             guard_markers: or_off(self.config.guard_markers),
-            moves: Feature::Off,
+            moves: or_off(self.config.moves),
             split_limit: self.config.split_limit / MAPPINGS_PER_ENTRY * MAPPINGS_PER_ENTRY,
             splits: self.lock().splits.len() * MAPPINGS_PER_ENTRY,
             guards_without_fault: 0,
@@ -437,6 +445,30 @@ impl SimOs {
         state.shadow.open(range);
         state.leave(range);
         Ok(())
+    }
+
+    pub(super) fn can_move(&self) -> bool {
+        self.config.moves
+    }
+
+    pub(super) unsafe fn move_memory(
+        &self,
+        from: AddrRange,
+        to: AddrRange,
+        category: Category,
+    ) -> Option<Guarding> {
+        let mut state = self.lock();
+        let tally = state.shadow.check("move_memory from", from, Expect::Mapped(Some(category)));
+        tally.expect("move_memory from", from, "Ready", tally.ready, from.bytes());
+        let tally = state.shadow.check("move_memory to", to, Expect::Mapped(Some(category)));
+        tally.expect("move_memory to", to, "Ready", tally.ready, Bytes::ZERO);
+        let admitted = state.admit(Operation::Fault, from.bytes(), Bytes::ZERO).is_ok();
+        let limit = self.config.split_limit / MAPPINGS_PER_ENTRY / 2;
+        if !self.config.moves || !admitted || state.splits.insert(from, Some(limit)).is_err() {
+            return None;
+        }
+        state.shadow.move_memory(from, to);
+        Some(Guarding::Faults)
     }
 
     pub(super) unsafe fn release(

@@ -247,6 +247,16 @@ impl Shadow {
         self.set(range, |page| page.state = PageState::Ready);
     }
 
+    /// Ready to Guarded, and Prepared to Ready elsewhere, with what was there.
+    pub(super) fn move_memory(&mut self, from: AddrRange, to: AddrRange) {
+        self.used(to);
+        let (source, place) = (from.base().as_ptr::<u8>(), to.base().as_ptr::<u8>());
+        // SAFETY: both ranges were checked: they lie in blocks of ours (4), as far as they are long, and are not the
+        // same, so they do not overlap, being aligned; what is in them is forfeit.
+        unsafe { core::ptr::copy_nonoverlapping(source.cast_const(), place, from.bytes().get()) };
+        self.guard(from, FAULT_JUNK);
+    }
+
     /// Any state to None, or to Leaked when the range is kept.
     pub(super) fn release(&mut self, range: AddrRange, kept: bool) {
         let page_size = self.page_size;

@@ -22,7 +22,7 @@ fn freed_chunks_are_kept_for_the_next_arena() {
         central.free_arena(&core, Freed::Dropped).expect("once");
         arenas.take_freed();
         // SAFETY: no closure is open, and nothing marks.
-        unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
+        unsafe { arenas.quarantine_pending(central.os(), central.memory(), central.pages()) };
         let kept = arenas.totals().kept;
         assert!(kept >= Bytes::new(960 << 10), "{kept} of {reserved}");
         assert_eq!(arenas.totals().guarded, reserved.get() as u64);
@@ -90,7 +90,7 @@ fn kept_memory_is_bounded_and_asks_for_a_cycle() {
         central.free_arena(&core, Freed::Dropped).expect("once");
         arenas.take_freed();
         // SAFETY: no closure is open, and nothing marks.
-        unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
+        unsafe { arenas.quarantine_pending(central.os(), central.memory(), central.pages()) };
         if arenas.wants_cycle(central.pages()) {
             asked.get_or_insert(arenas.totals().kept);
         }
@@ -135,7 +135,7 @@ fn as_much_is_kept_as_arenas_had_lately() {
             let bound = arenas.kept.bound(central.pages(), arenas.usual.held());
             assert_eq!(bound, held.max(least).min(share), "{limits:?}");
             // SAFETY: no closure is open, and nothing marks.
-            unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
+            unsafe { arenas.quarantine_pending(central.os(), central.memory(), central.pages()) };
             let (kept, some) = (arenas.totals().kept, bound.min(held).get() / 4 * 3);
             assert!(kept.get() > some && kept <= bound, "{kept}, {limits:?}");
             assert_eq!(arenas.wants_cycle(central.pages()), at_once == 48);
@@ -170,7 +170,7 @@ fn chunks_that_cannot_be_opened_are_guarded() {
             }
             arenas.take_freed();
             // SAFETY: no closure is open, and nothing marks.
-            unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
+            unsafe { arenas.quarantine_pending(central.os(), central.memory(), central.pages()) };
             assert_eq!(arenas.wants_cycle(central.pages()), asks, "the last cycle says so");
             sim.set_fail_from(Some(sim.calls() + 1));
             // SAFETY: as above.
@@ -213,7 +213,7 @@ fn every_call_for_kept_memory_may_be_refused() {
                 |from| if lasting { sim.set_fail_from(from) } else { sim.set_fail_call(from) };
             refuse(Some(first));
             // SAFETY: no closure is open, and nothing marks.
-            unsafe { arenas.quarantine_pending(central.os(), central.pages()) };
+            unsafe { arenas.quarantine_pending(central.os(), central.memory(), central.pages()) };
             arenas.begin_marking();
             let table = Generation::new(1).table();
             bits::set(table, pointed_to);
