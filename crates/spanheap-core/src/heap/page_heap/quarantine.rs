@@ -20,8 +20,8 @@
 //! Guards pages that the callers vouch for.
 #![allow(unsafe_code)]
 
-use super::{LocalPages, PageHeap, Refused, set_page_map, tables};
-use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, CHUNK_BYTES, PAGE_BYTES, PageCount};
+use super::{LocalPages, PageHeap, Refused, set_page_map};
+use crate::addr::{ARENA_BYTES, Addr, AddrRange, Bytes, PAGE_BYTES, PageCount};
 use crate::heap::counters::MemoryState;
 use crate::offheap::Persistent;
 use crate::os::{Category, Guarding, MOVE_UNIT, Os, asan};
@@ -111,7 +111,7 @@ impl PageHeap {
     }
 
     /// Gives the guarded pages of a chunk back, which nobody points to. When the system refuses, the span is
-    /// returned, still guarded.
+    /// returned, still guarded. Their tables follow with [`PageHeap::put_tables_away`].
     pub fn end_quarantine(&self, os: &Os, span: OwnedSpan) -> Result<(), OwnedSpan> {
         let range = span.info().range();
         debug_assert!(span.span().is_quarantined() && !span.span().is_shut());
@@ -139,10 +139,6 @@ impl PageHeap {
         self.totals.shift(MemoryState::Quarantined, MemoryState::Returned, pages);
         // SAFETY: the record came from this pool, and its last owner gave it up.
         unsafe { inner.spans.free(record) };
-        // A chunk of an arena may be larger than one of the page allocator, of which each has tables of its own.
-        for part in range.cut_at(CHUNK_BYTES) {
-            tables::put_away(&mut inner, os, part);
-        }
         Ok(())
     }
 

@@ -111,13 +111,12 @@ pub(super) fn fetch(inner: &mut Inner, os: &Os, run: AddrRange) -> Result<(), Os
     Ok(())
 }
 
-/// Returns the tables of the blocks that `range`, a part of a chunk, touches to the system, as far as all
+/// Returns the tables of the blocks that `range`, a part of an arena, touches to the system, as far as all
 /// of their pages have been.
 pub(super) fn put_away(inner: &mut Inner, os: &Os, range: AddrRange) {
     if !os.zero_after_unused() || block(os).get() > CHUNK_BYTES {
         return;
     }
-    let Some(view) = inner.pages.chunk(range.base().chunk()) else { return };
     let arena = arena_of(range.base());
     let end = range.end().checked_align_up(block(os).get()).expect("memory of the heap");
     let mut at = range.base().align_down(block(os).get());
@@ -126,7 +125,8 @@ pub(super) fn put_away(inner: &mut Inner, os: &Os, range: AddrRange) {
         let base = at;
         let goes = |at: Addr| {
             let is_away = arena.first_table_away(number(os, at)).is_some();
-            at < end && !is_away && is_returned(&view, AddrRange::at(at, block(os)))
+            let returned = |view| is_returned(&view, AddrRange::at(at, block(os)));
+            at < end && !is_away && inner.pages.chunk(at.chunk()).is_some_and(returned)
         };
         while goes(at) {
             at = at + block(os);
@@ -153,6 +153,14 @@ pub(super) fn put_away(inner: &mut Inner, os: &Os, range: AddrRange) {
 }
 
 impl PageHeap {
+    /// Returns the tables of what has come back from quarantine, as far as it has not been taken since.
+    pub fn put_tables_away(&self, os: &Os, range: AddrRange) {
+        let mut inner = self.inner.lock();
+        for part in range.cut_at(ARENA_BYTES) {
+            put_away(&mut inner, os, part);
+        }
+    }
+
     /// Bytes of side tables that have gone back to the system with what they describe.
     pub fn returned_tables(&self, os: &Os) -> Bytes {
         let away: usize = self.arenas().map(HeapArena::tables_away).sum();

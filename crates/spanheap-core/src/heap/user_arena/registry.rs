@@ -54,6 +54,28 @@ const QUARANTINE_FLOOR: usize = 256 << 20;
 /// How many times the heap in use they may be.
 const QUARANTINE_SHARE: usize = 4;
 
+/// So much is joined, so that the page heap is not locked for long.
+const JOINED: Bytes = Bytes::new(16 << 20);
+
+/// Neighbours that have come back from quarantine, in whatever order: each call to the system for their side tables
+/// may interrupt the other processors.
+#[derive(Default)]
+struct Ended(Option<AddrRange>);
+
+impl Ended {
+    /// Adds one more. What it cannot be joined with is the result.
+    fn join(&mut self, range: AddrRange) -> Option<AddrRange> {
+        let before = self.0.replace(range)?;
+        let (base, end) = (before.base().min(range.base()), before.end().max(range.end()));
+        let touch = before.end() == range.base() || range.end() == before.base();
+        if !touch || end.bytes_since(base) > JOINED {
+            return Some(before);
+        }
+        self.0 = Some(AddrRange::new(base, end));
+        None
+    }
+}
+
 /// An arena that nobody will free.
 struct Abandoned {
     core: Arc<ArenaCore>,
@@ -348,6 +370,7 @@ impl Arenas {
     ) -> Bytes {
         let mut escapes = 0;
         let mut run = keep::Run::default();
+        let mut ended = Ended::default();
         self.for_each(|at| {
             let chunk = record(at);
             let span = span_of(chunk);
@@ -365,6 +388,9 @@ impl Arenas {
                 let span = unsafe { take_span(chunk) };
                 match pages.end_quarantine(os, span) {
                     Ok(()) => {
+                        if let Some(range) = ended.join(chunk.range()) {
+                            pages.put_tables_away(os, range);
+                        }
                         self.note_released(chunk.range().bytes());
                         self.remove(at);
                     }
@@ -373,6 +399,7 @@ impl Arenas {
                 }
             }
         });
+        ended.0.into_iter().for_each(|range| pages.put_tables_away(os, range));
         // SAFETY: as the caller's promise says.
         unsafe { self.free_run(&mut run, os, pages) };
         self.kept.end_cycle(work);
