@@ -19,6 +19,11 @@
 //! these are written plainly. The exchange need not be one atomic step, as it is in a
 //! [`GcCell`](crate::GcCell): there is only one writer, so nobody else overwrites the same word.
 //!
+//! An operation on many elements asks once whether anybody looks. If so, it writes them one after the other like this
+//! ([`Shading`]), and each word's old value is handed over, though the vector may still hold it at another place:
+//! turned around or sorted while it is scanned, an element could be where the collector has been when it comes, and
+//! where it comes when it has been there. Only a word that is to hold what it holds already loses nothing.
+//!
 //! A closure without a write barrier runs while no collector scans, from its beginning to its end, and
 //! writes plainly.
 //!
@@ -50,6 +55,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use spanheap_core::addr::{Addr, WORD_BYTES};
 use spanheap_core::heap::OutOfMemory;
+use spanheap_core::mutator::Shading;
 use spanheap_core::span::layout::Shape;
 
 /// Storage for elements of `T` in the heap; see the top of the file. It does not know how many there are.
@@ -213,38 +219,10 @@ impl<'gc, T: Trace + Copy + Send + Sync + 'gc> Buffer<'gc, T> {
     /// # Safety
     /// As [`Buffer::put`], with the place of the index.
     unsafe fn put_watched(mc: &Mutator<'gc>, place: *mut T, value: *const T) {
-        let from = value.cast::<MaybeUninit<usize>>();
-        let to = place.cast::<MaybeUninit<usize>>();
-        for word in 0..size_of::<T>() / WORD_BYTES {
-            // SAFETY: a word of the value.
-            let from = unsafe { from.add(word) };
-            // SAFETY: the same word of the place.
-            let to = unsafe { to.add(word) };
-            if word < 64 && Self::POINTERS >> word & 1 != 0 {
-                // SAFETY: a pointer word of the value holds a pointer or null.
-                let new = unsafe { from.cast::<*mut u8>().read() };
-                // SAFETY: F2 of the place, and the caller's promise about the value.
-                unsafe { Self::store(mc, to.cast(), new) };
-            } else {
-                // SAFETY: a word of the place, which is read by nobody but who has the container.
-                unsafe { to.copy_from(from, 1) };
-            }
-        }
-    }
-
-    /// F3: stores into one pointer word.
-    ///
-    /// # Safety
-    /// `field` is a pointer word of an element; `new` is null or an object that the closure holds.
-    #[inline]
-    unsafe fn store(mc: &Mutator<'gc>, field: *mut *mut u8, new: *mut u8) {
-        // SAFETY: an aligned word of the buffer, which is written only here as long as anybody else reads.
-        let field = unsafe { AtomicPtr::from_ptr(field) };
-        let old = field.load(Ordering::Relaxed);
-        // Release: whoever loads the pointer sees the object that it points to.
-        field.store(new, Ordering::Release);
-        // SAFETY: S1: F2. S2: it was just taken out.
-        unsafe { mc.core().shade(Addr::of(old)) };
+        // SAFETY: S3: `overwrite` does nothing but add to it.
+        let mut shading = unsafe { mc.core().shading() };
+        // SAFETY: the caller's promise.
+        unsafe { Self::overwrite(&mut shading, place, value) };
     }
 
     /// Moves `count` elements from index `from` on to where index `to` is; the two ranges may overlap. What
@@ -262,16 +240,158 @@ impl<'gc, T: Trace + Copy + Send + Sync + 'gc> Buffer<'gc, T> {
             unsafe { target.copy_from(source, count) };
             return;
         }
-        for step in 0..count {
-            // What is still to be moved is not overwritten: upwards from the end, downwards from the start.
-            let step = if to > from { count - 1 - step } else { step };
-            // SAFETY: the caller's promise.
-            let source = unsafe { source.add(step) };
-            // SAFETY: the caller's promise.
-            let target = unsafe { target.add(step) };
-            // SAFETY: elements of this buffer (F2).
-            unsafe { Self::put_watched(mc, target, source) };
+        // What is still to be moved is not overwritten: upwards from the end, downwards from the start.
+        let up = to > from;
+        let steps = (0..count).map(|step| if up { count - 1 - step } else { step });
+        // SAFETY: elements of this buffer (F2), within both ranges.
+        unsafe {
+            Self::put_all_watched(
+                mc,
+                steps,
+                |at| target.wrapping_add(at),
+                |at| source.wrapping_add(at),
+            )
+        };
+    }
+
+    /// Writes the elements from `index` on, whatever was there, as copies of the `count` elements at `values`.
+    ///
+    /// # Safety
+    /// `index + count <= capacity`. As [`Buffer::put`] for each of them, and none is part of this buffer.
+    #[inline]
+    pub(crate) unsafe fn put_all(
+        &mut self,
+        mc: &Mutator<'gc>,
+        index: usize,
+        values: *const T,
+        count: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        let target = unsafe { self.place(index) };
+        if !Self::is_watched(mc) {
+            // SAFETY: the caller's promise; nobody else looks.
+            unsafe { target.copy_from_nonoverlapping(values, count) };
+            return;
         }
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self::put_all_watched(
+                mc,
+                0..count,
+                |at| target.wrapping_add(at),
+                |at| values.wrapping_add(at),
+            )
+        };
+    }
+
+    /// Writes `value` into all elements of the range, whatever was there.
+    ///
+    /// # Safety
+    /// The range lies within the capacity. `value` as with [`Buffer::put`], and it is not part of this buffer.
+    #[inline]
+    pub(crate) unsafe fn fill(&mut self, mc: &Mutator<'gc>, range: Range<usize>, value: *const T) {
+        // SAFETY: the caller's promise.
+        let first = unsafe { self.place(range.start) };
+        if !Self::is_watched(mc) {
+            // SAFETY: the caller's promise; nobody else looks. There is a value of the type, as many bytes as it has.
+            let places = unsafe {
+                core::slice::from_raw_parts_mut(first.cast::<MaybeUninit<T>>(), range.len())
+            };
+            // SAFETY: the value has these bytes.
+            places.fill(unsafe { value.cast::<MaybeUninit<T>>().read() });
+            return;
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            Self::put_all_watched(mc, 0..range.len(), |at| first.wrapping_add(at), |_| value)
+        };
+    }
+
+    /// Turns the first `len` elements around.
+    ///
+    /// # Safety
+    /// They are initialised, and `len <= capacity`.
+    #[inline]
+    pub(crate) unsafe fn reverse(&mut self, mc: &Mutator<'gc>, len: usize) {
+        let first = self.start().as_ptr();
+        if !Self::is_watched(mc) {
+            // SAFETY: the caller's promise; nobody else looks.
+            unsafe { core::slice::from_raw_parts_mut(first, len) }.reverse();
+            return;
+        }
+        // SAFETY: S3: `overwrite` does nothing but add to it.
+        let mut shading = unsafe { mc.core().shading() };
+        for step in 0..len / 2 {
+            let (low, high) = (first.wrapping_add(step), first.wrapping_add(len - 1 - step));
+            // SAFETY: an element, by the caller's promise.
+            let left = unsafe { low.read() };
+            // SAFETY: another one.
+            let right = unsafe { high.read() };
+            // SAFETY: elements of this buffer (F2).
+            unsafe { Self::overwrite(&mut shading, low, &right) };
+            // SAFETY: as above.
+            unsafe { Self::overwrite(&mut shading, high, &left) };
+        }
+    }
+
+    /// F3 for many elements: writes to each place that `steps` name what is at its source then.
+    ///
+    /// # Safety
+    /// For each step, as [`Buffer::put`] with that place and that source.
+    #[inline(never)]
+    unsafe fn put_all_watched(
+        mc: &Mutator<'gc>,
+        steps: impl Iterator<Item = usize>,
+        place: impl Fn(usize) -> *mut T,
+        source: impl Fn(usize) -> *const T,
+    ) {
+        // SAFETY: S3: `overwrite` does nothing but add to it.
+        let mut shading = unsafe { mc.core().shading() };
+        for step in steps {
+            // SAFETY: the caller's promise.
+            unsafe { Self::overwrite(&mut shading, place(step), source(step)) };
+        }
+    }
+
+    /// F3: writes an element.
+    ///
+    /// # Safety
+    /// As [`Buffer::put`], with the place of the index.
+    #[inline(always)]
+    unsafe fn overwrite(shading: &mut Shading<'_>, place: *mut T, value: *const T) {
+        let from = value.cast::<MaybeUninit<usize>>();
+        let to = place.cast::<MaybeUninit<usize>>();
+        for word in 0..size_of::<T>() / WORD_BYTES {
+            // SAFETY: a word of the value.
+            let from = unsafe { from.add(word) };
+            // SAFETY: the same word of the place.
+            let to = unsafe { to.add(word) };
+            if word < 64 && Self::POINTERS >> word & 1 != 0 {
+                // SAFETY: a pointer word of the value holds a pointer or null.
+                let new = unsafe { from.cast::<*mut u8>().read() };
+                // SAFETY: F2 of the place, and the caller's promise about the value.
+                unsafe { Self::exchange(shading, to.cast(), new) };
+            } else {
+                // SAFETY: a word of the place, which is read by nobody but who has the container.
+                unsafe { to.copy_from(from, 1) };
+            }
+        }
+    }
+
+    /// F3: stores into one pointer word. What it holds already is not lost by that, and not handed over.
+    ///
+    /// # Safety
+    /// `field` is a pointer word of an element; `new` is null or an object that the closure holds.
+    #[inline(always)]
+    unsafe fn exchange(shading: &mut Shading<'_>, field: *mut *mut u8, new: *mut u8) {
+        // SAFETY: an aligned word of the buffer, which is written only here as long as anybody else reads.
+        let field = unsafe { AtomicPtr::from_ptr(field) };
+        let old = field.load(Ordering::Relaxed);
+        // Release: whoever loads the pointer sees the object that it points to.
+        field.store(new, Ordering::Release);
+        let lost = if old == new { core::ptr::null_mut() } else { old };
+        // SAFETY: S1: F2. S2: it was just taken out.
+        unsafe { shading.add(Addr::of(lost)) };
     }
 
     /// Makes pointer words of elements that are not used any more null, so that they retain nothing.
@@ -290,14 +410,28 @@ impl<'gc, T: Trace + Copy + Send + Sync + 'gc> Buffer<'gc, T> {
             unsafe { first.write_bytes(0, range.len()) };
             return;
         }
-        for index in 0..range.len() {
-            for word in (0..64).filter(|word| Self::POINTERS >> word & 1 != 0) {
-                // SAFETY: the element lies in the range.
+        // SAFETY: the caller's promise.
+        unsafe { Self::clear_watched(mc, first, range.len()) };
+    }
+
+    /// F3: makes the pointer words of `count` elements null.
+    ///
+    /// # Safety
+    /// They are elements of this buffer.
+    #[inline(never)]
+    unsafe fn clear_watched(mc: &Mutator<'gc>, first: *mut T, count: usize) {
+        // SAFETY: S3: `exchange` does nothing but add to it.
+        let mut shading = unsafe { mc.core().shading() };
+        // A number that the compiler knows: for a pointer there is no inner loop.
+        let words = (size_of::<T>() / WORD_BYTES).min(64);
+        for index in 0..count {
+            for word in (0..words).filter(|word| Self::POINTERS >> word & 1 != 0) {
+                // SAFETY: the caller's promise.
                 let element = unsafe { first.add(index) };
-                // SAFETY: a word of the element: all words of the mask are.
+                // SAFETY: a word of the element.
                 let field = unsafe { element.cast::<*mut u8>().add(word) };
                 // SAFETY: a pointer word; null is nobody's.
-                unsafe { Self::store(mc, field, core::ptr::null_mut()) };
+                unsafe { Self::exchange(&mut shading, field, core::ptr::null_mut()) };
             }
         }
     }

@@ -3,15 +3,21 @@
 //! What the collector sees of it and why that is right is in [`crate::buffer`]. Here is what the elements
 //! mean.
 //!
+//! | file | what |
+//! |---|---|
+//! | `vec` | the vector; one element, the end, room |
+//! | `bulk` | operations on many elements |
+//!
 //! # Safety
 //! - X1. The first `len` elements are initialised, and `len` is at most the capacity.
 //! - X2. Pointer words behind them are null, so what was removed is retained by nobody.
 #![allow(unsafe_code)]
 
+mod bulk;
+
 use crate::buffer::Buffer;
 use crate::mutator::Mutator;
 use crate::trace::{Trace, Tracer};
-use core::cmp::Ordering;
 use core::fmt;
 use core::hash::{Hash, Hasher};
 use core::mem::{offset_of, size_of};
@@ -318,46 +324,6 @@ impl<'gc, T: Trace + Copy + Send + Sync + 'gc> GcVec<'gc, T> {
         self.truncate(mc, 0);
     }
 
-    /// Makes the length `len`, with copies of `value` where elements are missing.
-    ///
-    /// # Panics
-    /// When there is no room.
-    #[track_caller]
-    pub fn resize(&mut self, mc: &Mutator<'gc>, len: usize, value: T) {
-        self.truncate(mc, len);
-        self.reserve(mc, len - self.len);
-        while self.len < len {
-            self.push(mc, value);
-        }
-    }
-
-    /// Appends a copy of a slice.
-    ///
-    /// # Panics
-    /// When there is no room.
-    #[track_caller]
-    pub fn extend_from_slice(&mut self, mc: &Mutator<'gc>, values: &[T]) {
-        expect(self.try_extend_from_slice(mc, values));
-    }
-
-    /// Appends a copy of a slice, if there is memory.
-    ///
-    /// # Errors
-    /// As [`Mutator::try_alloc`]; nothing has changed then.
-    pub fn try_extend_from_slice(
-        &mut self,
-        mc: &Mutator<'gc>,
-        values: &[T],
-    ) -> Result<(), OutOfMemory> {
-        self.try_reserve(mc, values.len())?;
-        for value in values {
-            // SAFETY: there is room for all of them.
-            unsafe { self.buffer.put(mc, self.len, value) };
-            self.len += 1;
-        }
-        Ok(())
-    }
-
     /// Appends the values of an iterator. If it panics, those stay that it had given.
     ///
     /// # Panics
@@ -387,45 +353,6 @@ impl<'gc, T: Trace + Copy + Send + Sync + 'gc> GcVec<'gc, T> {
         Ok(())
     }
 
-    /// Keeps the elements for which `keep` is true, in their order. If it panics, those that it has not seen stay.
-    pub fn retain(&mut self, mc: &Mutator<'gc>, mut keep: impl FnMut(&T) -> bool) {
-        let mut moving = Moving { vec: self, mc, kept: 0, seen: 0 };
-        while let Some(value) = moving.vec.as_slice().get(moving.seen) {
-            if keep(value) {
-                moving.keep_one();
-            }
-            moving.seen += 1;
-        }
-    }
-
-    /// Lets `change` work on the elements as a slice of the usual kind: sort, rotate, fill, iterate with
-    /// `&mut`. While a cycle runs this works on a copy, which replaces the elements at the end. When `change`
-    /// panics, each element is what it was, or what `change` had made of it.
-    ///
-    /// ```
-    /// # use spanheap::{GcVec, Heap};
-    /// # Heap::new().enter(|mc| {
-    /// let mut numbers = GcVec::from_slice(mc, &[1, 2, 3, 4]);
-    /// numbers.edit(mc, |numbers| numbers.rotate_left(1));
-    /// assert_eq!(*numbers, [2, 3, 4, 1]);
-    /// # });
-    /// ```
-    pub fn edit<R>(&mut self, mc: &Mutator<'gc>, change: impl FnOnce(&mut [T]) -> R) -> R {
-        if Buffer::<T>::is_plain(mc) {
-            // SAFETY: X1; nobody else looks at the elements during this closure (F3).
-            return change(unsafe {
-                core::slice::from_raw_parts_mut(self.buffer.start().as_ptr(), self.len)
-            });
-        }
-        let mut copy = self.as_slice().to_vec();
-        let result = change(&mut copy);
-        for (index, value) in copy.iter().enumerate() {
-            // SAFETY: as many elements as there are; values of the closure.
-            unsafe { self.buffer.put(mc, index, value) };
-        }
-        result
-    }
-
     /// The elements of a type without `Gc`s, to be changed in place. For other types this does not compile; see
     /// [`GcVec::edit`].
     ///
@@ -445,53 +372,6 @@ impl<'gc, T: Trace + Copy + Send + Sync + 'gc> GcVec<'gc, T> {
         };
         // SAFETY: X1; the collector does not look at elements without pointers.
         unsafe { core::slice::from_raw_parts_mut(self.buffer.start().as_ptr(), self.len) }
-    }
-
-    /// Sorts the elements; equal ones keep their order.
-    pub fn sort(&mut self, mc: &Mutator<'gc>)
-    where
-        T: Ord,
-    {
-        self.edit(mc, <[T]>::sort);
-    }
-
-    /// Sorts the elements by a comparison; equal ones keep their order.
-    pub fn sort_by(&mut self, mc: &Mutator<'gc>, compare: impl FnMut(&T, &T) -> Ordering) {
-        self.edit(mc, |values| values.sort_by(compare));
-    }
-
-    /// Sorts the elements by a key; equal ones keep their order.
-    pub fn sort_by_key<K: Ord>(&mut self, mc: &Mutator<'gc>, key: impl FnMut(&T) -> K) {
-        self.edit(mc, |values| values.sort_by_key(key));
-    }
-}
-
-/// What [`GcVec::retain`] has done so far. Dropped, it closes the gap between the elements that were kept and
-/// those that were not seen.
-struct Moving<'a, 'gc, T: Trace + Copy + Send + Sync + 'gc> {
-    vec: &'a mut GcVec<'gc, T>,
-    mc: &'a Mutator<'gc>,
-    kept: usize,
-    seen: usize,
-}
-
-impl<T: Trace + Copy + Send + Sync> Moving<'_, '_, T> {
-    /// Keeps the element that is looked at.
-    fn keep_one(&mut self) {
-        if self.kept != self.seen {
-            // SAFETY: both are elements.
-            unsafe { self.vec.buffer.shift(self.mc, self.seen, self.kept, 1) };
-        }
-        self.kept += 1;
-    }
-}
-
-impl<T: Trace + Copy + Send + Sync> Drop for Moving<'_, '_, T> {
-    fn drop(&mut self) {
-        let unseen = self.vec.len - self.seen;
-        // SAFETY: elements, moved down.
-        unsafe { self.vec.buffer.shift(self.mc, self.seen, self.kept, unseen) };
-        self.vec.truncate(self.mc, self.kept + unseen);
     }
 }
 

@@ -52,6 +52,26 @@ impl BarrierBuffer {
         len + 1 == CAPACITY
     }
 
+    /// How many entries there are. Owner only.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// Writes behind the end, where nobody looks yet (B3): `at` is not less than the length. Owner only.
+    #[inline(always)]
+    pub fn write_ahead(&self, at: usize, target: Addr) {
+        debug_assert!((self.len()..CAPACITY).contains(&at), "B2");
+        self.entries[at % CAPACITY].store(target.get(), Ordering::Relaxed);
+    }
+
+    /// Makes the first `len` entries count, which have been written (B1). Owner only.
+    #[inline(always)]
+    pub fn set_len(&self, len: usize) {
+        debug_assert!((self.len()..=CAPACITY).contains(&len), "B2");
+        self.len.store(len, Ordering::Release);
+    }
+
     /// Whether nothing is buffered. Owner only.
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -150,6 +170,39 @@ mod tests {
         buffer.flush(|all| seen.extend(all.iter().map(|a| a.get())));
         assert!(buffer.is_empty());
         assert_eq!(seen, model);
+    }
+
+    #[test]
+    fn entries_that_are_written_ahead_are_given_when_they_count() {
+        let buffer = BarrierBuffer::new();
+        let (mut seen, mut next) = (Vec::new(), 1usize);
+        let mut random = 0x0dd_ba11_u64;
+        let mut loot = [Addr::NULL; CAPACITY];
+        for _ in 0..5_000 {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let (before, wanted) = (buffer.len(), (random >> 55) as usize);
+            let len = (before + wanted).min(CAPACITY);
+            for at in before..len {
+                // Nobody sees these, nor what is written over.
+                buffer.write_ahead(at, Addr::new(usize::MAX));
+                buffer.write_ahead(at, Addr::new(next));
+                next += 1;
+            }
+            if random >> 53 & 1 != 0 {
+                let count = buffer.steal(&mut loot);
+                seen.extend(loot[..count].iter().map(|a| a.get()));
+                assert!(
+                    seen.len() == next - 1 - (len - before),
+                    "what does not count is not taken"
+                );
+            }
+            buffer.set_len(len);
+            if len == CAPACITY {
+                buffer.flush(|all| seen.extend(all.iter().map(|a| a.get())));
+            }
+        }
+        buffer.flush(|all| seen.extend(all.iter().map(|a| a.get())));
+        assert!(seen.into_iter().eq(1..next));
     }
 
     #[test]

@@ -4,6 +4,10 @@
 //! to the mutator's buffer, and from there to the collector. Whether one runs is fixed by the phase word that the
 //! closure began with. While none does, a store is a store behind one branch.
 //!
+//! What changes many fields at once asks for the phase once, and appends what it overwrites by [`Shading`]: the length
+//! of the buffer is in a register meanwhile, and is written when the buffer is full or the operation is over. A buffer
+//! that is full is handed over at once, as everywhere, so the collector waits for no more than its 256 entries.
+//!
 //! # Safety
 //! Fields are pointer fields of objects of the mutator's heap, and hold 0 or objects of it: the callers' promises.
 #![allow(unsafe_code)]
@@ -11,6 +15,7 @@
 use super::Mutator;
 use crate::addr::Addr;
 use crate::collect::Phase;
+use crate::collect::buffer::CAPACITY;
 use crate::span::map;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 
@@ -25,7 +30,46 @@ pub enum ContainerBarrier {
     ShadeOnce(u32),
 }
 
+/// What buffers many pointers, without a call and a look at the buffer's length for each: see [`Mutator::shading`].
+pub struct Shading<'a> {
+    mutator: &'a Mutator,
+    /// The length of the buffer with what was added, which is less than its capacity.
+    len: usize,
+}
+
+impl Shading<'_> {
+    /// Buffers the address of an object, as [`Mutator::shade`] does. 0 is ignored.
+    ///
+    /// # Safety
+    /// S1 and S2, as [`Mutator::shade`].
+    #[inline(always)]
+    pub unsafe fn add(&mut self, object: Addr) {
+        // Written in any case: whether fields were empty is what no processor guesses.
+        self.mutator.record.buffer.write_ahead(self.len, object);
+        self.len += usize::from(!object.is_null());
+        if self.len == CAPACITY {
+            self.len = self.mutator.hand_over_full();
+        }
+    }
+}
+
+impl Drop for Shading<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.mutator.record.buffer.set_len(self.len);
+    }
+}
+
 impl Mutator {
+    /// Hands the whole buffer over; its length then.
+    #[cold]
+    #[inline(never)]
+    fn hand_over_full(&self) -> usize {
+        self.record.buffer.set_len(CAPACITY);
+        self.flush();
+        self.record.buffer.len()
+    }
+
     /// Whether stores have to buffer what they overwrite.
     #[inline(always)]
     pub fn is_buffering(&self) -> bool {
@@ -98,17 +142,49 @@ impl Mutator {
     #[inline]
     pub unsafe fn write_all<'f>(&self, fields: impl Iterator<Item = (&'f AtomicUsize, Addr)>) {
         if self.is_buffering() {
-            for (field, new) in fields {
-                self.assert_own(new);
-                // SAFETY: the caller's promise.
-                unsafe { self.write_buffering(field, new) };
-            }
+            // SAFETY: the caller's promise.
+            unsafe { self.write_all_buffering(fields) };
         } else {
             for (field, new) in fields {
                 self.assert_own(new);
                 field.store(new.get(), Ordering::Release);
             }
         }
+    }
+
+    /// [`Mutator::write_all`] while a cycle runs. An exchange or not: see [`Mutator::write_buffering`].
+    ///
+    /// # Safety
+    /// As [`Mutator::write_all`].
+    #[inline(never)]
+    unsafe fn write_all_buffering<'f>(
+        &self,
+        fields: impl Iterator<Item = (&'f AtomicUsize, Addr)>,
+    ) {
+        let exchanges = self.exchanges.get();
+        // SAFETY: S3: all that is done meanwhile is to ask for fields.
+        let mut shading = unsafe { self.shading() };
+        for (field, new) in fields {
+            self.assert_own(new);
+            let old = if exchanges {
+                field.swap(new.get(), Ordering::AcqRel)
+            } else {
+                let old = field.load(Ordering::Acquire);
+                field.store(new.get(), Ordering::Release);
+                old
+            };
+            // SAFETY: S1, S2: it was just taken out of a field.
+            unsafe { shading.add(Addr::new(old)) };
+        }
+    }
+
+    /// Begins to buffer many pointers, one after the other. They count when the result is dropped, at the latest.
+    ///
+    /// # Safety
+    /// - S3. Until the result is dropped, which it is, this mutator buffers nothing else, and leaves no closure.
+    #[inline(always)]
+    pub unsafe fn shading(&self) -> Shading<'_> {
+        Shading { mutator: self, len: self.record.buffer.len() }
     }
 
     /// Stores a pointer and returns the old one. The exchange is atomic, because of two closures that

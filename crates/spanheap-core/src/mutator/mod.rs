@@ -35,7 +35,7 @@ mod weak;
 
 pub use account::OutsideMemory;
 pub use arena::{ArenaOptions, ArenaWriter, UserArena};
-pub use barrier::ContainerBarrier;
+pub use barrier::{ContainerBarrier, Shading};
 pub use heap::{Heap, NewHeapError, Pages};
 
 use crate::addr::{Addr, Bytes, WORD_BYTES};

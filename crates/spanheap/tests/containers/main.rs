@@ -12,6 +12,7 @@
 //! step asks for one, and the plain paths are used. Which of the two it is does not depend on timing: a
 //! closure that finds the wrong state is left and another one entered.
 
+mod bulk;
 mod faults;
 mod map_twin;
 mod moves;
