@@ -217,7 +217,8 @@ impl Mutator {
             return;
         }
         let begun = Instant::now();
-        if collector.control().gap().wait() {
+        let worked = || self.record.worked_meanwhile().unwrap_or_default();
+        if collector.control().gap().wait(worked) {
             collector.central().stalls().record(Cause::PhaseChange, begun);
         }
     }

@@ -171,6 +171,32 @@ fn stale_caches_are_given_back_when_the_owner_cannot_use_them() {
 }
 
 #[test]
+fn work_counts_from_when_a_thread_is_waited_for() {
+    let (registry, central) = (Registry::new(), central());
+    let fence = ProcessBarrier::forced_symmetric();
+    let records: Vec<_> = (0..2).map(|_| registry.attach().expect("open")).collect();
+    let worked = |index: usize| records[index].worked_meanwhile();
+    records[1].publish_inside();
+    registry.begin_grace(&fence);
+    assert_eq!((worked(0), worked(1)), (None, None), "nobody has asked what they have done so far");
+    registry.note_work();
+    let before = thread_cpu_time();
+    while thread_cpu_time() < before + Duration::from_millis(2) {}
+    assert_eq!(worked(0), None);
+    let done = worked(1).expect("it is waited for");
+    assert!(done >= Duration::from_millis(2) && done <= thread_cpu_time(), "{done:?}");
+    // A thread that sleeps does not work.
+    registry.note_work();
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(worked(1).expect("it is waited for") < Duration::from_millis(50));
+    records[1].publish_outside();
+    registry.begin_grace(&fence);
+    registry.note_work();
+    assert_eq!((worked(0), worked(1)), (None, None), "of an earlier grace period");
+    release(central);
+}
+
+#[test]
 fn buffers_are_stolen_from_all_who_are_attached() {
     let (registry, central) = (Registry::new(), central());
     let records: Vec<_> = (0..4).map(|_| registry.attach().expect("open")).collect();
