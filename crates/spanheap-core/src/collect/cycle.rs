@@ -225,10 +225,10 @@ impl Collector {
         let (mut watch, mut is_first) = (Watch::new(&self.central), true);
         while !self.registry.is_grace_over() {
             watch.look(&self.registry);
+            let gap = self.control.gap().begin();
             if core::mem::take(&mut is_first) {
-                self.registry.note_work();
+                self.registry.note_work(gap);
             }
-            self.control.gap().begin();
             self.control.set_awaiting_leave(true);
             // A mutator that has not seen the flag had left before this point, or it will see it.
             self.fence.heavy();

@@ -21,8 +21,8 @@
 //! by [`MOST`], so a thread loses no more than it has cost; and whoever waits is asleep, so that there is a processor to
 //! wake up on. Grace periods shorter than [`LONG`] are nobody's fault: programs with short closures never wait here.
 //!
-//! What counts is the CPU time of the thread: the collector asks for it when it begins to wait
-//! ([`Registry::note_work`](super::registry::Registry::note_work)), and the thread when it has left. Threads with short
+//! What counts is the CPU time of the thread: the collector asks for it when it begins to wait for that thread in this
+//! gap ([`Registry::note_work`](super::registry::Registry::note_work)), and the thread when it has left. Threads with short
 //! closures lose their processor inside one now and then, for milliseconds, and would pay for that once more; and one
 //! that sleeps in a closure leaves the collector a processor.
 //!
@@ -70,9 +70,12 @@ impl Gap {
         Gap { state: Lock::new(Rank::Control, state), changed: Condition::new() }
     }
 
-    /// The collector begins to wait for closures to end; or goes on with it, if the gap was not closed.
-    pub fn begin(&self) {
-        self.state.lock().since.get_or_insert_with(Instant::now);
+    /// The collector begins to wait for closures to end; or goes on with it, if the gap was not closed. The result is
+    /// the gap's number, which is not 0.
+    pub fn begin(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.since.get_or_insert_with(Instant::now);
+        state.closed + 1
     }
 
     /// The collector has done what it could do while nobody was inside.
@@ -86,13 +89,14 @@ impl Gap {
     }
 
     /// Waits until the gap is closed, if the collector has been waiting for long, of which the caller has `worked` for
-    /// long, and for a moment only. He is outside, has woken the collector, and nobody else is inside. False if he has
-    /// not waited at all.
-    pub fn wait(&self, worked: impl FnOnce() -> Duration) -> bool {
-        let since = self.state.lock().since;
-        // What he has done before this gap began was not in its way.
+    /// long in the gap of that number, and for a moment only. He is outside, has woken the collector, and nobody else is
+    /// inside. False if he has not waited at all.
+    pub fn wait(&self, worked: impl FnOnce(u64) -> Duration) -> bool {
+        let state = self.state.lock();
+        let (since, gap) = (state.since, state.closed + 1);
+        drop(state);
         let waited = since.map(|since| since.elapsed()).filter(|waited| *waited >= LONG);
-        match waited.and_then(|waited| patience(worked().min(waited))) {
+        match waited.and_then(|waited| patience(worked(gap).min(waited))) {
             Some(patience) => {
                 self.wait_for(patience);
                 true
@@ -146,7 +150,7 @@ mod tests {
     #[test]
     fn without_a_gap_nobody_waits() {
         let gap = Gap::new();
-        let all_the_time = || Duration::MAX;
+        let all_the_time = |_| Duration::MAX;
         assert!(!gap.wait(all_the_time));
         gap.begin();
         gap.state.lock().since = Some(Instant::now() - Duration::from_secs(1));
@@ -166,11 +170,11 @@ mod tests {
         let gap = Gap::new();
         gap.begin();
         gap.state.lock().since = Some(Instant::now() - Duration::from_secs(1));
-        assert!(!gap.wait(|| LONG - Duration::from_nanos(1)));
-        assert!(gap.wait(|| LONG));
-        // Work from before the gap does not count, and is not asked for.
+        assert!(!gap.wait(|_| LONG - Duration::from_nanos(1)));
+        assert!(gap.wait(|number| if number == 1 { LONG } else { Duration::ZERO }));
+        // Neither does he wait for a gap that has just begun, and he is not asked what he has done.
         gap.state.lock().since = Some(Instant::now() + Duration::from_secs(3600));
-        assert!(!gap.wait(|| panic!("the gap has not lasted for long")));
+        assert!(!gap.wait(|_| panic!("the gap has not lasted for long")));
     }
 
     #[test]

@@ -57,8 +57,9 @@ pub struct MutatorRecord {
     pub(crate) shard: usize,
     /// The system's number of the mutator's thread.
     thread: AtomicI32,
-    /// The CPU time of that thread when the collector began to wait for it, in nanoseconds; 0: it does not wait for it,
-    /// or does not know.
+    /// The last gap in which the collector has waited for that thread, and the CPU time that the thread had used
+    /// when it began to, in nanoseconds.
+    gap: AtomicU64,
     worked: AtomicU64,
 }
 
@@ -84,6 +85,7 @@ impl MutatorRecord {
             buffer: BarrierBuffer::new(),
             shard,
             thread: AtomicI32::new(0),
+            gap: AtomicU64::new(0),
             worked: AtomicU64::new(0),
         }
     }
@@ -124,14 +126,14 @@ impl MutatorRecord {
         self.state.load(Ordering::Relaxed) != self.noted.load(Ordering::Relaxed)
     }
 
-    /// How much CPU time the owner, who calls this, has used since the collector began to wait for him; `None`: it has
-    /// not.
-    pub fn worked_meanwhile(&self) -> Option<Duration> {
-        let before = match self.worked.load(Ordering::Relaxed) {
-            0 => return None,
-            nanos => Duration::from_nanos(nanos),
-        };
-        Some(thread_cpu_time().saturating_sub(before))
+    /// How much CPU time the owner, who calls this, has used since the collector began to wait for him in `gap`; zero
+    /// if it has not.
+    pub fn worked_in(&self, gap: u64) -> Duration {
+        if self.gap.load(Ordering::Acquire) != gap {
+            return Duration::ZERO;
+        }
+        let before = Duration::from_nanos(self.worked.load(Ordering::Relaxed));
+        thread_cpu_time().saturating_sub(before)
     }
 
     /// The phase word under which the caches were filled.
@@ -248,19 +250,22 @@ impl Registry {
             let state = record.state.load(Ordering::Acquire);
             let awaited = if state % 2 == 1 { state } else { 0 };
             record.awaited.store(awaited, Ordering::Relaxed);
-            record.worked.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Notes how much CPU time those have used so far who are waited for. A thread that is passed over, because others
-    /// come and go meanwhile, is not known to have worked.
-    pub fn note_work(&self) {
+    /// Notes how much CPU time those have used so far who are waited for, and have not been in this `gap` before. A
+    /// thread that is passed over, because others come and go meanwhile, is not known to have worked.
+    pub fn note_work(&self, gap: u64) {
         for index in 0.. {
             let Some(record) = self.list.lock().attached.get(index).cloned() else { return };
-            if record.awaited.load(Ordering::Relaxed) != 0 {
+            let is_awaited = record.awaited.load(Ordering::Relaxed) != 0;
+            if is_awaited && record.gap.load(Ordering::Relaxed) != gap {
                 // Without the lock: it is a system call for each of them.
-                let worked = cpu_time_of(record.thread.load(Ordering::Relaxed)).unwrap_or_default();
+                let Some(worked) = cpu_time_of(record.thread.load(Ordering::Relaxed)) else {
+                    continue;
+                };
                 record.worked.store(worked.as_nanos() as u64, Ordering::Relaxed);
+                record.gap.store(gap, Ordering::Release);
             }
         }
     }

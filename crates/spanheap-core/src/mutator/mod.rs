@@ -217,7 +217,7 @@ impl Mutator {
             return;
         }
         let begun = Instant::now();
-        let worked = || self.record.worked_meanwhile().unwrap_or_default();
+        let worked = |gap| self.record.worked_in(gap);
         if collector.control().gap().wait(worked) {
             collector.central().stalls().record(Cause::PhaseChange, begun);
         }
