@@ -206,7 +206,12 @@ impl Collector {
             dirty = true;
         }
         dirty |= !marker.drain() || marker.take_found();
-        let is_clean = !dirty && self.grey.settle(!marker.is_broken());
+        self.settle(dirty, !marker.is_broken())
+    }
+
+    /// The end of a termination round, after which marking is complete if it was clean, and may be trusted or not.
+    fn settle(&self, dirty: bool, trusted: bool) -> bool {
+        let is_clean = !dirty && self.grey.settle(trusted);
         if !is_clean {
             // There is more to do than anybody should wait for.
             self.control.gap().close();
@@ -217,10 +222,13 @@ impl Collector {
     /// Waits until everybody who is inside now has left once. `meanwhile` is called now and then.
     pub(super) fn grace_period(&self, mut meanwhile: impl FnMut()) {
         self.registry.begin_grace(&self.fence);
-        let mut watch = Watch::new(&self.central);
+        let (mut watch, mut is_first) = (Watch::new(&self.central), true);
         while !self.registry.is_grace_over() {
             watch.look(&self.registry);
-            self.control.gap().begin();
+            let gap = self.control.gap().begin();
+            if core::mem::take(&mut is_first) {
+                self.registry.note_work(gap);
+            }
             self.control.set_awaiting_leave(true);
             // A mutator that has not seen the flag had left before this point, or it will see it.
             self.fence.heavy();

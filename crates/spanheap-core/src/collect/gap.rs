@@ -7,8 +7,9 @@
 //! arming phase because it is grey, in the marking phase because it is black. A cycle over a program that
 //! builds trees of 32 MiB, one in each closure, retained three of them.
 //!
-//! So the collector says since when it has been waiting, and a mutator that leaves, and leaves nobody inside, gives it
-//! back a part of that: it waits, outside, until the collector has done what nobody could hold up:
+//! So the collector says since when it has been waiting, and a mutator that it has waited for, and that leaves nobody
+//! inside, gives it back a part of the time for which it has *worked* meanwhile: it waits, outside, until the collector
+//! has done what nobody could hold up:
 //!
 //! ```text
 //!   from the grace period of arming A:   arming B, its grace period (nobody is inside), marking begins
@@ -16,9 +17,14 @@
 //! ```
 //!
 //! [`Gap::close`] ends the waiting in both cases, and where a round was not clean. This is no handshake:
-//! nothing depends on anybody's waiting. It is bounded by a [`PART`] of what the collector has waited, and
+//! nothing depends on anybody's waiting. It is bounded by a [`PART`] of that time, and
 //! by [`MOST`], so a thread loses no more than it has cost; and whoever waits is asleep, so that there is a processor to
 //! wake up on. Grace periods shorter than [`LONG`] are nobody's fault: programs with short closures never wait here.
+//!
+//! What counts is the CPU time of the thread: the collector asks for it when it begins to wait for that thread in this
+//! gap ([`Registry::note_work`](super::registry::Registry::note_work)), and the thread when it has left. Threads with short
+//! closures lose their processor inside one now and then, for milliseconds, and would pay for that once more; and one
+//! that sleeps in a closure leaves the collector a processor.
 //!
 //! # Locking
 //! [`Rank::Control`].
@@ -26,10 +32,10 @@
 use crate::sync::{Condition, Lock, Rank};
 use std::time::{Duration, Instant};
 
-/// A grace period that has taken so long is worth a wait.
+/// Who has worked for so long while the collector waited for him waits for it.
 const LONG: Duration = Duration::from_millis(1);
 
-/// One part in so many of what the collector has waited is waited for it.
+/// One part in so many of that is waited for it.
 const PART: u32 = 8;
 
 /// The longest that anybody waits. The collector needs less than that to wake up and act: with half a millisecond the
@@ -52,9 +58,9 @@ pub struct Gap {
     changed: Condition,
 }
 
-/// How long a mutator waits when the collector has waited for so long; `None`: not at all.
-fn patience(waited: Duration) -> Option<Duration> {
-    (waited >= LONG).then(|| (waited / PART).min(MOST))
+/// How long a mutator waits that has worked for so long while the collector waited; `None`: not at all.
+fn patience(worked: Duration) -> Option<Duration> {
+    (worked >= LONG).then(|| (worked / PART).min(MOST))
 }
 
 impl Gap {
@@ -64,9 +70,12 @@ impl Gap {
         Gap { state: Lock::new(Rank::Control, state), changed: Condition::new() }
     }
 
-    /// The collector begins to wait for closures to end; or goes on with it, if the gap was not closed.
-    pub fn begin(&self) {
-        self.state.lock().since.get_or_insert_with(Instant::now);
+    /// The collector begins to wait for closures to end; or goes on with it, if the gap was not closed. The result is
+    /// the gap's number, which is not 0.
+    pub fn begin(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.since.get_or_insert_with(Instant::now);
+        state.closed + 1
     }
 
     /// The collector has done what it could do while nobody was inside.
@@ -79,17 +88,27 @@ impl Gap {
         }
     }
 
-    /// Waits until the gap is closed, if the collector has been waiting for long, and for a moment only. The caller
-    /// is outside, has woken the collector, and nobody else is inside. False if he has not waited at all.
-    pub fn wait(&self) -> bool {
-        let since = self.state.lock().since;
-        match since.and_then(|since| patience(since.elapsed())) {
+    /// Waits until the gap is closed, if the collector has been waiting for long, of which the caller has `worked` for
+    /// long in the gap of that number, and for a moment only. He is outside, has woken the collector, and nobody else is
+    /// inside. False if he has not waited at all.
+    pub fn wait(&self, worked: impl FnOnce(u64) -> Duration) -> bool {
+        let state = self.state.lock();
+        let (since, gap) = (state.since, state.closed + 1);
+        drop(state);
+        let waited = since.map(|since| since.elapsed()).filter(|waited| *waited >= LONG);
+        match waited.and_then(|waited| patience(worked(gap).min(waited))) {
             Some(patience) => {
                 self.wait_for(patience);
                 true
             }
             None => false,
         }
+    }
+
+    /// Whether somebody could wait.
+    #[cfg(test)]
+    pub fn is_open(&self) -> bool {
+        self.state.lock().since.is_some()
     }
 
     /// Waits until the gap is closed, or so much time has passed.
@@ -131,18 +150,31 @@ mod tests {
     #[test]
     fn without_a_gap_nobody_waits() {
         let gap = Gap::new();
-        assert!(!gap.wait());
+        let all_the_time = |_| Duration::MAX;
+        assert!(!gap.wait(all_the_time));
         gap.begin();
         gap.state.lock().since = Some(Instant::now() - Duration::from_secs(1));
         gap.close();
-        assert!(!gap.wait());
+        assert!(!gap.wait(all_the_time));
         gap.wait_for(Duration::from_secs(1 << 20));
         // One that was begun is not begun again.
         let long_ago = Instant::now() - Duration::from_secs(1);
         gap.state.lock().since = Some(long_ago);
         gap.begin();
         assert_eq!(gap.state.lock().since, Some(long_ago));
-        assert!(gap.wait(), "it is waited for, and nobody closes it");
+        assert!(gap.wait(all_the_time), "it is waited for, and nobody closes it");
+    }
+
+    #[test]
+    fn whoever_has_not_worked_does_not_wait_however_long_he_was_inside() {
+        let gap = Gap::new();
+        gap.begin();
+        gap.state.lock().since = Some(Instant::now() - Duration::from_secs(1));
+        assert!(!gap.wait(|_| LONG - Duration::from_nanos(1)));
+        assert!(gap.wait(|number| if number == 1 { LONG } else { Duration::ZERO }));
+        // Neither does he wait for a gap that has just begun, and he is not asked what he has done.
+        gap.state.lock().since = Some(Instant::now() + Duration::from_secs(3600));
+        assert!(!gap.wait(|_| panic!("the gap has not lasted for long")));
     }
 
     #[test]

@@ -33,10 +33,12 @@ use crate::addr::Addr;
 use crate::heap::Central;
 use crate::heap::cache::{SpanCache, Tint};
 use crate::os::barrier::ProcessBarrier;
+use crate::os::clock::{cpu_time_of, thread_cpu_time};
 use crate::os::thread::current_id;
 use crate::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Lock, Rank};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a heap knows of an attached mutator.
 pub struct MutatorRecord {
@@ -55,6 +57,10 @@ pub struct MutatorRecord {
     pub(crate) shard: usize,
     /// The system's number of the mutator's thread.
     thread: AtomicI32,
+    /// The last gap in which the collector has waited for that thread, and the CPU time that the thread had used
+    /// when it began to, in nanoseconds.
+    gap: AtomicU64,
+    worked: AtomicU64,
 }
 
 // SAFETY: the caches are the only part that is not `Sync`, and K1 and K2 say who uses them when.
@@ -79,6 +85,8 @@ impl MutatorRecord {
             buffer: BarrierBuffer::new(),
             shard,
             thread: AtomicI32::new(0),
+            gap: AtomicU64::new(0),
+            worked: AtomicU64::new(0),
         }
     }
 
@@ -116,6 +124,16 @@ impl MutatorRecord {
     /// may be done.
     fn has_moved(&self) -> bool {
         self.state.load(Ordering::Relaxed) != self.noted.load(Ordering::Relaxed)
+    }
+
+    /// How much CPU time the owner, who calls this, has used since the collector began to wait for him in `gap`; zero
+    /// if it has not.
+    pub fn worked_in(&self, gap: u64) -> Duration {
+        if self.gap.load(Ordering::Acquire) != gap {
+            return Duration::ZERO;
+        }
+        let before = Duration::from_nanos(self.worked.load(Ordering::Relaxed));
+        thread_cpu_time().saturating_sub(before)
     }
 
     /// The phase word under which the caches were filled.
@@ -232,6 +250,23 @@ impl Registry {
             let state = record.state.load(Ordering::Acquire);
             let awaited = if state % 2 == 1 { state } else { 0 };
             record.awaited.store(awaited, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes how much CPU time those have used so far who are waited for, and have not been in this `gap` before. A
+    /// thread that is passed over, because others come and go meanwhile, is not known to have worked.
+    pub fn note_work(&self, gap: u64) {
+        for index in 0.. {
+            let Some(record) = self.list.lock().attached.get(index).cloned() else { return };
+            let is_awaited = record.awaited.load(Ordering::Relaxed) != 0;
+            if is_awaited && record.gap.load(Ordering::Relaxed) != gap {
+                // Without the lock: it is a system call for each of them.
+                let Some(worked) = cpu_time_of(record.thread.load(Ordering::Relaxed)) else {
+                    continue;
+                };
+                record.worked.store(worked.as_nanos() as u64, Ordering::Relaxed);
+                record.gap.store(gap, Ordering::Release);
+            }
         }
     }
 

@@ -288,6 +288,9 @@ impl PageHeap {
             None => self.take_shared(os, memory, local, n, align, is_local)?,
         };
         let range = AddrRange::at(run.base, n.bytes());
+        if run.scavenged != PageCount::ZERO {
+            self.touch_tables(os, run.base);
+        }
         let soiled_to = soil(range);
         // Pages that had no memory have got new memory.
         let is_new = run.scavenged == n && os.zero_after_unused();

@@ -217,7 +217,8 @@ impl Mutator {
             return;
         }
         let begun = Instant::now();
-        if collector.control().gap().wait() {
+        let worked = |gap| self.record.worked_in(gap);
+        if collector.control().gap().wait(worked) {
             collector.central().stalls().record(Cause::PhaseChange, begun);
         }
     }

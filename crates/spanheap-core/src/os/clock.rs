@@ -12,6 +12,18 @@ pub fn thread_cpu_time() -> Duration {
     read(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
+/// CPU time that a thread of this process has used so far, by the system's number of it; `None` if there is no such
+/// thread any more, or the system does not say.
+pub fn cpu_time_of(thread: i32) -> Option<Duration> {
+    // The number of a thread's clock as the C library makes it: the complement of the thread's number, and that it is
+    // the clock of one thread (4) which the scheduler keeps (2).
+    const OF_A_THREAD: libc::clockid_t = 4 | 2;
+    // No system has so many threads that a number would not fit.
+    let is_one = (1..=i32::MAX >> 3).contains(&thread);
+    let clock = is_one.then_some((!thread << 3) | OF_A_THREAD)?;
+    Some(read(clock)).filter(|time| *time > Duration::ZERO)
+}
+
 /// CPU time that all threads of the process have used so far; zero if the system does not say.
 pub fn process_cpu_time() -> Duration {
     read(libc::CLOCK_PROCESS_CPUTIME_ID)
@@ -42,6 +54,7 @@ pub fn monotonic_nanos() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::thread::current_id;
 
     #[test]
     fn the_clock_of_a_thread_runs_while_it_works() {
@@ -51,6 +64,21 @@ mod tests {
             sum = std::hint::black_box(sum + 1);
         }
         assert!(sum > 0);
+    }
+
+    #[test]
+    fn one_thread_can_ask_for_the_time_of_another() {
+        let me = current_id();
+        let before = thread_cpu_time();
+        let (seen, other) = std::thread::scope(|scope| {
+            scope.spawn(|| (cpu_time_of(me), current_id())).join().expect("no panic")
+        });
+        let seen = seen.expect("this thread lives");
+        assert!(before <= seen && seen <= thread_cpu_time(), "{before:?}, {seen:?}");
+        assert_ne!(me, other);
+        for nobody in [0, -1, i32::MAX >> 3, i32::MAX] {
+            assert_eq!(cpu_time_of(nobody), None);
+        }
     }
 
     #[test]

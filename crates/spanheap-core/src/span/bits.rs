@@ -55,11 +55,11 @@ const fn start_bits() -> [Slots; CLASS_COUNT] {
     table
 }
 
-/// The line of `table` for the page at `page`, which belongs to a span in use.
+/// The line of `table` for the page at `page`, which belongs to a span in use, or to a block in which there is one.
 pub(crate) fn line(table: Table, page: Addr) -> &'static Line {
     // SAFETY: a span in use lies in published arenas, whose records live (M1, M2).
     let arena = unsafe { &*map::find(page) };
-    // SAFETY: the pages of a span are grown (A1). The line lives as long as the heap; callers do not
+    // SAFETY: the pages of a span are grown, and so is their block (A1). The line lives as long as the heap; callers do not
     // keep it longer than they own the span.
     unsafe { arena.line(table, page.page_in_arena()) }
 }

@@ -1,4 +1,4 @@
-//! Whom a cycle waits for who is not inside a closure; and storms of stores, beside a collector that cannot go on.
+//! Whom a cycle waits for who is not inside a closure; how long others wait for it when a round ends; and storms of stores, beside a collector that cannot go on.
 //!
 //! # Safety
 //! The tests make their objects in closures of their own and keep them reachable; their heaps are released when
@@ -222,5 +222,29 @@ fn fault_67_a_storm_while_arming_does_not_fill_the_queue() {
         assert_eq!(report.marked.objects, PAIRS as u64 + 1);
         assert!(!report.retained_everything);
         drop(root);
+    });
+}
+
+/// Whoever has left last, and waits for the collector to do what is decided then, goes on at once if nothing is: if
+/// something was found in the round, and if it is refused at the very end, for what came in after the last look.
+#[test]
+fn a_round_that_is_not_clean_ends_the_gap_whenever_that_is_found() {
+    world(|collector, _| {
+        let (gap, central, grey) =
+            (collector.control().gap(), collector.central(), &collector.grey);
+        grey.begin(1, Bytes::new(1 << 20));
+        grey.begin_marking();
+        gap.begin();
+        assert!(!collector.settle(true, true));
+        assert!(!gap.is_open(), "something was found");
+        gap.begin();
+        grey.push(central.os(), central.memory(), 1, [Addr::new(64)].into_iter(), |_| true);
+        assert!(!collector.settle(false, true));
+        assert!(!gap.is_open(), "something has come in");
+        grey.drain(|_| ());
+        gap.begin();
+        assert!(collector.settle(false, true));
+        assert!(gap.is_open(), "the next closure is to begin when the cycle is over");
+        gap.close();
     });
 }

@@ -171,6 +171,42 @@ fn stale_caches_are_given_back_when_the_owner_cannot_use_them() {
 }
 
 #[test]
+fn work_counts_from_when_a_thread_is_first_waited_for_in_a_gap() {
+    let (registry, central) = (Registry::new(), central());
+    let fence = ProcessBarrier::forced_symmetric();
+    let records: Vec<_> = (0..2).map(|_| registry.attach().expect("open")).collect();
+    let worked = |index: usize, gap| records[index].worked_in(gap);
+    let two = Duration::from_millis(2);
+    let work = || {
+        let before = thread_cpu_time();
+        while thread_cpu_time() < before + two {}
+    };
+    records[1].publish_inside();
+    registry.begin_grace(&fence);
+    assert_eq!(worked(1, 1), Duration::ZERO, "nobody has asked what it has done so far");
+    registry.note_work(1);
+    work();
+    assert_eq!(worked(0, 1), Duration::ZERO, "it is outside");
+    assert!(worked(1, 1) >= two && worked(1, 1) <= thread_cpu_time());
+    // The next grace period, before the gap is closed: it is waited for again, and the other one for the first time.
+    records[0].publish_inside();
+    registry.begin_grace(&fence);
+    registry.note_work(1);
+    work();
+    assert!(worked(0, 1) >= two && worked(1, 1) >= 2 * two);
+    // In the next gap nothing has been done; and to sleep is not to work.
+    registry.note_work(2);
+    assert_eq!((worked(0, 1), worked(1, 1)), (Duration::ZERO, Duration::ZERO));
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(worked(1, 2) < Duration::from_millis(50));
+    records.iter().for_each(|record| record.publish_outside());
+    registry.begin_grace(&fence);
+    registry.note_work(3);
+    assert_eq!(worked(1, 3), Duration::ZERO, "it is not waited for any more");
+    release(central);
+}
+
+#[test]
 fn buffers_are_stolen_from_all_who_are_attached() {
     let (registry, central) = (Registry::new(), central());
     let records: Vec<_> = (0..4).map(|_| registry.attach().expect("open")).collect();

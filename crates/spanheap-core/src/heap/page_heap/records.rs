@@ -5,7 +5,7 @@
 //! together, and their memory goes back to the system.
 //!
 //! ```text
-//!   block of 64 KiB, aligned:  | leaf | leaf | ... |      leaf: a physical page, with 19 records in 4 KiB
+//!   block of 256 KiB, aligned: | leaf | leaf | ... |      leaf: a physical page, with 19 records in 4 KiB
 //!
 //!   cold --alloc--> partial <--> full
 //!    ^                |  ^
@@ -51,7 +51,7 @@
 //! A quarter as many empty leaves as are in use stay, so that a heap that breathes does not pay for
 //! faults; the peak of a breath is when a cycle begins, and that is when leaves are retired, so what
 //! is empty then was not needed. The address space of blocks stays until the end, and so does what is known of
-//! a block: some 200 bytes.
+//! a block: some 600 bytes.
 //!
 //! # Locking
 //! None here: the page heap's lock surrounds it.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! So the lowest and the highest block with a leaf in some state, and the block of a number, are found in
-//! as many steps as the tree has levels: one for 19,000 records, two for a million. Blocks are only added; a
+//! as many steps as the tree has levels: one for 78,000 records, two for five million. Blocks are only added; a
 //! full tree gets a new root, of which the old one is the first child.
 //!
 //! **Invariants.** (1) A node at height h > 1 has nodes of height h - 1 as children, one at height 1 has blocks;

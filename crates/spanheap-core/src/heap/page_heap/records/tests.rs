@@ -351,7 +351,7 @@ fn an_address_inside_a_record_is_no_record() {
 /// Enough blocks for a tree of two levels, on address space alone: a leaf of each is made ready.
 #[test]
 fn the_index_grows_by_levels() {
-    let mut bench = Bench::new(64 << 10, true);
+    let mut bench = Bench::new(256 << 10, true);
     let per_block = bench.pool.shape.records;
     let count = 70 * per_block;
     for _ in 0..count {

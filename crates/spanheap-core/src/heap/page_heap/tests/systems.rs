@@ -227,3 +227,38 @@ fn own_pages_are_counted_as_free_before_anybody_can_take_them() {
     // SAFETY: as above.
     unsafe { memory.release(&os) };
 }
+
+/// What of the tables of the block at `base` is in memory, in the order of [`ALL_TABLES`].
+fn tables_in_memory(bench: &Bench, base: Addr) -> [bool; 4] {
+    // SAFETY: a span of the test begins there, so its arena is published.
+    let arena = unsafe { &*map::find(base) };
+    let block = AddrRange::at(base.align_down(512 << 10), Bytes::new(512 << 10));
+    ALL_TABLES.map(|table| {
+        let mut is_in_memory = false;
+        let range = arena.table_range(table, block);
+        bench.os.resident(range, &mut |_| is_in_memory = true);
+        is_in_memory
+    })
+}
+
+#[test]
+fn tables_have_memory_before_anybody_reads_them_but_in_small_heaps() {
+    let mut bench = Bench::new(Os::native(), None, None).unwrap();
+    if bench.os.page_size().get() != 4096 {
+        println!(
+            "pages of {} here: a table has memory because of its neighbours",
+            bench.os.page_size()
+        );
+        return bench.end();
+    }
+    bench.alloc(None, 1, PAGE_BYTES).unwrap();
+    assert_eq!(tables_in_memory(&bench, bench.spans[0].0.info().base), [false; 4]);
+    bench.alloc(None, (4 << 20) / PAGE_BYTES, PAGE_BYTES).unwrap();
+    // From the page allocator, as the heap grows; and from the mutators' own pages.
+    bench.alloc(None, 200, PAGE_BYTES).unwrap();
+    (0..400).for_each(|_| bench.alloc(None, 1, PAGE_BYTES).unwrap());
+    for (span, _) in &bench.spans[2..] {
+        assert_eq!(tables_in_memory(&bench, span.info().base), [true, true, true, false]);
+    }
+    bench.end();
+}
