@@ -395,7 +395,7 @@ impl Owners {
                     unswept.map(|unswept| self.got_unswept(unswept))
                 }
                 2 => {
-                    self.sweep_some(&self.sets[set], generation);
+                    self.sweep_some(self.sets[set], generation);
                     None
                 }
                 3..=5 => {
