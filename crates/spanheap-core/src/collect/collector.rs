@@ -49,7 +49,7 @@ use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 /// How many spans the collector's thread sweeps before it may give its processor away.
-const SWEEP_BATCH: usize = 10;
+const SWEEP_BATCH: usize = 16;
 
 /// How many such batches it sweeps between two looks at who else wants one.
 const BATCHES_PER_LOOK: u32 = 16;

@@ -391,6 +391,12 @@ impl Central {
         PageCount::ZERO
     }
 
+    /// What the room in a swept span is worth, of which `taken` slots hold objects.
+    fn room_in(&self, span: &OwnedSpan, taken: usize) -> Room {
+        let is_astray = self.pages.is_above_line(span.info().base);
+        Room::beside(taken, span.info().slots, is_astray)
+    }
+
     /// Puts a swept span where it belongs.
     fn settle(&self, set: &'static SpanSet, swept: Swept, generation: Generation) {
         match swept {
@@ -399,8 +405,7 @@ impl Central {
                 self.note_free_pages();
             }
             Swept::Partial(span, taken) => {
-                let is_astray = self.pages.is_above_line(span.info().base);
-                let room = Room::beside(taken, span.info().slots, is_astray);
+                let room = self.room_in(&span, taken);
                 set.put(span, generation, room, &self.backlog);
             }
             Swept::Full(span) => set.put(span, generation, Room::None, &self.backlog),

@@ -251,15 +251,30 @@ impl ClassTable {
         generation: Generation,
         backlog: &Backlog,
     ) -> Option<(&'static SpanSet, OwnedSpan, Generation)> {
+        self.find_unswept(|spans| spans.take_unswept(generation, backlog))
+    }
+
+    /// The same for as many spans of one set as there are places in `spans`, or as it has; and how many.
+    pub fn take_unswept_some(
+        &self,
+        spans: &mut [Option<OwnedSpan>],
+        generation: Generation,
+        backlog: &Backlog,
+    ) -> Option<(&'static SpanSet, usize, Generation)> {
+        self.find_unswept(|shards| shards.take_unswept_some(spans, generation, backlog))
+    }
+
+    /// What `take` returns for the first class for which it returns anything.
+    fn find_unswept<T>(&self, mut take: impl FnMut(SpanShards) -> Option<T>) -> Option<T> {
         // Classes are emptied one after the other; whoever comes next goes on where the last one was.
         let last = self.sweeping.load(Ordering::Acquire);
         for class in chain_from(last).chain(self.iter()) {
-            if let Some(found_here) = class.spans.take_unswept(generation, backlog) {
+            if let Some(taken) = take(class.spans) {
                 let found = ptr::from_ref(class).cast_mut();
                 if found != last {
                     self.sweeping.store(found, Ordering::Release);
                 }
-                return Some(found_here);
+                return Some(taken);
             }
         }
         None

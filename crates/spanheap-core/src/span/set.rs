@@ -317,6 +317,25 @@ impl SpanSet {
         self.with(generation, backlog, |lists| lists.pop_unswept(backlog))
     }
 
+    /// Spans to sweep, with one visit to the lock: as many as there are places in `spans`, or as there are. Returns
+    /// how many, and the generation to sweep them for; [`Backlog::finish`] is owed for each.
+    pub(crate) fn take_unswept_some(
+        &self,
+        spans: &mut [Option<OwnedSpan>],
+        generation: Generation,
+        backlog: &Backlog,
+    ) -> (usize, Generation) {
+        self.with(generation, backlog, |lists| {
+            let mut count = 0;
+            while let Some(place) = spans.get_mut(count) {
+                let Some((span, _)) = lists.pop_unswept(backlog) else { break };
+                *place = Some(span);
+                count += 1;
+            }
+            (count, lists.generation)
+        })
+    }
+
     /// The span that `record` describes, if it is this set's and unswept: as [`SpanSet::take_unswept`].
     pub(crate) fn steal(
         &self,
@@ -393,24 +412,44 @@ impl SpanSet {
         room: Room,
         backlog: &Backlog,
     ) {
-        self.change(lists, generation, backlog, |lists| {
-            lists.catch_up(span.span().generation(), backlog);
-            let pages = span.info().pages.get();
-            // Release: whoever reads it, which may be without the lock, finds a set that is complete.
-            span.span().home.store(ptr::from_ref(self).cast_mut(), Ordering::Release);
-            if span.span().generation() != lists.generation {
-                backlog.add(pages);
-                lists.unswept.push(span);
-                return;
+        self.change(lists, generation, backlog, |lists| self.link(lists, span, room, backlog));
+    }
+
+    /// Takes in what is left in `spans`, with one visit to the lock.
+    pub(crate) fn put_some(
+        &'static self,
+        spans: &mut [Option<(OwnedSpan, Room)>],
+        generation: Generation,
+        backlog: &Backlog,
+    ) {
+        if spans.iter().all(Option::is_none) {
+            return;
+        }
+        self.with(generation, backlog, |lists| {
+            for (span, room) in spans.iter_mut().filter_map(Option::take) {
+                self.link(lists, span, room, backlog);
             }
-            lists.swept_pages += pages;
-            match room {
-                Room::Some => lists.partial.push(span),
-                Room::Most => lists.sparse.push(span),
-                Room::Astray => lists.astray.push(span),
-                Room::None => lists.full.push(span),
-            }
-        })
+        });
+    }
+
+    /// Puts a span into the list where it belongs.
+    fn link(&'static self, lists: &mut Lists, span: OwnedSpan, room: Room, backlog: &Backlog) {
+        lists.catch_up(span.span().generation(), backlog);
+        let pages = span.info().pages.get();
+        // Release: whoever reads it, which may be without the lock, finds a set that is complete.
+        span.span().home.store(ptr::from_ref(self).cast_mut(), Ordering::Release);
+        if span.span().generation() != lists.generation {
+            backlog.add(pages);
+            lists.unswept.push(span);
+            return;
+        }
+        lists.swept_pages += pages;
+        match room {
+            Room::Some => lists.partial.push(span),
+            Room::Most => lists.sparse.push(span),
+            Room::Astray => lists.astray.push(span),
+            Room::None => lists.full.push(span),
+        }
     }
 }
 

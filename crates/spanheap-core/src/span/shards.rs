@@ -109,6 +109,19 @@ impl SpanShards {
         })
     }
 
+    /// [`SpanSet::take_unswept_some`] of the first set that has any, with that set.
+    pub(crate) fn take_unswept_some(
+        self,
+        spans: &mut [Option<OwnedSpan>],
+        generation: Generation,
+        backlog: &Backlog,
+    ) -> Option<(&'static SpanSet, usize, Generation)> {
+        self.sets.iter().filter(|set| set.may_have(Kind::Unswept)).find_map(|set| {
+            let (count, target) = set.take_unswept_some(spans, generation, backlog);
+            (count > 0).then_some((set, count, target))
+        })
+    }
+
     /// [`SpanSet::put`].
     pub(crate) fn put(
         self,

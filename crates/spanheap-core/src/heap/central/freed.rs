@@ -1,4 +1,4 @@
-//! Spans that a sweep has found empty go back to the page heap some at a time.
+//! Sweeping by the batch: spans are taken out of their set some at a time, and go back there, or to the page heap, so.
 //!
 //! Its lock is what the collector and mutators meet at most, and most of the time that the collector holds it is for
 //! the bits of pages and the summaries above them. Spans that died together often lie side by side, and are one run of
@@ -6,9 +6,16 @@
 //! less work, and it is less likely that the lock's holder loses his processor in the midst of it.
 //!
 //! Until then a gathered span counts as being swept: who waits for the sweep to be over finds the pages free.
+//!
+//! It is the same with the lock of a class' set, where every span would be taken out and put back with a visit for
+//! itself, while mutators want theirs: a batch is taken out of one set at once, and what lives on is put back at
+//! once. Meanwhile nobody else finds these spans, so a batch is small: it is swept in a few microseconds.
 
 use super::Central;
-use crate::span::OwnedSpan;
+use crate::addr::PageCount;
+use crate::heap::sweep::sweep;
+use crate::heap::swept::Swept;
+use crate::span::{OwnedSpan, Room};
 
 /// How many spans are freed at once.
 const BATCH: usize = crate::heap::page_heap::FREED_AT_ONCE;
@@ -22,9 +29,49 @@ pub(super) struct Freed<'a> {
 
 impl Central {
     /// Sweeps up to `count` spans; false when there were less.
-    pub fn sweep_batch(&self, count: usize) -> bool {
+    pub fn sweep_batch(&self, mut count: usize) -> bool {
         let mut freed = Freed::new(self);
-        (0..count).all(|_| self.sweep_any(&mut freed).is_some())
+        while count > 0 {
+            match self.sweep_some(count.min(BATCH), &mut freed) {
+                0 => return false,
+                swept => count -= swept,
+            }
+        }
+        true
+    }
+
+    /// Sweeps up to `most` spans, which are no more than a batch, of one set; returns how many.
+    fn sweep_some(&self, most: usize, freed: &mut Freed<'_>) -> usize {
+        let mut spans = [const { None }; BATCH];
+        let (generation, backlog) = (self.generation(), &self.backlog);
+        let spans = &mut spans[..most];
+        let Some((set, count, target)) = self.classes.take_unswept_some(spans, generation, backlog)
+        else {
+            return 0;
+        };
+        let (mut kept, mut done) = ([const { None }; BATCH], [PageCount::ZERO; BATCH]);
+        for (index, span) in spans.iter_mut().filter_map(Option::take).enumerate() {
+            let pages = span.info().pages;
+            match sweep(span, &self.drops, self.how(target), self.counters().shared()) {
+                // It counts as being swept until it is freed.
+                Swept::Empty(span) => {
+                    freed.add(span);
+                    continue;
+                }
+                Swept::Dropping => {}
+                Swept::Full(span) => kept[index] = Some((span, Room::None)),
+                Swept::Partial(span, taken) => {
+                    let room = self.room_in(&span, taken);
+                    kept[index] = Some((span, room));
+                }
+            }
+            done[index] = pages;
+        }
+        set.put_some(&mut kept[..count], target, backlog);
+        done.into_iter()
+            .filter(|&pages| pages > PageCount::ZERO)
+            .for_each(|pages| backlog.finish(pages));
+        count
     }
 }
 

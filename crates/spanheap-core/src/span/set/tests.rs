@@ -37,6 +37,8 @@ struct Bench {
     swept: u64,
     /// Steals that came to something, and steals that did not.
     steals: [usize; 2],
+    /// How often at most one span was taken at once, and how often several.
+    batches: [usize; 2],
 }
 
 impl Bench {
@@ -58,6 +60,7 @@ impl Bench {
             newest: [first; SETS],
             swept: 0,
             steals: [0; 2],
+            batches: [0; 2],
         }
     }
 
@@ -170,6 +173,44 @@ impl Bench {
         }
     }
 
+    /// Takes up to `most` spans with one visit.
+    fn take_unswept_some(&mut self, set: usize, most: usize, caller: Generation) {
+        self.hear(set, caller);
+        let mut spans: [Option<OwnedSpan>; SPANS] = std::array::from_fn(|_| None);
+        let places = &mut spans[..most];
+        let (count, target) = self.sets[set].take_unswept_some(places, caller, &self.backlog);
+        assert!(spans.iter().enumerate().all(|(index, span)| span.is_some() == (index < count)));
+        for span in spans.into_iter().flatten() {
+            self.leave_unswept(set, (span, target));
+        }
+        let waits = self.places.iter().any(|&place| self.waits_in(place, set));
+        assert!(count == most || !waits, "an unswept span was passed over");
+        self.batches[usize::from(count > 1)] += 1;
+    }
+
+    /// Puts up to `most` of the spans that are out into a set, with one visit, swept or not.
+    fn put_some(&mut self, set: usize, most: usize, caller: Generation, random: &mut Random) {
+        let mut spans: [Option<(OwnedSpan, Room)>; SPANS] = std::array::from_fn(|_| None);
+        for place in spans.iter_mut().take(most) {
+            // Places may be empty, as those of spans that were found dead are.
+            if self.out.is_empty() || random.one_in(4) {
+                continue;
+            }
+            let mut span = self.out.swap_remove(random.below(self.out.len()));
+            self.hear(set, caller);
+            if random.one_in(2) {
+                span.set_generation(self.newest[set]);
+            }
+            let (index, generation) = (span.info().class as usize, span.span().generation());
+            self.hear(set, generation);
+            let room = [Room::None, Room::Some, Room::Most, Room::Astray][random.below(4)];
+            self.places[index] = Place::In { set, generation, room };
+            *place = Some((span, room));
+        }
+        self.sets[set].put_some(&mut spans, caller, &self.backlog);
+        assert!(spans.iter().all(Option::is_none), "all are in the set's lists");
+    }
+
     /// Tries to take a span by its record out of a set in which it need not be.
     fn steal(&mut self, set: usize, index: usize, caller: Generation) {
         self.hear(set, caller);
@@ -241,7 +282,9 @@ fn run_sets(seed: u64, first: Generation) {
         let behind = if random.one_in(3) { random.below(3) as u32 } else { 0 };
         let caller = Generation::new(heap.get().wrapping_sub(behind));
         let (set, index) = (random.below(SETS), random.below(SPANS));
-        match random.below(11) {
+        match random.below(13) {
+            12 => bench.put_some(set, random.below(6), heap, &mut random),
+            11 => bench.take_unswept_some(set, 1 + random.below(6), caller),
             10 => bench.take_astray(set, caller),
             0 | 1 => bench.take(set, caller),
             2 => bench.take_unswept(set, caller),
@@ -266,6 +309,7 @@ fn run_sets(seed: u64, first: Generation) {
         bench.check();
     }
     assert!(bench.steals.iter().all(|&n| n > 100), "{:?}", bench.steals);
+    assert!(bench.batches.iter().all(|&n| n > 100), "{:?}", bench.batches);
     // One more generation makes everything unswept, and everything can be had.
     for set in 0..SETS {
         while let Some(unswept) = bench.sets[set].take_unswept(heap.next(), &bench.backlog) {
@@ -318,6 +362,19 @@ impl Owners {
         span
     }
 
+    /// Takes some spans of a set with one visit, sweeps them, and puts most of them back with another.
+    fn sweep_some(&self, set: &'static SpanSet, generation: Generation) {
+        let mut spans = [const { None }; 4];
+        let (count, target) = set.take_unswept_some(&mut spans, generation, &self.backlog);
+        assert_eq!(spans.iter().flatten().count(), count);
+        let mut kept = spans.map(|span| {
+            let span = self.got_unswept((span?, target));
+            assert_eq!(self.held[span.info().class as usize].swap(0, Ordering::Relaxed), 1);
+            Some((span, Room::Some))
+        });
+        set.put_some(&mut kept, target, &self.backlog);
+    }
+
     /// What one thread does. It keeps a few spans for a while, and sometimes makes another one of a
     /// record, as the page heap does.
     fn work(&self, mut random: Random, steps: usize) {
@@ -333,9 +390,13 @@ impl Owners {
                     Some(Taken::Unswept(span, target)) => Some(self.got_unswept((span, target))),
                     None => None,
                 },
-                2 => {
+                2 if random.one_in(2) => {
                     let unswept = self.sets[set].take_unswept(generation, &self.backlog);
                     unswept.map(|unswept| self.got_unswept(unswept))
+                }
+                2 => {
+                    self.sweep_some(self.sets[set], generation);
+                    None
                 }
                 3..=5 => {
                     // SAFETY: a record of the test, in whatever state.
