@@ -196,10 +196,10 @@ fn no_more_is_moved_than_half_of_the_share_of_mappings() {
         println!("{moved:?} of 16 were moved");
         assert!((3..=4).contains(&moved.len()), "{moved:?}: each is a range and a unit");
         assert!(os.features().splits <= os.features().split_limit / 2);
-        for unit in 0..16 {
+        for (unit, &place) in places.iter().enumerate() {
             if moved.contains(&unit) {
                 units.faults(&probe, unit);
-                assert!(units.has(places[unit], unit));
+                assert!(units.has(place, unit));
             } else {
                 assert!(units.has(unit, unit), "it is where it was");
             }

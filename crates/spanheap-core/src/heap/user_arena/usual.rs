@@ -17,9 +17,10 @@
 //! All three are figures of the last two periods between cycles, and nothing is usual any more when no arena was freed
 //! for a second.
 //!
-//! And one decision is about a single arena: whether it begins with a chunk of 2 MiB, because it will fill half of that
-//! or more ([`LARGE`]). The last two that were freed have done so, then; one that has not is enough for the next two to
-//! begin with a small chunk again.
+//! And one decision is about a single arena: whether it begins with a chunk of 2 MiB, of which the memory can be moved
+//! when it is freed. It does if it will probably fill half of that ([`LARGE`]); an eighth is enough ([`MEDIUM`]) as long
+//! as arenas have little altogether ([`LITTLE`]), since what they have is made ready, and weighs, whether it is used
+//! or not. Probable is what both of the last two have had that were freed.
 //!
 //! # Locking
 //! None. Figures are relaxed: they decide what comes a little earlier or later. Of two who raise one at once, the
@@ -38,11 +39,14 @@ const AGE: Duration = Duration::from_secs(1);
 /// More than that is never counted on, whatever arenas have.
 pub(super) const MOST: Bytes = Bytes::new(128 << 20);
 
-/// An arena whose values have so many bytes, but for those beside, is large.
+/// An arena whose values have so many bytes, but for those beside, begins with a unit.
 const LARGE: Bytes = Bytes::new(MOVE_UNIT.get() / 2);
 
-/// So many large arenas in a row are a habit.
-const HABIT: usize = 2;
+/// One with so many does if there are few others.
+const MEDIUM: Bytes = Bytes::new(MOVE_UNIT.get() / 8);
+
+/// How much all arenas have together then, at most.
+const LITTLE: usize = 8 * MOVE_UNIT.get();
 
 /// The highest figure of a period and of the one before it.
 struct Highest([AtomicUsize; 2]);
@@ -74,16 +78,16 @@ pub(super) struct Usual {
     owned: Highest,
     /// Those of all arenas, and of chunks that have been freed and wait for their grace period.
     held: Highest,
-    /// How many of the arenas that were freed last were large.
-    large: AtomicUsize,
+    /// What values had in each of the last two arenas, but for those beside.
+    last: [AtomicUsize; 2],
     /// When an arena was freed last, see [`now`].
     since: AtomicU64,
 }
 
 impl Usual {
     pub(super) const fn new() -> Usual {
-        let (large, since) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Usual { owned: Highest::new(), held: Highest::new(), large, since }
+        let (last, since) = ([const { AtomicUsize::new(0) }; 2], AtomicU64::new(0));
+        Usual { owned: Highest::new(), held: Highest::new(), last, since }
     }
 
     /// An arena is freed. With it, arenas that somebody may free have had `owned` (0: a cycle was needed for this one),
@@ -96,16 +100,15 @@ impl Usual {
 
     /// In one that is freed, values have had so many bytes, but for those beside.
     pub(super) fn note_one(&self, used: Bytes) {
-        let large = match used >= LARGE {
-            true => (self.large.load(Ordering::Relaxed) + 1).min(HABIT),
-            false => 0,
-        };
-        self.large.store(large, Ordering::Relaxed);
+        let [last, before] = &self.last;
+        before.store(last.swap(used.get(), Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// Whether arenas have been large lately.
-    pub(super) fn are_large(&self) -> bool {
-        self.large.load(Ordering::Relaxed) == HABIT
+    /// Whether the next arena probably begins with a unit, when all of them have `live` bytes.
+    pub(super) fn is_large(&self, live: usize) -> bool {
+        let [last, before] = &self.last;
+        let one = Bytes::new(last.load(Ordering::Relaxed).min(before.load(Ordering::Relaxed)));
+        one >= LARGE || (one >= MEDIUM && live <= LITTLE)
     }
 
     /// A complete cycle has ended.
@@ -119,7 +122,7 @@ impl Usual {
         for _ in 0..2 {
             self.end_period();
         }
-        self.large.store(0, Ordering::Relaxed);
+        (0..2).for_each(|_| self.note_one(Bytes::ZERO));
     }
 
     /// Of the `owned` bytes of arenas that somebody may free: those that probably will be freed.
@@ -146,9 +149,9 @@ impl Arenas {
         if owned == 0 { Bytes::ZERO } else { self.usual.expected(Bytes::new(owned)) }
     }
 
-    /// Whether the next arena will probably be large.
+    /// Whether the next arena is to begin with a unit.
     pub(super) fn are_large(&self) -> bool {
-        self.usual.are_large()
+        self.usual.is_large(self.counts.live.load(Ordering::Relaxed))
     }
 
     /// How many pages arenas will probably need: bytes.
@@ -196,14 +199,18 @@ mod tests {
         let mut is_large = Vec::new();
         for used in [1, 8, 0, 2, 1, 1] {
             usual.note_one(mib(used));
-            is_large.push(usual.are_large());
+            is_large.push(usual.is_large(LITTLE + 1));
         }
         assert_eq!(is_large, [false, true, false, false, true, true]);
         usual.note_one(mib(1).saturating_sub(Bytes::new(1)));
-        assert!(!usual.are_large());
+        assert!(!usual.is_large(LITTLE + 1) && usual.is_large(LITTLE));
+        usual.note_one(MEDIUM);
+        assert!(usual.is_large(LITTLE));
+        usual.note_one(MEDIUM.saturating_sub(Bytes::new(1)));
+        assert!(!usual.is_large(0));
         (0..2).for_each(|_| usual.note_one(mib(1)));
         usual.forget();
-        assert!(!usual.are_large());
+        assert!(!usual.is_large(0));
     }
 
     #[test]

@@ -1,4 +1,8 @@
 //! Chunks whose memory moves on: where it goes, what it costs, and what is left when something is refused.
+//!
+//! # Safety
+//! As in the file above: chunks are written to while the test owns them, and their records live as long as the heap.
+#![allow(unsafe_code)]
 
 use super::*;
 use crate::os::{Feature, Guarding, MOVE_UNIT};

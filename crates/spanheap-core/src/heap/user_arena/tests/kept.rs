@@ -1,5 +1,7 @@
 //! Kept chunks: how many there are, what becomes of them, and what if the system refuses something.
 //!
+//! Nothing can be moved here: so arenas begin small, and what is large is kept as well.
+//!
 //! # Safety
 //! As in the file above: nobody else uses the heaps.
 #![allow(unsafe_code)]
@@ -13,7 +15,7 @@ fn freed_chunks_are_kept_for_the_next_arena() {
     for (markers, escapes, wait) in
         [(true, false, false), (false, false, false), (true, true, false), (false, true, true)]
     {
-        let sim = SimOs::builder().guard_markers(markers).split_limit(1000).build();
+        let sim = SimOs::builder().moves(false).guard_markers(markers).split_limit(1000).build();
         let os = Os::simulated(sim.clone());
         let central = Central::with_hooks(os, Config::default(), Hooks::none()).expect("memory");
         let (local, arenas) = (LocalPages::default(), central.arenas());
@@ -80,7 +82,7 @@ fn held_chunk(arenas: &Arenas) -> NonNull<Chunk> {
 /// There is a bound, and when half of it is reached in a small heap, a cycle is due.
 #[test]
 fn kept_memory_is_bounded_and_asks_for_a_cycle() {
-    let sim = SimOs::builder().build();
+    let sim = SimOs::builder().moves(false).build();
     let central = Central::with_hooks(Os::simulated(sim.clone()), Config::default(), Hooks::none());
     let central = central.expect("memory");
     let (local, arenas) = (LocalPages::default(), central.arenas());
@@ -117,7 +119,7 @@ fn kept_memory_is_bounded_and_asks_for_a_cycle() {
 fn as_much_is_kept_as_arenas_had_lately() {
     let (limit, least) = (Bytes::new(1 << 30), MOST);
     for limits in [(None, None), (Some(limit), None), (None, Some(limit))] {
-        let sim = SimOs::builder().build();
+        let sim = SimOs::builder().moves(false).build();
         let config = Config { soft_limit: limits.0, hard_limit: limits.1, ..Config::default() };
         let os = Os::simulated(sim.clone());
         let central = Central::with_hooks(os, config, Hooks::none()).expect("memory");
@@ -158,7 +160,7 @@ fn as_much_is_kept_as_arenas_had_lately() {
 #[test]
 fn chunks_that_cannot_be_opened_are_guarded() {
     for markers in [true, false] {
-        let sim = SimOs::builder().guard_markers(markers).split_limit(1000).build();
+        let sim = SimOs::builder().moves(false).guard_markers(markers).split_limit(1000).build();
         let os = Os::simulated(sim.clone());
         let central = Central::with_hooks(os, Config::default(), Hooks::none()).expect("memory");
         let (local, arenas) = (LocalPages::default(), central.arenas());
@@ -196,7 +198,7 @@ fn chunks_that_cannot_be_opened_are_guarded() {
 fn every_call_for_kept_memory_may_be_refused() {
     for (markers, lasting) in [(true, false), (true, true), (false, false), (false, true)] {
         for nth in 1.. {
-            let sim = SimOs::builder().guard_markers(markers).split_limit(6).build();
+            let sim = SimOs::builder().moves(false).guard_markers(markers).split_limit(6).build();
             let os = Os::simulated(sim.clone());
             let central = Central::with_hooks(os, Config::default(), Hooks::none());
             let (central, local) = (central.expect("memory"), LocalPages::default());

@@ -8,7 +8,7 @@ use super::*;
 use crate::span::alone::{Alone, Busy};
 
 fn heap(config: Config) -> (Arc<SimOs>, Central) {
-    let sim = SimOs::builder().build();
+    let sim = SimOs::builder().moves(false).build();
     let central = Central::with_hooks(Os::simulated(sim.clone()), config, Hooks::none());
     (sim, central.expect("memory"))
 }
