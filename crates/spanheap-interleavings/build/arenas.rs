@@ -16,7 +16,7 @@ pub(super) fn chunks() -> Vec<Module> {
                  let none = || AtomicPtr::new(ptr::null_mut());\n        let flag = || AtomicBool::new(false);\n        \
                  let count = || AtomicU64::new(0);\n        \
                  Chunk { base: zero(), end: zero(), low: zero(), high: zero(), beside: flag(), \
-                 blackened: count(), clean: count(), escapes: count(), number: count(), \
+                 blackened: count(), paled: count(), clean: count(), escapes: count(), number: count(), \
                  owner: AtomicPtr::new(ptr::null_mut()), span: AtomicPtr::new(ptr::null_mut()), next: none(), \
                  next_partial: none(), newer: none(), older: none(), \
                  sites: ChunkSites }\n    }\n    link!(",
@@ -101,7 +101,7 @@ pub(super) fn arenas() -> Vec<Module> {
         "user_arena",
         "heap/user_arena/mod.rs",
         &[
-            ("mod clean;\0ArenaTotals};", ""),
+            ("mod bury;\0ArenaTotals};", ""),
             ("use crate::heap::error::OutOfMemory;", "use crate::arenas::OutOfMemory;"),
             ("use crate::span::sites::{Allocated, ", "use crate::arenas::{"),
             ("use crate::span::", "use super::span::"),
@@ -135,7 +135,7 @@ pub(super) fn arenas() -> Vec<Module> {
             (
                 "use super::lease::\0\nimpl ArenaCore {",
                 "use super::lease::Lease;\nuse super::{ArenaCore, ArenaError, MAX_CHUNK, Step, chunk_for, whole};\n\
-                 use crate::addr::Bytes;\nuse super::super::span::Chunk;\nuse core::ptr::NonNull;\nimpl ArenaCore {",
+                 use crate::addr::Bytes;\nuse crate::arenas::CHUNK_SHARE;\nuse spanheap_core::os::MOVE_UNIT;\nuse super::super::span::Chunk;\nuse core::ptr::NonNull;\nimpl ArenaCore {",
             ),
             ("\n    fn ", "\n    pub fn "),
         ],

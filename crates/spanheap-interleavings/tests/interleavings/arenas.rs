@@ -138,6 +138,9 @@ pub(crate) mod asan {
     pub(crate) fn permit(_: crate::addr::Addr, _: crate::addr::Bytes) {}
 }
 
+/// Which part of a large arena its next chunk is: there are none.
+pub(crate) const CHUNK_SHARE: usize = 32;
+
 /// Where the pointers of a value are: nobody asks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout;
@@ -464,7 +467,7 @@ macro_rules! leases_once {
                 let shared = shared.clone();
                 thread::spawn(move || {
                     let mut lease = Lease::none(Colour::White);
-                    match shared.2.begin_refill(&mut lease, Bytes::new(16), UNIT) {
+                    match shared.2.begin_refill(&mut lease, Bytes::new(16), (UNIT, UNIT)) {
                         Ok(Step::Done) => {
                             lease.take_scanned(&WORD, 8, 1).expect("there is room");
                             shared.3.touch();
@@ -476,12 +479,12 @@ macro_rules! leases_once {
                 })
             });
             shared.2.free(&Sites, Freed, |taken| taken).expect("nobody else frees it");
-            let refused = shared.2.begin_refill(&mut lease, Bytes::new(16), UNIT).err();
+            let refused = shared.2.begin_refill(&mut lease, Bytes::new(16), (UNIT, UNIT)).err();
             assert_eq!(refused, Some(ArenaError::Freed), "a freed arena takes no values");
             for other in others {
                 other.join().expect("it ends");
             }
-            let refused = shared.2.begin_refill(&mut lease, Bytes::new(16), UNIT).err();
+            let refused = shared.2.begin_refill(&mut lease, Bytes::new(16), (UNIT, UNIT)).err();
             assert_eq!(refused, Some(ArenaError::Freed), "a freed arena takes no values");
         })
     };

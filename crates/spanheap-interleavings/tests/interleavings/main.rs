@@ -133,6 +133,18 @@ mod os {
     pub(crate) mod thread {
         pub(crate) use crate::checker::current_id;
     }
+    /// No time passes.
+    pub(crate) mod clock {
+        use std::time::Duration;
+
+        pub(crate) fn thread_cpu_time() -> Duration {
+            Duration::ZERO
+        }
+
+        pub(crate) fn cpu_time_of(_: i32) -> Option<Duration> {
+            None
+        }
+    }
 }
 
 mod offheap {
