@@ -217,6 +217,8 @@ impl Registry {
         let shard = self.attached_ever.fetch_add(1, Ordering::Relaxed);
         let record = list.spare.pop().unwrap_or_else(|| Arc::new(MutatorRecord::new(shard)));
         record.thread.store(current_id(), Ordering::Relaxed);
+        // Nobody has waited for this thread yet.
+        record.gap.store(0, Ordering::Relaxed);
         list.attached.push(record.clone());
         Some(record)
     }

@@ -28,6 +28,7 @@ impl Collector {
             self.central.verify()
         });
         self.publish(word);
+        self.control.gap().close();
         self.control.set_gate(false);
         self.control.verified(outcome);
     }

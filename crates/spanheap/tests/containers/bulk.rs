@@ -352,6 +352,30 @@ const CHANGES: [(&str, Change, Plain); 7] = [
     ),
 ];
 
+/// Cells so many that cycles begin and mark while they are turned around: what is read in front is stored behind, where the
+/// collector may have been, and the other way round.
+#[test]
+fn cells_that_are_turned_around_as_a_whole_lose_nothing() {
+    const LEN: u64 = 50_000;
+    let heap = Mode::Watched.heap();
+    let held: Cells = heap.enter(|mc| {
+        let cells: Gc<'_, [GcCell<'_, Option<Gc<'_, Item>>>]> = mc.alloc_zeroed(LEN as usize);
+        let items: Vec<_> = (0..LEN).map(|key| Some(item(mc, key))).collect();
+        GcCell::copy_from_slice(&cells, mc, &items);
+        mc.root(cells)
+    });
+    for _ in 0..100 {
+        Mode::Watched.step(&heap, |mc| {
+            let cells = held.get(mc);
+            let turned: Vec<_> = cells.iter().rev().map(|cell| cell.get()).collect();
+            GcCell::copy_from_slice(&cells, mc, &turned);
+        });
+    }
+    heap.enter(|mc| {
+        assert!(held.get(mc).iter().map(|cell| cell.get().map_or(0, key_of)).eq(0..LEN));
+    });
+}
+
 /// Prints what each element costs, in nanoseconds; nothing is asserted about times.
 #[test]
 #[ignore = "a measurement, for a release build"]

@@ -246,3 +246,24 @@ fn nobody_attaches_to_a_closed_registry_and_leaving_it_is_harmless() {
     assert_eq!(registry.counts(), (0, 0));
     release(central);
 }
+
+#[test]
+fn a_record_that_is_used_again_charges_its_new_thread_with_nothing() {
+    let (registry, central) = (Registry::new(), central());
+    let fence = ProcessBarrier::forced_symmetric();
+    let before = thread_cpu_time();
+    while thread_cpu_time() < before + Duration::from_millis(5) {}
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let other = registry.attach().expect("open");
+            other.publish_inside();
+            registry.begin_grace(&fence);
+            registry.note_work(1);
+            other.publish_outside();
+            registry.detach(&other, &central);
+        });
+    });
+    let worked = registry.attach().expect("open").worked_in(1);
+    release(central);
+    assert_eq!(worked, Duration::ZERO);
+}

@@ -174,8 +174,12 @@ impl Central {
         local: &LocalPages,
         attempt: impl Fn() -> Result<T, Refused>,
     ) -> Result<T, Refused> {
+        let swept = self.backlog.swept();
+        // Others may have had the last spans that waited in their hands, and be through with them: then there is
+        // nothing left to sweep, and room all the same.
+        let has_more = || self.give_up_reserves(local) || self.backlog.swept() != swept;
         let again = match attempt() {
-            Err(Refused::Limit | Refused::System) if self.give_up_reserves(local) => attempt(),
+            Err(Refused::Limit | Refused::System) if has_more() => attempt(),
             other => other,
         };
         if let Err(Refused::Limit | Refused::System) = again {

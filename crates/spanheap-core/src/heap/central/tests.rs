@@ -572,3 +572,26 @@ fn a_ring_for_a_trigger_that_was_moved_does_not_silence_the_next_one() {
     central.count_returned(Bytes::new(1 << 20));
     world.release();
 }
+
+/// Somebody else has the last dead span in his hand when an allocation is refused, and frees it before that looks for
+/// what else there is.
+#[test]
+fn a_sweep_that_ends_between_refusal_and_look_is_no_reason_to_refuse() {
+    let world = World::new(None);
+    let objects = world.large(3, 20);
+    world.mark(objects[0]);
+    world.begin_generation(false);
+    let central = &world.central;
+    while central.backlog().waiting().get() > 20 {
+        central.sweep_one();
+    }
+    let last = std::cell::RefCell::new(Some(central.begin_to_sweep_one().expect("one waits")));
+    let outcome = central.in_need(&LocalPages::default(), || match last.borrow_mut().take() {
+        Some(finish) => {
+            finish();
+            Err(crate::heap::page_heap::Refused::Limit)
+        }
+        None => Ok(()),
+    });
+    assert!(outcome.is_ok(), "it was not tried again");
+}

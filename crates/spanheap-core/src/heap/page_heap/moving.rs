@@ -26,11 +26,12 @@
 
 use super::quarantine::count_guarded;
 use super::{Inner, LocalPages, PageHeap, Taken, soil, tables};
-use crate::addr::{Addr, AddrRange, CHUNK_BYTES};
+use crate::addr::{Addr, AddrRange, Bytes, CHUNK_BYTES};
 use crate::heap::counters::MemoryState;
 use crate::offheap::Persistent;
 use crate::os::{Category, Guarding, MOVE_UNIT, Os, OsError, asan};
 use crate::pages::units::{Search, UNIT_PAGES};
+use crate::span::arena::{TABLES, table_bytes_for};
 
 /// How many warm units are remembered.
 const REMEMBERED: usize = 64;
@@ -45,16 +46,24 @@ pub(super) struct Units {
     count: usize,
     /// Probably no unit is cold below this.
     cold_from: Addr,
+    /// Whether the search has begun at the bottom again since it has last found one.
+    has_wrapped: bool,
 }
 
 impl Units {
     pub(super) const fn new() -> Units {
-        Units { warm: [Addr::NULL; REMEMBERED], count: 0, cold_from: Addr::NULL }
+        Units {
+            warm: [Addr::NULL; REMEMBERED],
+            count: 0,
+            cold_from: Addr::NULL,
+            has_wrapped: false,
+        }
     }
 
     /// Pages at `base` have come back without memory.
     pub(super) fn note_cold(&mut self, base: Addr) {
         self.cold_from = self.cold_from.min(base.align_down(MOVE_UNIT.get()));
+        self.has_wrapped = false;
     }
 
     /// Remembers a warm unit; when there are too many, the oldest is forgotten.
@@ -92,7 +101,9 @@ impl PageHeap {
         let place = self.find_cold(&mut inner, os, memory)?;
         let to = AddrRange::at(place, MOVE_UNIT);
         inner.pages.claim(place, UNIT_PAGES);
-        if tables::fetch(&mut inner, os, to).is_err() {
+        // Those of `from` stay ready.
+        let tables = Bytes::new(table_bytes_for(MOVE_UNIT).get() * TABLES);
+        if self.is_over_limit(os, tables) || tables::fetch(&mut inner, os, to).is_err() {
             give_up(&mut inner, os, to);
             return None;
         }
@@ -127,6 +138,7 @@ impl PageHeap {
             match inner.pages.find_cold_unit(from) {
                 Search::Found(at) => {
                     inner.units.cold_from = at;
+                    inner.units.has_wrapped = false;
                     return Some(at);
                 }
                 Search::GoOn(at) => {
@@ -134,11 +146,16 @@ impl PageHeap {
                     return None;
                 }
                 // Once more from the bottom.
-                Search::Nothing if !from.is_null() => inner.units.cold_from = Addr::NULL,
+                Search::Nothing if !from.is_null() && !inner.units.has_wrapped => {
+                    inner.units.cold_from = Addr::NULL;
+                    inner.units.has_wrapped = true;
+                }
                 Search::Nothing if has_grown => return None,
                 Search::Nothing => {
                     let extra = super::beyond_a_page(MOVE_UNIT);
                     self.grow(inner, os, memory, UNIT_PAGES, extra).ok()?;
+                    // What is new need not lie above everything else.
+                    inner.units.cold_from = Addr::NULL;
                     has_grown = true;
                 }
             }

@@ -5,10 +5,10 @@
 //! |---|---|---|
 //! | of 2 MiB or more | is moved to free addresses, for the next who wants some | [`crate::heap::page_heap`], `moving` |
 //! | a smaller one, in a run of 64 KiB or more | is kept until a cycle has looked at it, then used again | [`super::keep`] |
-//! | any other, or if the system refuses, or there is enough | goes back | [`PageHeap::guard`] |
+//! | any other, or what neither of these will have | goes back | [`PageHeap::guard`] |
 //!
-//! *Enough* is the same in both cases, [`super::keep`] says what: for what is kept, and for free pages that are ready.
-//! What was moved is such a page.
+//! No more is moved, and no more kept, than is *enough*, as [`super::keep`] says: free pages that are ready are counted
+//! for the one, which is what was moved becomes, and what is kept for the other. What is not moved may be kept.
 //!
 //! Moving a unit takes as long as telling the other processors of it, however much is moved. So it is worth while for
 //! whole units, and takes more time than it saves for pieces of them; and what large arenas leave behind does not
@@ -40,14 +40,15 @@ impl Arenas {
             // Chunks that lie one behind the other, in either direction, are guarded in one call.
             let mut range = self.bury(first);
             let room = bound.saturating_sub(self.kept.bytes());
-            let (fits, is_movable) = (range.bytes() <= room, is_movable(range));
+            let moves = os.can_move();
+            let (fits, is_movable) = (range.bytes() <= room, moves && is_movable(range));
             next = record(first).next();
             while let Some(at) = next {
                 let range_of_it = record(at).range();
                 // What may be kept is not made too long for it.
                 let joined = joined(range, range_of_it)
                     .filter(|joined| is_movable || (joined.bytes() <= room) == fits)
-                    .filter(|_| self::is_movable(range_of_it) == is_movable);
+                    .filter(|_| (moves && self::is_movable(range_of_it)) == is_movable);
                 let Some(joined) = joined else { break };
                 self.bury(at);
                 range = joined;

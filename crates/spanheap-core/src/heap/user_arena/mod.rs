@@ -141,6 +141,8 @@ struct Inside {
     reserved: Bytes,
     /// What the next chunk has.
     next_chunk: Bytes,
+    /// Whether it has nothing but the unit that it began with.
+    lone: bool,
 }
 
 /// An arena.
@@ -166,14 +168,17 @@ pub(super) struct Taken {
     pub chunks: Option<NonNull<Chunk>>,
     /// Whether the arena had been abandoned.
     pub was_abandoned: bool,
+    /// Whether the arena had nothing but the unit that it began with.
+    pub was_lone: bool,
 }
 
 /// Where a refill stands.
 enum Step {
     /// Somebody else's rest was leased.
     Done,
-    /// A chunk of so many bytes is to be got, which are reserved. If it is refused, one of so many may do.
-    Get(Bytes, Bytes),
+    /// A chunk of so many bytes is to be got, which are reserved. If it is refused, one of so many may do. And: how many
+    /// more arenas have nothing but the unit that they began with.
+    Get(Bytes, Bytes, isize),
 }
 
 impl ArenaCore {
@@ -185,6 +190,7 @@ impl ArenaCore {
             partial: None,
             reserved: Bytes::ZERO,
             next_chunk: Bytes::ZERO,
+            lone: false,
         };
         let freed = AtomicBool::new(false);
         ArenaCore { number, heap, name, limit, freed, inside: Lock::new(Rank::UserArena, inside) }
@@ -280,7 +286,7 @@ impl ArenaCore {
             unsafe { &*chunk.span() }.set_freed();
         });
         let was_abandoned = inside.stage == Stage::Abandoned;
-        let taken = Taken { chunks: inside.chunks, was_abandoned };
+        let taken = Taken { chunks: inside.chunks, was_abandoned, was_lone: inside.lone };
         inside.forget();
         self.freed.store(true, Ordering::Release);
         Ok(take(taken))
@@ -307,6 +313,7 @@ impl Inside {
     fn forget(&mut self) {
         self.stage = Stage::Freed;
         (self.chunks, self.partial, self.reserved) = (None, None, Bytes::ZERO);
+        self.lone = false;
     }
 
     fn check_open(&self) -> Result<(), ArenaError> {

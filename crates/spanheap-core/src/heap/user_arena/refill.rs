@@ -149,7 +149,8 @@ impl Central {
         match core.begin_refill(lease, need, (self.chunk_unit(), first))? {
             // The usual thing for whoever allocates without keeping a writer: no more than a short lock.
             Step::Done => {}
-            Step::Get(bytes, least) => {
+            Step::Get(bytes, least, lone) => {
+                self.arenas().note_lone(lone);
                 let begun = Instant::now();
                 let colour = lease.colour();
                 let chunk = self.new_chunk(core, wanted, (bytes, colour), local);
@@ -293,8 +294,11 @@ impl Central {
             core.unreserve(bytes);
             // SAFETY: as above.
             unsafe { &*chunk.span() }.set_freed();
-            let (bytes, are_first) =
-                self.arenas().take_in(Taken { chunks: Some(at), was_abandoned: false });
+            let (bytes, are_first) = self.arenas().take_in(Taken {
+                chunks: Some(at),
+                was_abandoned: false,
+                was_lone: false,
+            });
             self.chunks_freed(bytes, are_first);
         }
         kept
@@ -334,6 +338,7 @@ impl ArenaCore {
         let least = need.checked_align_up(unit.get()).expect("a shared value is small");
         let bytes = chunk_for(need, next).max(least);
         let bytes = whole(bytes, unit).expect("a chunk is small");
+        let is_first = inside.reserved == Bytes::ZERO;
         let bytes = match inside.reserve(bytes, self.limit) {
             Ok(()) => bytes,
             Err(_) => {
@@ -342,7 +347,9 @@ impl ArenaCore {
             }
         };
         inside.next_chunk = Bytes::new(bytes.get().saturating_mul(2).min(largest.get()));
-        Ok(Step::Get(bytes, least))
+        let is_lone = is_first && bytes == MOVE_UNIT;
+        let was_lone = core::mem::replace(&mut inside.lone, is_lone);
+        Ok(Step::Get(bytes, least, isize::from(is_lone) - isize::from(was_lone)))
     }
 
     /// Reserves bytes for a chunk beside.

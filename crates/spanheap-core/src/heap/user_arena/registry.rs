@@ -128,6 +128,8 @@ pub(super) struct Counts {
     pub(super) live: AtomicUsize,
     /// Those of `live` that belong to arenas that were abandoned.
     pub(super) abandoned: AtomicUsize,
+    /// Arenas that have nothing but the unit that they began with.
+    pub(super) lone: AtomicUsize,
     pub(super) guarded: AtomicU64,
     pub(super) unguardable: AtomicU64,
     released: AtomicU64,
@@ -178,6 +180,7 @@ impl Arenas {
             freed: AtomicU64::new(0),
             live: AtomicUsize::new(0),
             abandoned: AtomicUsize::new(0),
+            lone: AtomicUsize::new(0),
             guarded: AtomicU64::new(0),
             unguardable: AtomicU64::new(0),
             released: AtomicU64::new(0),
@@ -260,6 +263,7 @@ impl Arenas {
             return Err(AlreadyFreed);
         }
         let waiting = core.free(&self.sites, freed, |taken| {
+            self.note_lone(-isize::from(taken.was_lone));
             self.usual.note_one(shared_in(taken.chunks));
             self.take_in(taken)
         })?;
@@ -417,7 +421,8 @@ impl Arenas {
                 return true;
             }
             let taken = arena.core.free(&self.sites, Freed::Unreachable, |taken| taken);
-            if let Ok(Taken { mut chunks, .. }) = taken {
+            if let Ok(Taken { mut chunks, was_lone, .. }) = taken {
+                self.note_lone(-isize::from(was_lone));
                 self.counts.freed.fetch_add(1, Ordering::Relaxed);
                 while let Some(at) = chunks {
                     let chunk = record(at);

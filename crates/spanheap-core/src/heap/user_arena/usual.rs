@@ -20,7 +20,8 @@
 //! And one decision is about a single arena: whether it begins with a chunk of 2 MiB, of which the memory can be moved
 //! when it is freed. It does if it will probably fill half of that ([`LARGE`]); an eighth is enough ([`MEDIUM`]) as long
 //! as arenas have little altogether ([`LITTLE`]), since what they have is made ready, and weighs, whether it is used
-//! or not. Probable is what both of the last two have had that were freed.
+//! or not. Probable is what both of the last two have had that were freed, unless too many others still have no more than
+//! such a chunk ([`MOST_LONE`]).
 //!
 //! # Locking
 //! None. Figures are relaxed: they decide what comes a little earlier or later. Of two who raise one at once, the
@@ -44,6 +45,10 @@ const LARGE: Bytes = Bytes::new(MOVE_UNIT.get() / 2);
 
 /// One with so many does if there are few others.
 const MEDIUM: Bytes = Bytes::new(MOVE_UNIT.get() / 8);
+
+/// So many arenas may have nothing but the unit that they began with; they may be small ones that stay, among large ones
+/// that come and go.
+const MOST_LONE: usize = 16;
 
 /// How much all arenas have together then, at most.
 const LITTLE: usize = 8 * MOVE_UNIT.get();
@@ -151,7 +156,15 @@ impl Arenas {
 
     /// Whether the next arena is to begin with a unit.
     pub(super) fn are_large(&self) -> bool {
-        self.usual.is_large(self.counts.live.load(Ordering::Relaxed))
+        self.counts.lone.load(Ordering::Relaxed) < MOST_LONE
+            && self.usual.is_large(self.counts.live.load(Ordering::Relaxed))
+    }
+
+    /// So many more arenas have nothing but the unit that they began with.
+    pub(super) fn note_lone(&self, more: isize) {
+        if more != 0 {
+            self.counts.lone.fetch_add(more as usize, Ordering::Relaxed);
+        }
     }
 
     /// How many pages arenas will probably need: bytes.

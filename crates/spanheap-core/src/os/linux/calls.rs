@@ -100,6 +100,18 @@ pub(super) fn is_limited() -> bool {
     is_limit(libc::RLIMIT_AS) || is_limit(libc::RLIMIT_DATA)
 }
 
+/// Whether something is mapped at all pages of a range, of 2 MiB at most.
+pub(super) fn is_mapped(range: AddrRange) -> bool {
+    // The kernel says something of each page; pages have 4 KiB or more.
+    let mut answers = [0u8; (2 << 20) / 4096];
+    debug_assert!(range.bytes().get() / 4096 <= answers.len());
+    // SAFETY: the kernel writes a byte for each page of the range, for which there is room; any range may be asked about.
+    let status = unsafe {
+        libc::mincore(range.base().as_ptr(), range.bytes().get(), answers.as_mut_ptr().cast())
+    };
+    status == 0
+}
+
 pub(super) fn unmap(range: AddrRange) -> Result<(), i32> {
     uninterrupted(|| {
         // SAFETY: the range is ours and its owner gives it up.

@@ -22,11 +22,17 @@
 //! in which the next mapping of the process may come to lie. So nothing is moved where there is a reason for the kernel
 //! to fail that late: a limit on the addresses or the data of the process, under which what was just
 //! given up need not be had again, or strict accounting of what is promised to processes, where another one may be quicker. What is
-//! left is a unit that consists of several mappings, because the program has given advice about a part of it or has
-//! locked it. For that, the hole is mapped at once, with a flag that lets the kernel replace nothing. The answer that
-//! something is there already says that the kernel had not come as far as unmapping: whoever else maps addresses that
-//! he does not choose gets them from the other end of the address space. When the hole cannot be
-//! mapped the process ends, since it would go on with addresses that may be somebody's.
+//! left is a unit that consists of several mappings, because the program has given advice about a part of it. Kernels
+//! before 6.17 fail at once then; later ones move mapping by mapping, and may fail in the midst, when the process has as many
+//! as it may. So the kernel is asked whether there is a hole, which is mapped page by page, with a flag that lets it
+//! replace nothing; and what has come already is given back, since the unit is to have no memory. (Whoever
+//! else maps addresses that he does not choose gets them from the other end of the address space, not from the hole.)
+//! When a hole cannot be mapped the process ends, since it would go on with addresses that may be somebody's.
+//!
+//! # Locked memory
+//! The flag that leaves the old mapping behind unlocks it, all of it and not just the unit. So before each move the
+//! destination is asked to give up its memory, of which it has none: for locked memory the kernel refuses that, and
+//! then nothing is moved. (Memory that was locked range by range, and this one not, is not found out.)
 //!
 //! # Locking
 //! [`Rank::Mappings`] around the list, and never together with that of the splits.
@@ -110,6 +116,8 @@ impl Moved {
 impl NativeOs {
     pub(in crate::os) fn can_move(&self) -> bool {
         self.guards.asides.moves.is_open()
+            && OVERCOMMIT.get().is_some_and(|how| how != STRICT)
+            && !calls::is_limited()
     }
 
     pub(in crate::os) unsafe fn move_memory(
@@ -119,10 +127,7 @@ impl NativeOs {
         category: Category,
     ) -> Option<Guarding> {
         let (guards, moves) = (&self.guards, &self.guards.asides.moves);
-        if !moves.is_open()
-            || OVERCOMMIT.get().is_none_or(|how| how == STRICT)
-            || calls::is_limited()
-        {
+        if !self.can_move() || calls::advise(to, libc::MADV_DONTNEED).is_err() {
             return None;
         }
         // One more for what `from` costs.
@@ -135,7 +140,7 @@ impl NativeOs {
         // An invalid argument: the kernel does not know that anything could be left behind.
         moves.note(&moved, |errno| is_forbidden(errno) || errno == libc::EINVAL);
         if moved.is_err() {
-            if self.is_mapped_again(to, category) || !was_foreign {
+            if !self.mend(to, category) && !was_foreign {
                 guards.moved.take(to.base());
             }
             return None;
@@ -162,18 +167,27 @@ impl NativeOs {
         Guarding::Faults
     }
 
-    /// Maps a unit that the kernel may have unmapped before it failed; whether it had.
-    fn is_mapped_again(&self, unit: AddrRange, category: Category) -> bool {
-        match calls::map_hole(unit, PROT_READ | PROT_WRITE, self.reservation()) {
-            Ok(()) => {
-                self.names.mapped(unit, category);
-                true
+    /// Makes a unit what it was, mapped and without memory, after the kernel has failed to move some there; whether
+    /// it had unmapped any of it.
+    fn mend(&self, unit: AddrRange, category: Category) -> bool {
+        let is_torn = !calls::is_mapped(unit);
+        if is_torn {
+            for page in unit.cut_at(self.page_size.get()) {
+                match calls::map_hole(page, PROT_READ | PROT_WRITE, self.reservation()) {
+                    // Most of it was not unmapped, or has been moved.
+                    Ok(()) | Err(libc::EEXIST) => {}
+                    Err(errno) => fatal(format_args!(
+                        "{page:?} was ours, and cannot be mapped: errno {errno}"
+                    )),
+                }
             }
-            Err(libc::EEXIST) => false,
-            Err(errno) => {
-                fatal(format_args!("{unit:?} was ours, and cannot be mapped: errno {errno}"))
-            }
+            self.names.mapped(unit, category);
         }
+        // A part may have come.
+        if calls::advise(unit, libc::MADV_DONTNEED).is_err() {
+            fatal(format_args!("the memory of {unit:?} cannot be given back"));
+        }
+        is_torn
     }
 
     /// The flags of a mapping that is not charged, if there is such a thing.
@@ -185,9 +199,10 @@ impl NativeOs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addr::Bytes;
     use crate::os::MOVE_UNIT;
 
-    /// What a kernel before 6.17 does to a unit of several mappings: it unmaps the place, and then sees them.
+    /// A unit that the kernel has unmapped, not at all, in part, or as a whole.
     #[test]
     fn fault_06_a_place_that_was_unmapped_is_mapped_again() {
         let os = NativeOs::new(&crate::os::NativeBuilder::default());
@@ -195,16 +210,25 @@ mod tests {
         let unit = AddrRange::at(wide, MOVE_UNIT + MOVE_UNIT).whole_units(MOVE_UNIT.get());
         let unit = AddrRange::at(unit.base(), MOVE_UNIT);
         calls::protect(unit, PROT_READ | PROT_WRITE).unwrap();
-        let word = unit.base().as_ptr::<u64>();
-        // SAFETY: made accessible above, and known to nobody else.
-        unsafe { word.write(1) };
-        assert!(!os.is_mapped_again(unit, Category::Heap), "it was not unmapped");
-        // SAFETY: as above.
-        assert_eq!(unsafe { word.read() }, 1);
-        calls::unmap(unit).unwrap();
-        assert!(os.is_mapped_again(unit, Category::Heap));
-        // SAFETY: as above, and mapped anew.
-        assert_eq!(unsafe { word.read() }, 0);
+        let page = os.page_size;
+        let some = AddrRange::at(unit.base() + page, page);
+        let (first, second) = (unit.base().as_ptr::<u64>(), some.base().as_ptr::<u64>());
+        for hole in [AddrRange::at(unit.base(), Bytes::ZERO), some, unit] {
+            // SAFETY: made accessible above, or mapped again, and known to nobody else.
+            unsafe { first.write(1) };
+            // SAFETY: as above.
+            unsafe { second.write(1) };
+            if !hole.is_empty() {
+                calls::unmap(hole).unwrap();
+            }
+            assert_eq!(calls::is_mapped(unit), hole.is_empty());
+            assert_eq!(os.mend(unit, Category::Heap), !hole.is_empty());
+            assert!(calls::is_mapped(unit));
+            // SAFETY: as above.
+            assert_eq!(unsafe { first.read() }, 0, "there is memory");
+            // SAFETY: as above.
+            assert_eq!(unsafe { second.read() }, 0, "there is memory");
+        }
         calls::unmap(AddrRange::at(wide, MOVE_UNIT + MOVE_UNIT)).unwrap();
     }
 

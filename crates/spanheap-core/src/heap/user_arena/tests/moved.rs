@@ -175,3 +175,42 @@ fn no_more_is_moved_than_arenas_need() {
     unsafe { central.release() };
     sim.assert_all_released();
 }
+
+/// Large arenas come and go, and with each a small one that stays.
+#[test]
+fn small_arenas_that_stay_among_large_ones_are_small() {
+    let sim = SimOs::builder().split_limit(8000).build();
+    let central = Central::with_hooks(Os::simulated(sim.clone()), Config::default(), Hooks::none());
+    let central = central.expect("memory");
+    let local = LocalPages::default();
+    let mut kept = Vec::new();
+    for _ in 0..60 {
+        let (core, _) = filled(&central, &local, 1_100_000);
+        bury(&central, &core);
+        if central.arenas().wants_cycle(central.pages()) {
+            cycle(&central);
+        }
+        kept.push(filled(&central, &local, 1000).0);
+    }
+    let begun = kept.iter().filter(|core| core.reserved() >= MOVE_UNIT).count();
+    assert!((1..=16).contains(&begun), "{begun} small arenas began with a unit");
+    let rest: usize = kept
+        .iter()
+        .map(|core| core.reserved().get())
+        .filter(|&bytes| bytes < MOVE_UNIT.get())
+        .sum();
+    assert!(rest <= 60 * (64 << 10), "{rest} bytes for small arenas");
+    for core in &kept {
+        bury(&central, core);
+    }
+    // They are gone, so large ones begin with a unit again.
+    for _ in 0..3 {
+        let (core, _) = filled(&central, &local, 1_100_000);
+        bury(&central, &core);
+    }
+    assert!(central.arenas().are_large());
+    central.take_back(&local);
+    // SAFETY: nobody uses the heap any more.
+    unsafe { central.release() };
+    sim.assert_all_released();
+}
