@@ -12,6 +12,8 @@
 //! pages were free, is that of a moment before any bit is set. What the collector's thread clears before a cycle
 //! marks is clear as long as the count stays the same: the closures of the last marking phase are over then. And so
 //! are, in a chunk that it buries between two cycles, those that have ever leased it.
+//! The model `arenas` of `tests/protocol_model.rs` has all of this, and finds a chunk that is not clean when one of the
+//! conditions is left out.
 //!
 //! # Locking
 //! None: the collector's thread clears and counts, a closure notes the count of a chunk that nobody else knows, and

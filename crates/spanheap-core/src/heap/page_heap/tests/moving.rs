@@ -227,6 +227,33 @@ fn spans_and_chunks_that_move_do_not_get_into_each_others_way() {
     assert!(moved > 200, "{moved} chunks have been moved");
 }
 
+/// The tables of the unit that memory moves to become ready, and those of the other stay so.
+#[test]
+fn nothing_moves_where_its_tables_would_go_beyond_the_limit() {
+    let sim = SimOs::builder().zero_after_unused(true).build();
+    let mut bench = Bench::simulated(sim.clone(), None).unwrap();
+    let chunks: Vec<_> =
+        (0..4).map(|_| bench.alloc_chunk(UNIT_PAGES, MOVE_UNIT).unwrap()).collect();
+    let [first, second, third, fourth] = chunks.try_into().ok().unwrap();
+    bench.free_chunk(third);
+    bench.free_chunk(fourth);
+    bench.heap.scavenge_all(&bench.os);
+    let room = Bytes::new(32 << 10);
+    let allowed = sim.ready() + room;
+    bench.heap.limits().set_hard(Some(Bytes::new(allowed.get() / 31 * 32)));
+    assert!(bench.heap.limits().allowed() <= allowed);
+    assert!(!bench.bury(&first), "it was moved");
+    assert!(sim.ready() <= bench.heap.limits().allowed());
+    bench.heap.limits().set_hard(None);
+    assert!(bench.bury(&second), "nothing is in the way");
+    for chunk in [first, second] {
+        assert!(bench.release_chunk(chunk).is_ok());
+    }
+    bench.check();
+    bench.check_pages();
+    bench.end();
+}
+
 /// Whichever call the system refuses, and whether it refuses all that follow: nothing is lost.
 #[test]
 fn whatever_is_refused_a_move_happens_or_has_never_been() {
