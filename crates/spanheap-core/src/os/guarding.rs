@@ -67,7 +67,7 @@ impl Guarding {
 impl Os {
     /// Ready or Prepared to Reserved and guarded: the memory behind the range is gone, and from now on an
     /// access faults if the answer says so. `category` and `ready` are as in [`Os::fault`], and the
-    /// module [`guarding`] says which of the two is for what. Only [`Os::unguard`] and [`Os::release`]
+    /// head of this file says which of the two is for what. Only [`Os::unguard`] and [`Os::release`]
     /// may follow. An empty range faults.
     ///
     /// # Safety
