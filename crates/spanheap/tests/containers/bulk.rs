@@ -103,37 +103,51 @@ fn change<'gc>(
             });
             (len..low + 256).for_each(|_| single.push(mc, value));
         }
-        6 => {
-            let keep = |entry: &Entry<'_>| entry.before % 11 != 0;
-            bulk.retain(mc, keep);
-            (0..len).rev().filter(|&at| !keep(&single[at])).collect::<Vec<_>>().iter().for_each(
-                |&at| {
-                    single.remove(mc, at);
-                },
-            );
-        }
-        7 if len > 0 => {
-            let by = low % len;
-            bulk.edit(mc, |entries| entries.rotate_left(by));
-            for _ in 0..by.min(20) {
-                let first = single.remove(mc, 0);
-                single.push(mc, first);
-            }
-            // The rest of the way at once, the other way around.
-            single.edit(mc, |entries| entries.rotate_right(len - (by - by.min(20)) % len));
-        }
-        8 => {
-            let value = entry(mc, 3);
-            bulk.insert(mc, low, value);
-            single.push(mc, value);
-            (low..len).rev().for_each(|at| single.swap(mc, at, at + 1));
-        }
+        6 => retain(mc, bulk, single),
+        7 if len > 0 => rotate(mc, bulk, single, low % len),
+        8 => insert(mc, bulk, single, low),
         _ => {
             let values = fresh(700);
             bulk.extend_from_slice(mc, &values);
             values.into_iter().for_each(|value| single.push(mc, value));
         }
     }
+}
+
+/// Most elements stay.
+fn retain<'gc>(mc: &Mutator<'gc>, bulk: &mut Entries<'gc>, single: &mut Entries<'gc>) {
+    let keep = |entry: &Entry<'_>| entry.before % 11 != 0;
+    bulk.retain(mc, keep);
+    for at in (0..single.len()).rev() {
+        if !keep(&single[at]) {
+            single.remove(mc, at);
+        }
+    }
+}
+
+/// The elements from `by` on come first.
+fn rotate<'gc>(mc: &Mutator<'gc>, bulk: &mut Entries<'gc>, single: &mut Entries<'gc>, by: usize) {
+    let len = bulk.len();
+    bulk.edit(mc, |entries| entries.rotate_left(by));
+    for _ in 0..by.min(20) {
+        let first = single.remove(mc, 0);
+        single.push(mc, first);
+    }
+    // The rest of the way at once, the other way around.
+    single.edit(mc, |entries| entries.rotate_right(len - (by - by.min(20)) % len));
+}
+
+/// One more element, before that of an index.
+fn insert<'gc>(
+    mc: &Mutator<'gc>,
+    bulk: &mut Entries<'gc>,
+    single: &mut Entries<'gc>,
+    index: usize,
+) {
+    let value = entry(mc, 3);
+    bulk.insert(mc, index, value);
+    single.push(mc, value);
+    (index..single.len() - 1).rev().for_each(|at| single.swap(mc, at, at + 1));
 }
 
 fn assert_same(bulk: &[Entry<'_>], single: &[Entry<'_>]) {

@@ -36,11 +36,11 @@ impl Arenas {
     pub unsafe fn quarantine_pending(&self, os: &Os, memory: &Persistent, pages: &PageHeap) {
         let mut next = self.take_pending();
         let bound = self.kept.bound(pages, self.usual.held());
+        let moves = os.can_move();
         while let Some(first) = next {
             // Chunks that lie one behind the other, in either direction, are guarded in one call.
             let mut range = self.bury(first);
             let room = bound.saturating_sub(self.kept.bytes());
-            let moves = os.can_move();
             let (fits, is_movable) = (range.bytes() <= room, moves && is_movable(range));
             next = record(first).next();
             while let Some(at) = next {

@@ -66,13 +66,13 @@ impl Ended {
     /// Adds one more. What it cannot be joined with is the result.
     fn join(&mut self, range: AddrRange) -> Option<AddrRange> {
         let before = self.0.replace(range)?;
-        let (base, end) = (before.base().min(range.base()), before.end().max(range.end()));
-        let touch = before.end() == range.base() || range.end() == before.base();
-        if !touch || end.bytes_since(base) > JOINED {
-            return Some(before);
+        match joined(before, range).filter(|both| both.bytes() <= JOINED) {
+            Some(both) => {
+                self.0 = Some(both);
+                None
+            }
+            None => Some(before),
         }
-        self.0 = Some(AddrRange::new(base, end));
-        None
     }
 }
 
