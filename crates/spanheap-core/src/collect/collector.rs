@@ -16,7 +16,6 @@
 //! The destructors of what is left at the end of a heap run when no mutator can enter any more.
 #![allow(unsafe_code)]
 
-use super::arenas::Undertaker;
 use super::buffer::Entries;
 use super::checkmark;
 use super::control::{Control, Wish};
@@ -33,6 +32,7 @@ use super::roots::RootTable;
 use super::scavenger::Scavenger;
 use super::settings::Settings;
 use super::spent::Spent;
+use super::undertaker::Undertaker;
 use super::workers::{Helpers, workers};
 use crate::addr::{AddrRange, Bytes};
 use crate::heap::central::Config;
@@ -148,6 +148,8 @@ pub struct Collector {
     pub(super) spent: Spent,
     /// What limits and assists may cost.
     pub(super) ration: Lock<Ration>,
+    /// Who has this may bury freed user arenas: the collector's thread, but while it sleeps between two cycles.
+    pub(super) undertaker: Lock<Undertaker>,
     /// The threads of this heap.
     threads: Lock<Threads>,
     /// Where notices for the pressure thread go.
@@ -247,6 +249,7 @@ impl Collector {
             crew: Crew::new(background),
             spent: Spent::default(),
             ration: Lock::new(Rank::Statistics, Ration::new(processors)),
+            undertaker: Lock::new(Rank::Undertaker, Undertaker::default()),
             threads: Lock::new(Rank::Statistics, Threads::default()),
             pressure: None,
             begun: Instant::now(),
@@ -383,7 +386,7 @@ impl Collector {
         let mut helpers = Helpers::default();
         let mut drop_thread = None;
         let mut scavenger = Scavenger::new(self.processors);
-        let mut undertaker = Undertaker::default();
+        let mut undertaker = self.undertaker.lock();
         let mut watch = Watch::default();
         let mut last_end = Instant::now();
         loop {
@@ -393,21 +396,24 @@ impl Collector {
                 Wish::Verify => match self.control.has_just_verified().then(|| self.due()) {
                     Some(Due::Now(reason)) => Some(reason),
                     _ => {
-                        self.serve_verifiers();
+                        self.serve_verifiers(&mut undertaker);
                         continue;
                     }
                 },
                 Wish::Nothing if !self.options.continuously => {
-                    match self.wait_for_reason(&mut scavenger, &mut undertaker, last_end) {
-                        Some(reason) => reason,
-                        None => continue,
+                    match self.reason(&mut scavenger, last_end) {
+                        Ok(reason) => reason,
+                        Err(pause) => {
+                            undertaker = self.rest(undertaker, pause);
+                            continue;
+                        }
                     }
                 }
                 _ => None,
             };
             let before = self.central.live();
             self.control.cycle_begins();
-            self.cycle(&mut helpers, Entry::of(reason));
+            self.cycle(&mut helpers, Entry::of(reason), &mut undertaker);
             self.start_drop_thread(&mut drop_thread);
             self.enter_cycle(reason, before);
             self.control.cycle_ends();
@@ -417,31 +423,29 @@ impl Collector {
         helpers.end(self);
         self.crew.release(self.central.os());
         self.wind_up(drop_thread);
+        // Nobody buries anything from here on.
+        core::mem::forget(undertaker);
     }
 
     /// The reason for a cycle that is due; for one that is so only because there was none for long, there is none.
-    /// If no cycle is due, does what is to be done between cycles, sleeps, and returns `None`.
-    fn wait_for_reason(
+    /// If no cycle is due, returns free memory, and says how long the thread may sleep as far as that goes.
+    fn reason(
         &self,
         scavenger: &mut Scavenger,
-        undertaker: &mut Undertaker,
         last_end: Instant,
-    ) -> Option<Option<Reason>> {
-        let pause = match self.due() {
-            Due::Now(reason) => return Some(Some(reason)),
-            Due::In(pause) => Some(pause),
-            Due::No if self.central.rearm() => return None,
+    ) -> Result<Option<Reason>, Option<Duration>> {
+        match self.due() {
+            Due::Now(reason) => Ok(Some(reason)),
+            Due::In(pause) => Err(Some(pause)),
+            Due::No if self.central.rearm() => Err(Some(Duration::ZERO)),
             Due::No => match self.until_periodic(last_end) {
-                Some(Duration::ZERO) => return Some(None),
+                Some(Duration::ZERO) => Ok(None),
                 until => {
                     let pause = self.options.return_memory.then(|| scavenger.work(self));
-                    pause.flatten().into_iter().chain(until).min()
+                    Err(pause.flatten().into_iter().chain(until).min())
                 }
             },
-        };
-        let grave = undertaker.work(self);
-        self.rest(pause.into_iter().chain(grave).min());
-        None
+        }
     }
 
     /// How long it is at most until a cycle is due for no other reason than that there was none for long; zero: it

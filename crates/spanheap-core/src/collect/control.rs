@@ -9,7 +9,7 @@
 
 use super::gap::Gap;
 use crate::heap::verify::Verified;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::sync::{Condition, Lock, Rank};
 use std::sync::Arc;
 
@@ -37,12 +37,18 @@ struct Looks {
     was_last: bool,
 }
 
+/// The collector sleeps until somebody leaves a closure.
+const COLLECTOR_WAITS: u8 = 1;
+
+/// Somebody has freed arenas inside a closure.
+const TO_BURY: u8 = 2;
+
 /// Requests for cycles.
 pub struct Control {
     state: Lock<State>,
     finished: Condition,
-    /// Whether the collector sleeps until somebody leaves a closure.
-    awaiting_leave: AtomicBool,
+    /// Whether anybody wants to hear of mutators that leave: [`COLLECTOR_WAITS`], [`TO_BURY`].
+    awaiting_leave: AtomicU8,
     /// Whether the gate of checkmark mode is closed.
     gate: Lock<bool>,
     gate_opened: Condition,
@@ -75,7 +81,7 @@ impl Control {
         Control {
             state: Lock::new(Rank::Control, state),
             finished: Condition::new(),
-            awaiting_leave: AtomicBool::new(false),
+            awaiting_leave: AtomicU8::new(0),
             gate: Lock::new(Rank::Control, false),
             gate_opened: Condition::new(),
             gap: Gap::new(),
@@ -175,15 +181,31 @@ impl Control {
         self.finished.notify_all();
     }
 
-    /// Whether the collector wants to hear of mutators that leave.
+    /// Whether anybody wants to hear of mutators that leave.
     #[inline]
     pub fn is_awaiting_leave(&self) -> bool {
-        self.awaiting_leave.load(Ordering::Relaxed)
+        self.awaiting_leave.load(Ordering::Relaxed) != 0
     }
 
     /// Says whether the collector wants to hear of mutators that leave.
     pub fn set_awaiting_leave(&self, awaiting: bool) {
-        self.awaiting_leave.store(awaiting, Ordering::SeqCst);
+        if awaiting {
+            self.awaiting_leave.fetch_or(COLLECTOR_WAITS, Ordering::SeqCst);
+        } else {
+            self.awaiting_leave.fetch_and(!COLLECTOR_WAITS, Ordering::SeqCst);
+        }
+    }
+
+    /// Whoever leaves next is to bury freed arenas. The caller is inside, so somebody will leave.
+    pub fn ask_to_bury(&self) {
+        self.awaiting_leave.fetch_or(TO_BURY, Ordering::Relaxed);
+    }
+
+    /// Whether the collector wants to hear of a mutator that has left, and whether that one is to bury freed arenas:
+    /// nobody else will be told so.
+    pub fn take_leave(&self) -> (bool, bool) {
+        let awaited = self.awaiting_leave.fetch_and(!TO_BURY, Ordering::Relaxed);
+        (awaited & COLLECTOR_WAITS != 0, awaited & TO_BURY != 0)
     }
 
     /// Where mutators that have held the collector up let it act.

@@ -36,6 +36,7 @@ use super::mark::Marker;
 use super::pacer::speed::Times;
 use super::phase::{Phase, PhaseWord};
 use super::ration::Entry;
+use super::undertaker::Undertaker;
 use super::watch::Watch;
 use super::workers::Helpers;
 use crate::addr::Bytes;
@@ -53,7 +54,12 @@ const RETRY: Duration = Duration::from_micros(200);
 
 impl Collector {
     /// Runs one cycle and sweeps after it.
-    pub(super) fn cycle(self: &Arc<Collector>, helpers: &mut Helpers, entry: Entry) {
+    pub(super) fn cycle(
+        self: &Arc<Collector>,
+        helpers: &mut Helpers,
+        entry: Entry,
+        undertaker: &mut Undertaker,
+    ) {
         let (began, cpu_before) = (Instant::now(), thread_cpu_time());
         let assists_before = self.spent.assists();
         let taken_before = self.central.taken();
@@ -75,7 +81,7 @@ impl Collector {
 
         self.publish(PhaseWord::new(Phase::ArmingB, cycle));
         // SAFETY: the same grace period; this cycle does not mark yet.
-        unsafe { self.bury_arenas() };
+        unsafe { self.bury_arenas(undertaker) };
         self.registry.release_stale(&self.central, self.word());
         self.sweep_all();
         // Others may be in the midst of a span. Mutators are waited for below, in their closures; but who offers
@@ -105,7 +111,7 @@ impl Collector {
         self.control.gap().close();
         self.registry.note_states();
         self.control.set_gate(false);
-        self.release_arenas(cycle, all, report.work);
+        self.release_arenas(undertaker, cycle, all, report.work);
         let times = Times {
             elapsed: began.elapsed(),
             processors: self.processors,
@@ -122,6 +128,12 @@ impl Collector {
         self.plan_next(in_use, true);
         let cpu = thread_cpu_time().saturating_sub(cpu_before) + helped;
         self.finish_report(report, cpu);
+    }
+
+    /// A cycle that was asked for, without helpers, in a heap that has no thread.
+    #[cfg(test)]
+    pub(super) fn cycle_alone(self: &Arc<Collector>) {
+        self.cycle(&mut Helpers::default(), Entry::Asked, &mut self.undertaker.lock());
     }
 
     /// Phase 3: marks everything that was reachable at its beginning.
@@ -252,8 +264,8 @@ impl Collector {
     pub(super) fn return_records(&self) -> bool {
         let is_over = self.registry.is_grace_over();
         if is_over {
-            // SAFETY: the latest grace period is over. This thread alone begins them, and retires nothing
-            // without beginning one.
+            // SAFETY: the latest grace period is over. This thread retires nothing without beginning one, so
+            // that one or a later one is the latest.
             unsafe { self.central.pages().return_records(self.central.os()) };
         }
         is_over

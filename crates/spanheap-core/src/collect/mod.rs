@@ -75,7 +75,7 @@
 //! | `watch` | who keeps the collector waiting |
 //! | [`gap`] | letting the collector act, after it has waited for long |
 //! | [`cycle`] | the phases in order |
-//! | [`arenas`] | what becomes of user arenas that were freed |
+//! | [`arenas`], `undertaker` | what becomes of user arenas that were freed, in cycles and between them |
 //! | [`weak`] | weak pointers, and what becomes of the dead |
 //! | [`collector`], [`control`] | the thread, and requests to it |
 //! | [`pacer`] | when to begin, and what allocating costs: numbers in, numbers out |
@@ -122,6 +122,7 @@ pub(crate) mod scan_chunk;
 pub(crate) mod scavenger;
 pub(crate) mod settings;
 mod spent;
+mod undertaker;
 pub(crate) mod verify;
 mod watch;
 pub(crate) mod weak;

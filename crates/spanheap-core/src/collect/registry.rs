@@ -244,6 +244,17 @@ impl Registry {
         (list.attached.len(), list.attached.iter().filter(|record| record.is_inside()).count())
     }
 
+    /// How many mutators are inside a closure, and whether one of them is the calling thread's.
+    pub fn inside(&self) -> (usize, bool) {
+        let list = self.list.lock();
+        let mut inside = list.attached.iter().filter(|record| record.is_inside()).peekable();
+        // The system is asked for the thread's number only if somebody is inside.
+        let own = inside.peek().map(|_| current_id());
+        inside.fold((0, false), |(count, is_own), record| {
+            (count + 1, is_own || Some(record.thread.load(Ordering::Relaxed)) == own)
+        })
+    }
+
     /// Begins a grace period: notes who is inside. Comes after the publication that it is about.
     pub fn begin_grace(&self, fence: &ProcessBarrier) {
         let list = self.list.lock();

@@ -10,12 +10,13 @@
 //! some milliseconds for each 100 MB. A closure that waits for another one to begin would wait for ever.
 
 use super::collector::Collector;
+use super::undertaker::Undertaker;
 use crate::heap::verify::Verified;
 use std::sync::Arc;
 
 impl Collector {
     /// Verifies the heap for whoever waits for that. Between two cycles, on the collector's thread.
-    pub(super) fn serve_verifiers(&self) {
+    pub(super) fn serve_verifiers(&self, _: &mut Undertaker) {
         let word = self.word();
         self.control.verification_begins();
         self.control.set_gate(true);

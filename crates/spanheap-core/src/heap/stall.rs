@@ -28,6 +28,8 @@ pub enum Cause {
     Flush = 4,
     /// Allocating while the collector is behind: marking for a while.
     Assist = 5,
+    /// Freeing a user arena, or leaving a closure in which one was freed: seeing to its memory.
+    Burial = 6,
 }
 
 impl Cause {
@@ -40,6 +42,7 @@ impl Cause {
             Cause::Container => "locked container",
             Cause::Flush => "barrier buffer",
             Cause::Assist => "marking assist",
+            Cause::Burial => "freed arenas",
         }
     }
 }
@@ -82,6 +85,7 @@ impl Stalls {
             3 => Cause::Container,
             4 => Cause::Flush,
             5 => Cause::Assist,
+            6 => Cause::Burial,
             _ => Cause::None,
         };
         (Duration::from_nanos(entry >> 8), cause)
@@ -97,6 +101,16 @@ impl Default for Stalls {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_cause_is_read_as_it_was_written() {
+        use Cause::{Allocation, Assist, Burial, Container, Flush, PhaseChange};
+        for cause in [Allocation, PhaseChange, Container, Flush, Assist, Burial] {
+            let stalls = Stalls::new();
+            stalls.record(cause, Instant::now() - Duration::from_millis(1));
+            assert_eq!(stalls.longest().1, cause);
+        }
+    }
 
     #[test]
     fn the_longest_stall_keeps_its_cause() {

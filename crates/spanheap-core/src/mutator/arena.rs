@@ -66,7 +66,7 @@ impl Drop for Handle {
         // Elsewhere, the arena's lock may be held for ever. What was abandoned belongs to the collector.
         if self.collector.central().is_here() && !self.core.is_abandoned() {
             // That it was freed before is as well.
-            let _ = self.collector.central().free_arena(&self.core, Freed::Dropped);
+            let _ = self.collector.free_arena(&self.core, Freed::Dropped);
         }
     }
 }
@@ -117,9 +117,9 @@ impl UserArena {
     /// In a process that was forked from the heap's.
     #[track_caller]
     pub fn free(&self) -> Result<(), AlreadyFreed> {
-        let central = self.handle.collector.central();
-        central.assert_here();
-        central.free_arena(&self.handle.core, Freed::At(Location::caller()))
+        let collector = &self.handle.collector;
+        collector.central().assert_here();
+        collector.free_arena(&self.handle.core, Freed::At(Location::caller()))
     }
 
     /// Leaves the arena to the collector: it takes no more values, and is freed after a cycle that has reached

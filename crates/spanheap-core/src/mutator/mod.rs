@@ -202,18 +202,32 @@ impl Mutator {
             self.record.publish_outside();
             self.collector.fence().light();
             if self.collector.control().is_awaiting_leave() {
-                self.wake_collector();
-                self.let_collector_act();
+                self.has_left();
             }
+        }
+    }
+
+    /// Does what those have asked for who wanted to hear of mutators that leave.
+    #[cold]
+    fn has_left(&self) {
+        if !self.collector.central().is_here() {
+            return;
+        }
+        let (collector_waits, is_to_bury) = self.collector.control().take_leave();
+        if is_to_bury {
+            self.collector.bury_as_asked();
+        }
+        if collector_waits {
+            self.wake_collector();
+            self.let_collector_act();
         }
     }
 
     /// Waits for a moment if the collector has waited for long, and nobody is inside now: see
     /// [`collect::gap`](crate::collect::gap).
-    #[cold]
     fn let_collector_act(&self) {
         let collector = &*self.collector;
-        if !collector.central().is_here() || collector.registry().counts().1 > 0 {
+        if collector.registry().counts().1 > 0 {
             return;
         }
         let begun = Instant::now();

@@ -63,6 +63,12 @@ pub fn assert_free(action: &'static str) {
     }
 }
 
+/// Whether the thread runs code of the program's that may do anything.
+#[inline]
+pub fn is_free() -> bool {
+    BUSY.get() == Busy::No
+}
+
 /// Whether the thread runs a destructor of a dead value of a heap, or a cleanup.
 #[inline]
 pub fn is_in_destructor() -> bool {

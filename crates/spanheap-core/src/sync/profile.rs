@@ -20,6 +20,7 @@ const LONGEST: Duration = Duration::from_micros(100);
 
 /// Every rank, lowest first.
 pub const RANKS: [Rank; COUNT] = [
+    Rank::Undertaker,
     Rank::Settings,
     Rank::Control,
     Rank::Mutators,

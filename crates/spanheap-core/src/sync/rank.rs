@@ -5,6 +5,8 @@
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Rank {
+    /// Who buries freed user arenas: the collector's thread as long as it is awake.
+    Undertaker,
     /// What a heap's plan follows from, while the plan is made.
     Settings,
     /// Who waits for the collector, and what for.

@@ -7,13 +7,13 @@
 //! The tests make their objects and values in closures, and heaps are released when nobody uses them.
 #![allow(unsafe_code)]
 
+mod undertaker;
+
 use super::*;
 use crate::addr::Addr;
 use crate::collect::Options;
 use crate::collect::phase::{Phase, PhaseWord};
-use crate::collect::ration::Entry;
 use crate::collect::roots::RootRecord;
-use crate::collect::workers::Helpers;
 use crate::heap::hooks::Hooks;
 use crate::mutator::{ArenaOptions, Mutator, UserArena};
 use crate::os::{Os, SimOs};
@@ -115,7 +115,7 @@ impl Stage {
     }
 
     fn cycle(&self) {
-        self.collector.cycle(&mut Helpers::default(), Entry::Asked);
+        self.collector.cycle_alone();
         assert!(!self.collector.last_cycle().report.retained_everything);
     }
 
@@ -196,7 +196,7 @@ fn fault_49_an_arena_that_is_freed_in_arming_a_is_scanned_by_this_cycle() {
     std::thread::scope(|scope| {
         pin.enter();
         let collector = &stage.collector;
-        let cycle = scope.spawn(|| collector.cycle(&mut Helpers::default(), Entry::Asked));
+        let cycle = scope.spawn(|| collector.cycle_alone());
         stage.wait_for(Phase::ArmingA);
         stage.arena.free().expect("once");
         assert_eq!(stage.look(), (Some(ArenaState::Freed), true));
@@ -221,7 +221,7 @@ fn fault_49_an_arena_that_is_freed_in_arming_b_is_scanned_by_this_cycle() {
     central.catch_up();
     let go_on = central.begin_to_sweep_one().expect("there is a span");
     std::thread::scope(|scope| {
-        let cycle = scope.spawn(|| collector.cycle(&mut Helpers::default(), Entry::Asked));
+        let cycle = scope.spawn(|| collector.cycle_alone());
         stage.wait_for(Phase::ArmingB);
         stage.arena.free().expect("once");
         assert_eq!(stage.look().0, Some(ArenaState::Freed));
@@ -241,7 +241,7 @@ fn fault_49_an_arena_that_is_freed_while_a_cycle_marks_is_scanned_by_it() {
     node(stage.value).gate.store(SHUT, Ordering::SeqCst);
     std::thread::scope(|scope| {
         let collector = &stage.collector;
-        let cycle = scope.spawn(|| collector.cycle(&mut Helpers::default(), Entry::Asked));
+        let cycle = scope.spawn(|| collector.cycle_alone());
         while node(stage.value).gate.load(Ordering::SeqCst) != REACHED {
             std::thread::yield_now();
         }
@@ -278,7 +278,7 @@ fn fault_49_50_what_a_closure_takes_out_of_a_freed_arena_is_retained() {
     stage.arena.free().expect("once");
     std::thread::scope(|scope| {
         let collector = &stage.collector;
-        let cycle = scope.spawn(|| collector.cycle(&mut Helpers::default(), Entry::Asked));
+        let cycle = scope.spawn(|| collector.cycle_alone());
         stage.wait_for(Phase::ArmingA);
         assert_eq!(stage.look(), (Some(ArenaState::Freed), true));
         assert_eq!(node(stage.value).number, 2, "the memory is there");
@@ -336,33 +336,5 @@ fn what_a_late_closure_puts_into_a_new_chunk_is_scanned_by_the_next_cycle() {
     stage.mutator.leave();
     stage.arena.free().expect("once");
     drop(arena);
-    stage.end(&sim);
-}
-
-/// Between cycles a grace period is begun for what was freed, and nobody sleeps for its end.
-#[test]
-fn what_was_freed_is_guarded_after_a_grace_period_of_its_own() {
-    let sim = SimOs::builder().build();
-    let stage = Stage::new(&sim);
-    let reader = Stage::attach(&stage.collector);
-    let mut undertaker = Undertaker::default();
-    assert_eq!(undertaker.work(&stage.collector), None, "there is nothing to do");
-    reader.enter();
-    stage.arena.free().expect("once");
-    while undertaker.work(&stage.collector) != Some(Duration::ZERO) {
-        std::thread::yield_now();
-    }
-    assert_eq!(undertaker.work(&stage.collector), Some(PATIENCE), "the reader is inside");
-    assert_eq!(stage.look(), (Some(ArenaState::Freed), true));
-    assert_eq!(node(stage.value).number, 2, "the memory is there");
-    reader.leave();
-    // Whoever comes now is not waited for.
-    reader.enter();
-    assert!(undertaker.work(&stage.collector).is_some(), "what is usual is to be forgotten");
-    assert_eq!(stage.look(), (Some(ArenaState::Quarantined), true));
-    stage.collector.central().arenas().forget_usual();
-    assert_eq!(undertaker.work(&stage.collector), None);
-    reader.leave();
-    drop(reader);
     stage.end(&sim);
 }

@@ -46,7 +46,7 @@ fn marking_does_not_begin_while_somebody_outside_of_closures_sweeps() {
     let go_on = central.begin_to_sweep_one().expect("the span of the root waits to be swept");
 
     std::thread::scope(|scope| {
-        let cycle = scope.spawn(|| collector.cycle(&mut Helpers::default(), Entry::Asked));
+        let cycle = scope.spawn(|| collector.cycle_alone());
         let arming = PhaseWord::new(Phase::ArmingB, 2);
         while collector.word() != arming && !cycle.is_finished() {
             std::thread::yield_now();
@@ -177,7 +177,7 @@ fn fault_67_a_storm_while_marking_does_not_fill_the_queue() {
         mutator.leave();
         let (before, mut after) = (queues(collector), Bytes::ZERO);
         std::thread::scope(|scope| {
-            scope.spawn(|| collector.cycle(&mut Helpers::default(), Entry::Asked));
+            scope.spawn(|| collector.cycle_alone());
             wait_for(|| IS_AT_THE_GATE.load(Ordering::Acquire));
             storm(mutator, &pairs);
             after = queues(collector);
@@ -209,7 +209,7 @@ fn fault_67_a_storm_while_arming_does_not_fill_the_queue() {
         let (mut after, mut is_arming) = (Bytes::ZERO, false);
         std::thread::scope(|scope| {
             open.enter();
-            scope.spawn(|| collector.cycle(&mut Helpers::default(), Entry::Asked));
+            scope.spawn(|| collector.cycle_alone());
             wait_for(|| collector.word().phase() == Phase::ArmingA);
             storm(mutator, &pairs);
             after = queues(collector);

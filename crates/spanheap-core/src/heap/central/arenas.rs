@@ -8,7 +8,7 @@
 use super::Central;
 use crate::addr::{Addr, Bytes, PageCount};
 use crate::heap::page_heap::{LocalPages, Refused, chunk_unit};
-use crate::heap::user_arena::{AlreadyFreed, ArenaCore, Arenas};
+use crate::heap::user_arena::{AlreadyFreed, ArenaCore, Arenas, Waiting};
 use crate::span::sites::Freed;
 use crate::span::{Chunk, Info, OwnedSpan};
 
@@ -57,18 +57,18 @@ impl Central {
         self.in_need(local, attempt)
     }
 
-    /// Frees an arena of this heap, in the process that the heap belongs to.
-    pub fn free_arena(&self, core: &ArenaCore, freed: Freed) -> Result<(), AlreadyFreed> {
-        let (bytes, are_first) = self.arenas.free(core, freed)?;
-        self.chunks_freed(bytes, are_first);
-        Ok(())
+    /// Frees an arena of this heap, in the process that the heap belongs to. Somebody is to look at what waits.
+    pub fn free_arena(&self, core: &ArenaCore, freed: Freed) -> Result<Waiting, AlreadyFreed> {
+        let waiting = self.arenas.free(core, freed)?;
+        self.outside.shrink(waiting.bytes);
+        Ok(waiting)
     }
 
-    /// Chunks of so many bytes have been freed; the collector's thread is told if nothing else waited, or if that
+    /// The collector's thread is told of chunks that have been freed if nothing else waited, or if that
     /// has become so much that it need not gather more.
-    pub(in crate::heap) fn chunks_freed(&self, bytes: Bytes, are_first: bool) {
-        self.outside.shrink(bytes);
-        if are_first || bytes >= PLENTY {
+    pub fn tell_of(&self, waiting: Waiting) {
+        let are_first = waiting.bytes > Bytes::ZERO && waiting.before == Bytes::ZERO;
+        if are_first || waiting.bytes >= PLENTY {
             self.alarm.ring();
         }
     }

@@ -52,7 +52,7 @@ mod verify;
 
 pub use lease::{Colour, Lease};
 pub use refill::Wanted;
-pub use registry::{Arenas, Totals as ArenaTotals};
+pub use registry::{Arenas, Totals as ArenaTotals, Waiting};
 
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::heap::error::OutOfMemory;

@@ -294,12 +294,11 @@ impl Central {
             core.unreserve(bytes);
             // SAFETY: as above.
             unsafe { &*chunk.span() }.set_freed();
-            let (bytes, are_first) = self.arenas().take_in(Taken {
-                chunks: Some(at),
-                was_abandoned: false,
-                was_lone: false,
-            });
-            self.chunks_freed(bytes, are_first);
+            let (was_abandoned, was_lone) = (false, false);
+            let taken = Taken { chunks: Some(at), was_abandoned, was_lone };
+            let waiting = self.arenas().take_in(taken);
+            self.outside().shrink(waiting.bytes);
+            self.tell_of(waiting);
         }
         kept
     }

@@ -121,6 +121,15 @@ pub struct Totals {
     pub unnoted: u64,
 }
 
+/// Chunks that have been freed, and that nobody has looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// Bytes of those that have just come.
+    pub bytes: Bytes,
+    /// Bytes of those that were there.
+    pub before: Bytes,
+}
+
 #[derive(Default)]
 pub(super) struct Counts {
     made: AtomicU64,
@@ -257,8 +266,8 @@ impl Arenas {
         self.counts.live.fetch_add(chunk.range().bytes().get(), Ordering::Relaxed);
     }
 
-    /// Frees an arena, as `freed` says: how many bytes of it wait from now on, and whether these are the first.
-    pub fn free(&self, core: &ArenaCore, freed: Freed) -> Result<(Bytes, bool), AlreadyFreed> {
+    /// Frees an arena, as `freed` says. Returns what waits from now on.
+    pub fn free(&self, core: &ArenaCore, freed: Freed) -> Result<Waiting, AlreadyFreed> {
         if self.is_closed() {
             return Err(AlreadyFreed);
         }
@@ -271,10 +280,11 @@ impl Arenas {
         Ok(waiting)
     }
 
-    /// Takes in chunks whose spans say that they are freed: how many bytes they have, and whether nothing else
-    /// waited.
-    pub(super) fn take_in(&self, taken: Taken) -> (Bytes, bool) {
-        let Some(first) = taken.chunks else { return (Bytes::ZERO, false) };
+    /// Takes in chunks whose spans say that they are freed.
+    pub(super) fn take_in(&self, taken: Taken) -> Waiting {
+        let Some(first) = taken.chunks else {
+            return Waiting { bytes: Bytes::ZERO, before: self.waiting_bytes() };
+        };
         let (last, bytes) = end_of(first);
         let mut lists = self.lists.lock();
         record(last).set_next(lists.freed);
@@ -288,7 +298,7 @@ impl Arenas {
         let owned = if is_in_destructor() { 0 } else { live.saturating_sub(abandoned) };
         // What waits has its memory as well.
         self.usual.note(Bytes::new(owned), Bytes::new(live + before));
-        (bytes, before == 0)
+        Waiting { bytes, before: Bytes::new(before) }
     }
 
     /// Gives an arena up that nobody will free.

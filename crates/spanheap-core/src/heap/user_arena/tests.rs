@@ -407,8 +407,8 @@ fn the_end_of_a_heap_waits_for_whoever_is_freeing_an_arena() {
             assert!(!has_ended.load(Ordering::SeqCst), "the heap has ended in between");
             arenas.take_in(taken)
         });
-        let (bytes, is_first) = freed.expect("once");
-        assert!(bytes >= Bytes::new(PAGE_BYTES) && is_first);
+        let waiting = freed.expect("once");
+        assert!(waiting.bytes >= Bytes::new(PAGE_BYTES) && waiting.before == Bytes::ZERO);
     });
     assert!(has_ended.load(Ordering::SeqCst) && core.is_freed());
     let empty = arenas.make(central.number(), "".into(), None);

@@ -173,6 +173,11 @@ impl Arenas {
         if held == Bytes::ZERO { Bytes::ZERO } else { self.kept.bound(pages, held) }
     }
 
+    /// Whether so many bytes more may be kept, or their memory moved.
+    pub fn has_room(&self, pages: &PageHeap, more: Bytes) -> bool {
+        self.kept.bytes().max(pages.idle()) + more <= self.kept.bound(pages, self.usual.held())
+    }
+
     /// How long until nothing is usual any more, unless an arena is freed; `None`: nothing is.
     pub fn usual_for(&self) -> Option<Duration> {
         self.usual.left()

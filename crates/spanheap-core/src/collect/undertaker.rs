@@ -1,0 +1,200 @@
+//! Who buries freed user arenas between two cycles: their memory goes, or is made inaccessible.
+//!
+//! ```text
+//!   freed --(a grace period)--> quarantined --(a cycle that found no pointer)--> free pages
+//! ```
+//!
+//! The grace period is one that is made for what was freed since the last one. There are two who may do that:
+//!
+//! - **The thread that frees**, as soon as [`PLENTY`] waits, if nobody is inside a closure: then the grace period is over
+//!   when it begins. If the thread itself is inside, and nobody else, it does so when it leaves. What it gives up
+//!   memory of, and what it fills next, are in its own processor's caches, and it interrupts no other processor, nor
+//!   wakes one up: the same on another thread takes half as long again. It takes no more than [`MOST_AT_ONCE`], for a call that
+//!   frees an arena should not take long, and nothing that would have to go back to the system, which is slow.
+//! - **The collector's thread** in all other cases. It begins the grace period when so much waits, or the first chunk has
+//!   waited for [`GATHER`], so many arenas that are freed one after the other share one; and nobody sleeps for its
+//!   end: a cycle that becomes due in between begins at once, and its own first grace period serves for both.
+//!
+//! # The right to bury
+//! Burying is for one at a time, and for nobody while a cycle runs. So it is a right, the [`Undertaker`] in its lock. The
+//! collector's thread has it from its first step to its last, in cycles and between them, and gives it away for no
+//! other time than its sleep between two cycles ([`Collector::rest`]). Others only try to take it. At the end of the heap it
+//! is never given back.
+//!
+//! # Locking
+//! [`Rank::Undertaker`](crate::sync::Rank), the lowest of all.
+//!
+//! # Safety
+//! What is buried was freed before a grace period that is over.
+#![allow(unsafe_code)]
+
+use super::collector::Collector;
+use crate::addr::Bytes;
+use crate::heap::AlreadyFreed;
+use crate::heap::stall::Cause;
+use crate::heap::user_arena::{ArenaCore, Waiting};
+use crate::span::alone;
+use crate::span::sites::Freed;
+use crate::sync::Guard;
+use std::time::{Duration, Instant};
+
+/// How long freed chunks are gathered before a grace period begins for them.
+const GATHER: Duration = Duration::from_millis(1);
+
+/// So many freed bytes are not gathered any longer.
+pub(super) const PLENTY: Bytes = Bytes::new(1 << 20);
+
+/// More than so many are left to the collector's thread.
+pub(super) const MOST_AT_ONCE: Bytes = Bytes::new(16 << 20);
+
+/// How long the thread sleeps at most before it looks again whether a grace period is over; whoever leaves a
+/// closure wakes it.
+pub(super) const PATIENCE: Duration = Duration::from_millis(5);
+
+/// Who has this may begin grace periods between two cycles, and bury what was freed before one that is over.
+#[derive(Default)]
+pub(super) struct Undertaker {
+    /// Since when something has been freed that no grace period has begun for.
+    since: Option<Instant>,
+    /// Whether the collector's thread will look by itself after what is kept and what was usual.
+    looks_again: bool,
+}
+
+impl Undertaker {
+    /// Begins a grace period for what was freed, or buries it when that is over. The result is how long
+    /// the collector's thread, which calls this, may sleep before it has to look again; `None`: there is nothing to
+    /// look for.
+    pub(super) fn work(&mut self, collector: &Collector) -> Option<Duration> {
+        let pause = self.look(collector);
+        self.looks_again = pause.is_some();
+        pause
+    }
+
+    fn look(&mut self, collector: &Collector) -> Option<Duration> {
+        let arenas = collector.central().arenas();
+        if arenas.has_pending() && collector.registry.is_grace_over() {
+            // SAFETY: the latest grace period is over, and it began after what is pending was taken. No cycle
+            // marks, because this is the thread that would run it.
+            unsafe { collector.guard_arenas(self) };
+        }
+        if arenas.has_pending() {
+            return Some(PATIENCE);
+        }
+        // SAFETY: as above: no cycle marks.
+        let keeps = unsafe { collector.look_after_kept(self) };
+        let waiting = arenas.waiting_bytes();
+        if waiting == Bytes::ZERO {
+            self.since = None;
+            return keeps;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let waited = since.elapsed();
+        if waiting < PLENTY && waited < GATHER {
+            return Some(GATHER - waited);
+        }
+        self.since = None;
+        arenas.take_freed();
+        collector.registry.begin_grace(&collector.fence);
+        // It may be over already: usually nobody is inside.
+        Some(Duration::ZERO)
+    }
+
+    /// Buries what has been freed, on another thread than the collector's; false if somebody is inside after all, or
+    /// there is no room for it.
+    fn bury_now(&mut self, collector: &Collector) -> bool {
+        let (central, registry) = (collector.central(), &collector.registry);
+        let arenas = central.arenas();
+        if !arenas.has_room(central.pages(), arenas.waiting_bytes()) {
+            return false;
+        }
+        arenas.take_freed();
+        registry.begin_grace(&collector.fence);
+        if !registry.is_grace_over() {
+            // The collector's thread finds it pending.
+            return false;
+        }
+        // SAFETY: the latest grace period is over, and it began after what is pending was taken. No cycle marks: the
+        // thread that would run it sleeps between two of them, or waits for the right to bury.
+        unsafe { collector.guard_arenas(self) };
+        if !self.looks_again {
+            central.alarm().ring();
+        }
+        true
+    }
+}
+
+impl Collector {
+    /// Frees an arena of this heap, in the process that the heap belongs to, and buries what waits if it may; otherwise
+    /// somebody is told of it.
+    pub fn free_arena(&self, core: &ArenaCore, freed: Freed) -> Result<(), AlreadyFreed> {
+        let waiting = self.central.free_arena(core, freed)?;
+        if !self.bury_or_ask(waiting) {
+            self.central.tell_of(waiting);
+        }
+        Ok(())
+    }
+
+    fn bury_or_ask(&self, waiting: Waiting) -> bool {
+        if waiting.bytes == Bytes::ZERO || !is_for_this_thread(waiting.before + waiting.bytes) {
+            return false;
+        }
+        match self.registry.inside() {
+            (0, _) => self.bury_now(),
+            (1, true) => {
+                self.control.ask_to_bury();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Buries what waits, unless that is not possible now.
+    fn bury_now(&self) -> bool {
+        let Some(mut undertaker) = self.undertaker.try_lock() else { return false };
+        let begun = Instant::now();
+        let is_done = undertaker.bury_now(self);
+        drop(undertaker);
+        self.central.stalls().record(Cause::Burial, begun);
+        is_done
+    }
+
+    /// A closure has been left, and somebody has asked for burying: does it, or tells the collector's thread.
+    pub fn bury_as_asked(&self) {
+        let waiting = self.central.arenas().waiting_bytes();
+        let is_possible = is_for_this_thread(waiting) && self.registry.inside().0 == 0;
+        if !is_possible || !self.bury_now() {
+            self.central.alarm().ring();
+        }
+    }
+
+    /// Sleeps between two cycles, until somebody rings or the `pause` is over; or, if a grace period is waited for,
+    /// until somebody leaves. Meanwhile others may bury.
+    pub(super) fn rest<'c>(
+        &'c self,
+        mut undertaker: Guard<'c, Undertaker>,
+        pause: Option<Duration>,
+    ) -> Guard<'c, Undertaker> {
+        let pause = pause.into_iter().chain(undertaker.work(self)).min();
+        if pause == Some(Duration::ZERO) {
+            return undertaker;
+        }
+        let is_awaiting = self.central.arenas().has_pending();
+        drop(undertaker);
+        if is_awaiting {
+            self.control.set_awaiting_leave(true);
+            // As in `grace_period`: who has not seen the flag has left before this point.
+            self.fence.heavy();
+        }
+        if !is_awaiting || !self.registry.is_grace_over() {
+            self.central.alarm().sleep(pause);
+        }
+        self.control.set_awaiting_leave(false);
+        self.undertaker.lock()
+    }
+}
+
+/// Whether the calling thread may bury so many bytes.
+fn is_for_this_thread(waiting: Bytes) -> bool {
+    // A destructor may run while somebody has the right to bury, and of another heap's undertaker nobody is sure.
+    alone::is_free() && (PLENTY..=MOST_AT_ONCE).contains(&waiting)
+}
