@@ -258,6 +258,13 @@ impl Chunk {
         self.low.store(low.get(), Ordering::Release);
     }
 
+    /// Where [`Chunk::low`] is kept, for the lessee, who writes it for each value. Records are never anything else (C4).
+    #[inline]
+    pub fn low_cursor(&self) -> &'static AtomicUsize {
+        // SAFETY: C4: memory of records goes with the heap, which no lease outlives.
+        unsafe { &*ptr::from_ref(&self.low) }
+    }
+
     /// The first leaf.
     #[inline]
     pub fn high(&self) -> Addr {

@@ -94,9 +94,6 @@ impl PageHeap {
         memory: &Persistent,
         from: AddrRange,
     ) -> Option<Guarding> {
-        if !os.can_move() {
-            return None;
-        }
         let mut inner = self.inner.lock();
         let place = self.find_cold(&mut inner, os, memory)?;
         let to = AddrRange::at(place, MOVE_UNIT);

@@ -30,7 +30,7 @@ use super::usual::{self, left_since, now};
 use crate::addr::{AddrRange, Bytes};
 use crate::heap::page_heap::PageHeap;
 use crate::os::{Guarding, Os};
-use crate::span::{Chunk, Table};
+use crate::span::Chunk;
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::ptr::NonNull;
 use std::time::Duration;
@@ -145,12 +145,12 @@ impl Arenas {
         &self,
         run: &mut Run,
         at: NonNull<Chunk>,
-        table: Table,
+        is_pointed_to: bool,
         os: &Os,
         pages: &PageHeap,
     ) {
         let chunk = record(at);
-        if chunk.count_bits(table) > 0 {
+        if is_pointed_to {
             self.give_away(chunk, os, pages);
             return;
         }

@@ -12,11 +12,14 @@ use crate::addr::{Addr, Bytes, GRANULE_BYTES};
 use crate::os::asan;
 use crate::span::chunk::{Chunk, HEADER_BYTES, Header, MAX_COUNT, stride};
 use crate::span::{Table, TypeInfo, bits, map};
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use core::ptr::NonNull;
 
 /// Bytes of a chunk whose granules share a word of a side table.
 const WORD: usize = 64 * GRANULE_BYTES;
+
+/// The cursor of no chunk.
+static NOWHERE: AtomicUsize = AtomicUsize::new(0);
 
 /// How new values are coloured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,8 +57,8 @@ impl Colour {
 /// A chunk that one thread has for itself, or none.
 pub struct Lease {
     chunk: Option<NonNull<Chunk>>,
-    /// Where the next header goes.
-    low: usize,
+    /// Where the next header goes, as the chunk says: there is no copy that would have to be written for each value.
+    low: &'static AtomicUsize,
     /// The end of the granules that are free.
     limit: usize,
     /// Where the last leaf begins.
@@ -71,7 +74,7 @@ impl Lease {
     /// No chunk, and values of that colour.
     pub const fn none(colour: Colour) -> Lease {
         let black_to = usize::MAX;
-        Lease { chunk: None, low: 0, limit: 0, high: 0, black_to, black_from: 0, colour }
+        Lease { chunk: None, low: &NOWHERE, limit: 0, high: 0, black_to, black_from: 0, colour }
     }
 
     /// The colour of its values.
@@ -95,7 +98,8 @@ impl Lease {
                 header = header + Bytes::new(GRANULE_BYTES);
             }
         }
-        (self.low, self.limit) = (low.get(), limit.get().max(low.get()));
+        record.set_low(low);
+        (self.low, self.limit) = (record.low_cursor(), limit.get().max(low.get()));
         self.high = record.high().get();
         if limit < record.high().align_down(GRANULE_BYTES) {
             self.high = self.limit;
@@ -108,7 +112,7 @@ impl Lease {
                 record.set_blackened(cycle);
                 // That cycle may be over, and the chunk one that somebody has got since then.
                 record.set_clean(0);
-                (self.black_to, self.black_from) = (self.low, self.high);
+                (self.black_to, self.black_from) = (low.get(), self.high);
             }
         }
         self.chunk = Some(chunk);
@@ -130,10 +134,10 @@ impl Lease {
         count: usize,
     ) -> Option<NonNull<u8>> {
         let need = stride(bytes).get();
-        if need > self.limit - self.low {
+        let at = self.low.load(Ordering::Relaxed);
+        if need > self.limit - at {
             return None;
         }
-        let at = self.low;
         if at >= self.black_to {
             self.blacken(at);
         }
@@ -143,11 +147,8 @@ impl Lease {
         // SAFETY: below the limit, the chunk is the lessee's.
         let word = unsafe { &*header.as_ptr::<AtomicU64>() };
         word.store(Header::new(ty, count).bits(), Ordering::Relaxed);
-        self.low = at + need;
-        // SAFETY: a lease with room has a chunk.
-        let chunk = unsafe { self.chunk.unwrap_unchecked() };
-        // SAFETY: the lessee's chunk.
-        unsafe { chunk.as_ref() }.set_low(Addr::new(self.low));
+        // As `Chunk::set_low`. A lease with room has a chunk.
+        self.low.store(at + need, Ordering::Release);
         // SAFETY: chunks do not lie at address 0.
         Some(unsafe { NonNull::new_unchecked((header + Bytes::new(HEADER_BYTES)).as_ptr()) })
     }
@@ -158,7 +159,7 @@ impl Lease {
     pub fn take_leaf(&mut self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
         let start = self.high.checked_sub(bytes.max(1))? & !(align - 1);
         let limit = start & !(GRANULE_BYTES - 1);
-        if limit < self.low {
+        if limit < self.low.load(Ordering::Relaxed) {
             return None;
         }
         // An empty lease ends below its beginning.
@@ -188,7 +189,8 @@ impl Lease {
     #[inline(never)]
     fn blacken_leaf(&mut self, granule: usize) {
         let begin = granule & !(WORD - 1);
-        self.set_black(begin.max(self.low), granule + GRANULE_BYTES);
+        let low = self.low.load(Ordering::Relaxed);
+        self.set_black(begin.max(low), granule + GRANULE_BYTES);
         self.black_from = begin;
     }
 

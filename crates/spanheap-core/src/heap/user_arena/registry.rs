@@ -391,13 +391,16 @@ impl Arenas {
             if !span.is_quarantined() {
                 return;
             }
-            escapes += chunk.take_escapes();
+            let escaped = chunk.take_escapes();
+            escapes += escaped;
+            // Whoever scans the page of a bit counts it here, so the bits need no look.
+            debug_assert!(escaped > 0 || chunk.count_bits(table) == 0, "a pointer is not counted");
             if span.is_shut() {
                 // SAFETY: as the caller's promise says.
-                unsafe { self.judge_shut(&mut run, at, table, os, pages) };
+                unsafe { self.judge_shut(&mut run, at, escaped > 0, os, pages) };
                 return;
             }
-            if chunk.count_bits(table) == 0 {
+            if escaped == 0 {
                 // SAFETY: the right to the span was put into the record.
                 let span = unsafe { take_span(chunk) };
                 match pages.end_quarantine(os, span) {
