@@ -18,6 +18,7 @@
 //! As the registry's.
 #![allow(unsafe_code)]
 
+use super::order::sorted;
 use super::registry::{Arenas, joined, record, span_of};
 use crate::addr::{AddrRange, Bytes};
 use crate::heap::page_heap::PageHeap;
@@ -34,7 +35,7 @@ impl Arenas {
     /// A grace period that began after [`Arenas::take_freed`] is over, and no cycle marks. This is the collector's
     /// thread.
     pub unsafe fn quarantine_pending(&self, os: &Os, memory: &Persistent, pages: &PageHeap) {
-        let mut next = self.take_pending();
+        let mut next = sorted(self.take_pending());
         let bound = self.kept.bound(pages, self.usual.held());
         let moves = os.can_move();
         while let Some(first) = next {

@@ -45,6 +45,7 @@ mod bury;
 mod clean;
 mod keep;
 mod lease;
+mod order;
 mod refill;
 mod registry;
 mod usual;

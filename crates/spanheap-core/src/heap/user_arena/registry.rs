@@ -121,13 +121,15 @@ pub struct Totals {
     pub unnoted: u64,
 }
 
-/// Chunks that have been freed, and that nobody has looked at.
-#[derive(Clone, Copy, Debug)]
+/// Chunks that have been freed, and that no grace period was begun for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Waiting {
-    /// Bytes of those that have just come.
+    /// How many they are.
+    pub chunks: usize,
+    /// Bytes together.
     pub bytes: Bytes,
-    /// Bytes of those that were there.
-    pub before: Bytes,
+    /// Bytes of those that have just come.
+    pub new: Bytes,
 }
 
 #[derive(Default)]
@@ -150,8 +152,11 @@ pub struct Arenas {
     lists: Lock<Lists>,
     /// Whether the heap has ended.
     closed: AtomicBool,
-    /// Bytes of the chunks in `freed`.
+    /// Bytes of the chunks in `freed`, and their number.
     waiting: AtomicUsize,
+    waiting_chunks: AtomicUsize,
+    /// Whether the collector's thread looks by itself soon.
+    watched: AtomicBool,
     /// Bytes in quarantine at which a cycle is due.
     patience: AtomicUsize,
     pub(super) counts: Counts,
@@ -199,6 +204,8 @@ impl Arenas {
             lists: Lock::new(Rank::UserArenas, lists),
             closed: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
+            waiting_chunks: AtomicUsize::new(0),
+            watched: AtomicBool::new(false),
             patience: AtomicUsize::new(QUARANTINE_FLOOR),
             counts,
             markings: AtomicU64::new(1),
@@ -282,14 +289,13 @@ impl Arenas {
 
     /// Takes in chunks whose spans say that they are freed.
     pub(super) fn take_in(&self, taken: Taken) -> Waiting {
-        let Some(first) = taken.chunks else {
-            return Waiting { bytes: Bytes::ZERO, before: self.waiting_bytes() };
-        };
-        let (last, bytes) = end_of(first);
+        let Some(first) = taken.chunks else { return self.waiting() };
+        let End { last, bytes, count } = end_of(first);
         let mut lists = self.lists.lock();
         record(last).set_next(lists.freed);
         lists.freed = Some(first);
-        let before = self.waiting.fetch_add(bytes.get(), Ordering::Release);
+        let before = self.waiting.fetch_add(bytes.get(), Ordering::SeqCst);
+        let chunks = self.waiting_chunks.fetch_add(count, Ordering::Relaxed) + count;
         drop(lists);
         let abandoned = if taken.was_abandoned { bytes.get() } else { 0 };
         let abandoned = self.counts.abandoned.fetch_sub(abandoned, Ordering::Relaxed);
@@ -298,7 +304,7 @@ impl Arenas {
         let owned = if is_in_destructor() { 0 } else { live.saturating_sub(abandoned) };
         // What waits has its memory as well.
         self.usual.note(Bytes::new(owned), Bytes::new(live + before));
-        Waiting { bytes, before: Bytes::new(before) }
+        Waiting { chunks, bytes: Bytes::new(before) + bytes, new: bytes }
     }
 
     /// Gives an arena up that nobody will free.
@@ -309,14 +315,26 @@ impl Arenas {
         }
     }
 
-    /// Bytes of chunks that have been freed and that no grace period was begun for.
-    pub fn waiting_bytes(&self) -> Bytes {
-        Bytes::new(self.waiting.load(Ordering::Acquire))
+    /// Chunks that have been freed and that no grace period was begun for.
+    pub fn waiting(&self) -> Waiting {
+        let bytes = Bytes::new(self.waiting.load(Ordering::SeqCst));
+        let chunks = self.waiting_chunks.load(Ordering::Relaxed);
+        Waiting { chunks, bytes, new: Bytes::ZERO }
     }
 
     /// Whether chunks wait for the end of a grace period.
     pub fn has_pending(&self) -> bool {
         self.lists.lock().pending.is_some()
+    }
+
+    /// Whether the collector's thread looks by itself soon at what waits. Whoever adds to that asks behind it.
+    pub fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::SeqCst)
+    }
+
+    /// Says so; or that it does not, before it looks for the last time.
+    pub fn set_watched(&self, watched: bool) {
+        self.watched.store(watched, Ordering::SeqCst);
     }
 
     /// Takes what is pending off the list. For the collector's thread.
@@ -328,10 +346,11 @@ impl Arenas {
     pub fn take_freed(&self) {
         let mut lists = self.lists.lock();
         let Some(first) = lists.freed.take() else { return };
-        let (last, bytes) = end_of(first);
+        let End { last, bytes, count } = end_of(first);
         record(last).set_next(lists.pending.take());
         lists.pending = Some(first);
         self.waiting.fetch_sub(bytes.get(), Ordering::Relaxed);
+        self.waiting_chunks.fetch_sub(count, Ordering::Relaxed);
     }
 
     /// Calls `visit` with each chunk, which may remove it. For the collector's thread.
@@ -383,7 +402,7 @@ impl Arenas {
         work: u64,
     ) -> Bytes {
         let mut escapes = 0;
-        let mut run = keep::Run::default();
+        let mut dead = keep::Dead::default();
         let mut ended = Ended::default();
         self.for_each(|at| {
             let chunk = record(at);
@@ -396,8 +415,7 @@ impl Arenas {
             // Whoever scans the page of a bit counts it here, so the bits need no look.
             debug_assert!(escaped > 0 || chunk.count_bits(table) == 0, "a pointer is not counted");
             if span.is_shut() {
-                // SAFETY: as the caller's promise says.
-                unsafe { self.judge_shut(&mut run, at, escaped > 0, os, pages) };
+                self.judge_shut(&mut dead, at, escaped > 0, os, pages);
                 return;
             }
             if escaped == 0 {
@@ -418,7 +436,7 @@ impl Arenas {
         });
         ended.0.into_iter().for_each(|range| pages.put_tables_away(os, range));
         // SAFETY: as the caller's promise says.
-        unsafe { self.free_run(&mut run, os, pages) };
+        unsafe { self.free_dead(dead, os, pages) };
         self.kept.end_cycle(work);
         self.usual.end_period();
         self.counts.escapes.fetch_add(escapes, Ordering::Relaxed);
@@ -536,13 +554,20 @@ pub(super) fn record<'a>(at: NonNull<Chunk>) -> &'a Chunk {
     unsafe { at.as_ref() }
 }
 
-/// The last one of a list, and the bytes of all.
-fn end_of(first: NonNull<Chunk>) -> (NonNull<Chunk>, Bytes) {
-    let (mut last, mut bytes) = (first, record(first).range().bytes());
-    while let Some(next) = record(last).next() {
-        (last, bytes) = (next, bytes + record(next).range().bytes());
+/// The last one of a list, and what all are together.
+struct End {
+    last: NonNull<Chunk>,
+    bytes: Bytes,
+    count: usize,
+}
+
+fn end_of(first: NonNull<Chunk>) -> End {
+    let mut end = End { last: first, bytes: record(first).range().bytes(), count: 1 };
+    while let Some(next) = record(end.last).next() {
+        let bytes = end.bytes + record(next).range().bytes();
+        end = End { last: next, bytes, count: end.count + 1 };
     }
-    (last, bytes)
+    end
 }
 
 /// What values that share chunks have in those of a list.
