@@ -19,7 +19,7 @@
 //! [runs](super::order) of [`LEAST`] bytes or more, and opened in such.
 //!
 //! # Locking
-//! None: everything here is done by the collector's thread, but that anybody may read the counts.
+//! None: everything here is done by the undertaker, but that anybody may read the counts.
 //!
 //! # Safety
 //! As the registry's.
@@ -213,7 +213,7 @@ impl Arenas {
     /// Guards everything that was kept.
     ///
     /// # Safety
-    /// This is the collector's thread, and no cycle marks.
+    /// This is the undertaker, and no cycle marks.
     pub unsafe fn give_kept_away(&self, os: &Os, pages: &PageHeap) {
         if self.kept.bytes() == Bytes::ZERO {
             return;

@@ -3,10 +3,13 @@
 //! | step | who | when |
 //! |---|---|---|
 //! | [`Arenas::free`] | anybody | at any time; the arena's chunks go onto the list of freed ones |
-//! | [`Arenas::take_freed`] | the collector's thread | before a grace period begins, or a cycle: these are *pending* |
+//! | [`Arenas::take_freed`] | the undertaker | before a grace period begins, or a cycle: these are *pending* |
 //! | [`Arenas::quarantine_pending`] | the same | after that grace period, while no cycle marks: guards their pages, or shuts them |
 //! | [`Arenas::clear_bits`] | the same | between the grace periods of a cycle |
 //! | [`Arenas::end_quarantines`] | the same | after a cycle whose marks are complete |
+//!
+//! The *undertaker* is one thread at a time: the collector's, in cycles and between them, or, while that sleeps between two,
+//! one that has freed an arena (`collect::undertaker`). It alone takes these steps.
 //!
 //! # Why it is right
 //! *Guarding.* A closure that got a value before the arena was freed may use it until it ends; one that begins
@@ -25,22 +28,22 @@
 //!
 //! # Locking
 //! [`Rank::UserArenas`] for the lists and the pool. The list of all chunks grows at its head under the lock, and is
-//! shortened by the collector's thread alone, which may therefore walk over it without. Whoever frees an arena has
+//! shortened by the undertaker alone, which may therefore walk over it without. Whoever frees an arena has
 //! its chunks on the list before he gives the arena's lock back, and the end of the heap takes that lock: it may come
 //! at any time to a handle that outlives the heap.
 //!
 //! # Safety
-//! Records are made in a pool of the heap's, and given back by the collector's thread.
+//! Records are made in a pool of the heap's, and given back by the undertaker.
 #![allow(unsafe_code)]
 
 use super::usual::Usual;
+use super::waiting::Waiting;
 use super::{AlreadyFreed, ArenaCore, Taken, keep};
 use crate::addr::{AddrRange, Bytes};
 use crate::fatal::fatal;
 use crate::heap::page_heap::PageHeap;
 use crate::offheap::{FixedPool, Persistent};
 use crate::os::{Category, Os, OsError};
-use crate::span::alone::is_in_destructor;
 use crate::span::sites::{Freed, Sites};
 use crate::span::{Chunk, Layout, OwnedSpan, Span, Table};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -85,14 +88,14 @@ struct Abandoned {
     is_settled: bool,
 }
 
-struct Lists {
+pub(super) struct Lists {
     pool: FixedPool<Chunk>,
     /// All chunks that have pages, the newest first, linked by `older`.
     all: Option<NonNull<Chunk>>,
     /// Chunks that were freed and that no grace period has been begun for, linked by `next`.
-    freed: Option<NonNull<Chunk>>,
-    /// Those for which one has, linked by `next`; the collector's thread alone changes that.
-    pending: Option<NonNull<Chunk>>,
+    pub(super) freed: Option<NonNull<Chunk>>,
+    /// Those for which one has, linked by `next`; the undertaker alone changes that.
+    pub(super) pending: Option<NonNull<Chunk>>,
     /// Arenas that nobody will free.
     abandoned: Vec<Abandoned>,
 }
@@ -121,17 +124,6 @@ pub struct Totals {
     pub unnoted: u64,
 }
 
-/// Chunks that have been freed, and that no grace period was begun for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Waiting {
-    /// How many they are.
-    pub chunks: usize,
-    /// Bytes together.
-    pub bytes: Bytes,
-    /// Bytes of those that have just come.
-    pub new: Bytes,
-}
-
 #[derive(Default)]
 pub(super) struct Counts {
     made: AtomicU64,
@@ -149,14 +141,14 @@ pub(super) struct Counts {
 
 /// The user arenas of a heap.
 pub struct Arenas {
-    lists: Lock<Lists>,
+    pub(super) lists: Lock<Lists>,
     /// Whether the heap has ended.
     closed: AtomicBool,
     /// Bytes of the chunks in `freed`, and their number.
-    waiting: AtomicUsize,
-    waiting_chunks: AtomicUsize,
+    pub(super) waiting: AtomicUsize,
+    pub(super) waiting_chunks: AtomicUsize,
     /// Whether the collector's thread looks by itself soon.
-    watched: AtomicBool,
+    pub(super) watched: AtomicBool,
     /// Bytes in quarantine at which a cycle is due.
     patience: AtomicUsize,
     pub(super) counts: Counts,
@@ -287,26 +279,6 @@ impl Arenas {
         Ok(waiting)
     }
 
-    /// Takes in chunks whose spans say that they are freed.
-    pub(super) fn take_in(&self, taken: Taken) -> Waiting {
-        let Some(first) = taken.chunks else { return self.waiting() };
-        let End { last, bytes, count } = end_of(first);
-        let mut lists = self.lists.lock();
-        record(last).set_next(lists.freed);
-        lists.freed = Some(first);
-        let before = self.waiting.fetch_add(bytes.get(), Ordering::SeqCst);
-        let chunks = self.waiting_chunks.fetch_add(count, Ordering::Relaxed) + count;
-        drop(lists);
-        let abandoned = if taken.was_abandoned { bytes.get() } else { 0 };
-        let abandoned = self.counts.abandoned.fetch_sub(abandoned, Ordering::Relaxed);
-        let live = self.counts.live.fetch_sub(bytes.get(), Ordering::Relaxed);
-        // A destructor frees what nothing but a cycle would have freed.
-        let owned = if is_in_destructor() { 0 } else { live.saturating_sub(abandoned) };
-        // What waits has its memory as well.
-        self.usual.note(Bytes::new(owned), Bytes::new(live + before));
-        Waiting { chunks, bytes: Bytes::new(before) + bytes, new: bytes }
-    }
-
     /// Gives an arena up that nobody will free.
     pub fn abandon(&self, core: Arc<ArenaCore>) {
         if let Some(bytes) = core.abandon() {
@@ -315,45 +287,17 @@ impl Arenas {
         }
     }
 
-    /// Chunks that have been freed and that no grace period was begun for.
-    pub fn waiting(&self) -> Waiting {
-        let bytes = Bytes::new(self.waiting.load(Ordering::SeqCst));
-        let chunks = self.waiting_chunks.load(Ordering::Relaxed);
-        Waiting { chunks, bytes, new: Bytes::ZERO }
-    }
-
     /// Whether chunks wait for the end of a grace period.
     pub fn has_pending(&self) -> bool {
         self.lists.lock().pending.is_some()
     }
 
-    /// Whether the collector's thread looks by itself soon at what waits. Whoever adds to that asks behind it.
-    pub fn is_watched(&self) -> bool {
-        self.watched.load(Ordering::SeqCst)
-    }
-
-    /// Says so; or that it does not, before it looks for the last time.
-    pub fn set_watched(&self, watched: bool) {
-        self.watched.store(watched, Ordering::SeqCst);
-    }
-
-    /// Takes what is pending off the list. For the collector's thread.
+    /// Takes what is pending off the list. For the undertaker.
     pub(super) fn take_pending(&self) -> Option<NonNull<Chunk>> {
         self.lists.lock().pending.take()
     }
 
-    /// From here on what was freed is pending. A grace period begins after this. For the collector's thread.
-    pub fn take_freed(&self) {
-        let mut lists = self.lists.lock();
-        let Some(first) = lists.freed.take() else { return };
-        let End { last, bytes, count } = end_of(first);
-        record(last).set_next(lists.pending.take());
-        lists.pending = Some(first);
-        self.waiting.fetch_sub(bytes.get(), Ordering::Relaxed);
-        self.waiting_chunks.fetch_sub(count, Ordering::Relaxed);
-    }
-
-    /// Calls `visit` with each chunk, which may remove it. For the collector's thread.
+    /// Calls `visit` with each chunk, which may remove it. For the undertaker.
     pub(super) fn for_each(&self, mut visit: impl FnMut(NonNull<Chunk>)) {
         let mut next = self.lists.lock().all;
         while let Some(at) = next {
@@ -363,7 +307,7 @@ impl Arenas {
     }
 
     /// How many values in chunks beside have been marked and then scanned, by the cycle with marks in `table`, and
-    /// the bytes of their chunks. For the collector's thread, when nobody marks any more.
+    /// the bytes of their chunks. For the undertaker, when nobody marks any more.
     pub fn marked_beside(&self, table: Table, cycle: u32) -> (u64, Bytes) {
         let (mut values, mut bytes) = (0, Bytes::ZERO);
         self.for_each(|at| {
@@ -393,7 +337,7 @@ impl Arenas {
     /// given back. Returns the bytes of abandoned arenas that are gone.
     ///
     /// # Safety
-    /// This is the collector's thread, and the last closure that began before the cycle has ended.
+    /// This is the undertaker, and the last closure that began before the cycle has ended.
     pub unsafe fn end_quarantines(
         &self,
         os: &Os,
@@ -552,22 +496,6 @@ impl Arenas {
 pub(super) fn record<'a>(at: NonNull<Chunk>) -> &'a Chunk {
     // SAFETY: records are recycled as such (C4), and their memory goes with the heap, when the lists are empty.
     unsafe { at.as_ref() }
-}
-
-/// The last one of a list, and what all are together.
-struct End {
-    last: NonNull<Chunk>,
-    bytes: Bytes,
-    count: usize,
-}
-
-fn end_of(first: NonNull<Chunk>) -> End {
-    let mut end = End { last: first, bytes: record(first).range().bytes(), count: 1 };
-    while let Some(next) = record(end.last).next() {
-        let bytes = end.bytes + record(next).range().bytes();
-        end = End { last: next, bytes, count: end.count + 1 };
-    }
-    end
 }
 
 /// What values that share chunks have in those of a list.

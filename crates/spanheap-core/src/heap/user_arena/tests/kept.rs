@@ -79,7 +79,9 @@ fn find_pointer(table: Table, to: Addr) {
     let granule = to.align_down(GRANULE_BYTES);
     bits::set(table, granule);
     // SAFETY: the chunk has pages, which are grown.
-    let span = unsafe { &*(*map::find(granule)).span(granule.page_in_arena()) };
+    let arena = unsafe { &*map::find(granule) };
+    // SAFETY: as above.
+    let span = unsafe { &*arena.span(granule.page_in_arena()) };
     span.chunk().expect("it is a chunk").add_escapes(1);
 }
 
