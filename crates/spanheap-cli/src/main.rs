@@ -28,7 +28,8 @@ const EXAMPLES: &str = "Examples:
   spanheap demo --seconds 10 --threads 4
   spanheap bench binary-trees --set depth=18
   spanheap bench phases --large 1GiB
-  spanheap map --workload fragment --svg heap.svg";
+  spanheap map --workload fragment --svg heap.svg
+  SPANHEAP_DEBUG=gctrace=1 spanheap demo    a line for each cycle; also for `bench`";
 
 /// A garbage-collected heap for Rust, at work.
 #[derive(Parser)]

@@ -371,7 +371,8 @@
 //!
 //! A closure that never ends keeps the collector from its next step, and memory grows: [`HeapBuilder::watchdog`]
 //! names its thread. [`HeapBuilder::on_trace_panic`] and [`HeapBuilder::on_drop_panic`] tell of panics that were
-//! contained; [`Stats`] counts them.
+//! contained; [`Stats`] counts them. [`HeapBuilder::trace_cycles`], or `SPANHEAP_DEBUG=gctrace=1`, writes a line for each
+//! cycle that begins as that of Go's `gctrace=1` does; [`HeapBuilder::on_cycle`] gives the figures to the program.
 //!
 //! A process that was forked has no collector: there the heap can be read, and everything else panics. A
 //! signal handler may not use a heap.
@@ -455,6 +456,7 @@ pub use spanheap_core::heap::hooks::{Delay, UserPanic};
 pub use spanheap_core::heap::verify::Finding;
 pub use spanheap_core::heap::{AlreadyFreed, ArenaError as SharedArenaError};
 pub use spanheap_core::observe::{ArenaPicture, ClassPicture, PageState, PageTotals, Picture};
+pub use spanheap_core::observe::{CycleArenas, CycleClock, CycleCpu, CycleReason, CycleTrace};
 pub use spanheap_core::observe::{Live, LiveType};
 pub use spanheap_core::os;
 pub use spanheap_core::span::layout::Shape;

@@ -140,6 +140,8 @@ pub struct ArenaStats {
     pub live_bytes: usize,
     /// Bytes of addresses without memory: of arenas that were freed, and that something may still point to.
     pub quarantined_bytes: usize,
+    /// Bytes of others that have their memory still, inaccessible, until a cycle has looked whether anything points there.
+    pub kept_bytes: usize,
     /// Bytes of addresses that have come back from there, so far.
     pub released_bytes: u64,
     /// Bytes of freed arenas, so far, whose memory has gone, but where the system could not make accesses fault.
@@ -157,6 +159,7 @@ impl ArenaStats {
             freed: totals.freed,
             live_bytes: totals.live.get(),
             quarantined_bytes: core.counted.pages(MemoryState::Quarantined).get(),
+            kept_bytes: totals.kept.get(),
             released_bytes: totals.released,
             unguarded_bytes: totals.unguardable,
             escapes: totals.escapes,

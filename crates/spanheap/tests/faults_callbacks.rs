@@ -4,7 +4,9 @@
 //! # Safety
 //! Hand-written `Trace`s that report what they should, and do other things besides.
 
-use spanheap::{Collected, Gc, GcCell, GcMutex, Heap, HeapBuilder, Root, Rootable, Trace, Tracer};
+use spanheap::{
+    Collected, CycleTrace, Gc, GcCell, GcMutex, Heap, HeapBuilder, Root, Rootable, Trace, Tracer,
+};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -106,6 +108,26 @@ fn fault_32_a_hook_that_panics_or_uses_the_heap_is_contained() {
     assert_eq!(CALLS.load(SeqCst), 4);
     behave(&heap, &root);
     SELF.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+}
+
+/// And the line of the cycle says so, with everything that was there as what lives.
+#[test]
+fn fault_32_the_line_of_a_cycle_says_that_everything_was_retained() {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let told = lines.clone();
+    let builder = Heap::builder().gc_percent_off();
+    let hook = move |cycle: &CycleTrace| told.lock().unwrap().push((*cycle, cycle.to_string()));
+    let (heap, _) = with_notes(builder.on_cycle(hook));
+    let root = odd(&heap, || panic_any("on purpose"));
+    heap.enter(|mc| _ = mc.alloc_slice(vec![3u64; 1 << 18]));
+    assert_eq!(heap.collect(), Collected::Complete);
+    behave(&heap, &root);
+    let lines = lines.lock().unwrap();
+    let [(broken, line), (complete, other)] = &lines[..] else { panic!("{lines:?}") };
+    assert!(broken.retained_everything && line.contains(" retained=all "), "{line}");
+    assert!(broken.heap_live.get() >= 2 << 20 && broken.heap_live <= broken.heap_marked);
+    assert!(!complete.retained_everything && other.contains(" retained=live "), "{other}");
+    assert!(complete.heap_live < broken.heap_live);
 }
 
 /// On the collector's thread: each is a panic in the trace function, and nothing waits for itself.

@@ -93,8 +93,8 @@ impl Options {
     /// What the heap is like, as far as the workload does not say otherwise.
     fn builder(&self) -> HeapBuilder {
         let builder = match self.gc_percent {
-            Percent(Some(percent)) => Heap::builder().gc_percent(percent),
-            Percent(None) => Heap::builder().gc_percent_off(),
+            Percent(Some(percent)) => Heap::builder().from_env().gc_percent(percent),
+            Percent(None) => Heap::builder().from_env().gc_percent_off(),
         };
         match self.limit {
             Some(bytes) => limits::limited(builder, bytes),

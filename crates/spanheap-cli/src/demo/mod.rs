@@ -64,7 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     options::check_threads(options.threads)?;
     let duration = options::seconds("--seconds", options.seconds)?;
     let sources = sources::load(&options.files)?;
-    let mut builder = Heap::builder();
+    let mut builder = Heap::builder().from_env();
     if let Some(limit) = options.limit {
         builder = builder.hard_limit(limit as usize);
     }

@@ -466,3 +466,26 @@ fn a_live_line_goes_to_standard_error_only() {
     assert!(stderr(&output).contains(" cycles | live "), "{output:?}");
     assert!(!stdout(&output).contains('|'), "{output:?}");
 }
+
+/// The heap of the demo and those of workloads look at the environment; results stay as they are.
+#[test]
+fn the_environment_asks_for_a_line_for_each_cycle() {
+    let run = |setting: &str, arguments: &[&str]| {
+        let program = env!("CARGO_BIN_EXE_spanheap");
+        let child = Command::new(program).args(arguments).env("SPANHEAP_DEBUG", setting).output();
+        child.expect("the program can be started")
+    };
+    let tree = ["bench", "binary-trees", "--set", "depth=10", "--json"];
+    for arguments in [&["demo", "--seconds", "0.2"][..], &tree] {
+        let output = run("gctrace=1,continuously=1", arguments);
+        assert!(output.status.success(), "{output:?}");
+        let lines = stderr(&output).lines().filter(|line| line.starts_with("gc "));
+        let lines: Vec<&str> = lines.collect();
+        assert!(!lines.is_empty());
+        let odd = lines.iter().find(|line| !line.contains(" | heap=1 why="));
+        assert_eq!(odd, None);
+        assert!(!stdout(&output).contains("gc 1 "), "the result is for itself");
+        let error = one_error(&run("gctrace=yes", arguments));
+        assert_eq!(error, "gctrace=yes is not a setting of SPANHEAP_DEBUG");
+    }
+}

@@ -26,7 +26,7 @@ use super::mark;
 use super::pacer::{Pacer, Plan, Policy, Tuning, periodic};
 use super::phase::{Phase, PhaseWord};
 use super::pressure::{Desk, PressureHook, Watch};
-use super::ration::{Due, Entry, Ration};
+use super::ration::{Due, Ration};
 use super::registry::{MutatorRecord, Registry};
 use super::roots::RootTable;
 use super::scavenger::Scavenger;
@@ -91,6 +91,8 @@ pub struct Options {
     /// Note the type of each value that is allocated in a user arena, and where in the program that was, for a
     /// report of a use after the arena was freed ([`crate::span::sites`]).
     pub record_sites: bool,
+    /// Write a line to standard error for each cycle.
+    pub trace_cycles: bool,
 }
 
 impl Default for Options {
@@ -110,6 +112,7 @@ impl Default for Options {
             kernel: None,
             always_assist: false,
             record_sites: false,
+            trace_cycles: false,
         }
     }
 }
@@ -208,6 +211,7 @@ impl Collector {
         central.switches().set_checkmark(options.checkmark);
         central.switches().set_verify_trace(options.verify_trace);
         central.switches().set_collect_every(options.collect_every);
+        central.switches().set_trace_cycles(options.trace_cycles);
         central.arenas().sites().set_notes_values(options.record_sites);
         let processors = crate::os::thread::processors();
         let limit = central.pages().limits().target();
@@ -394,7 +398,7 @@ impl Collector {
                 Wish::Shutdown => break,
                 // In turn, or who verifies all the time would keep cycles away that are due.
                 Wish::Verify => match self.control.has_just_verified().then(|| self.due()) {
-                    Some(Due::Now(reason)) => Some(reason),
+                    Some(Due::Now(reason)) => reason,
                     _ => {
                         self.serve_verifiers(&mut undertaker);
                         continue;
@@ -409,11 +413,12 @@ impl Collector {
                         }
                     }
                 }
-                _ => None,
+                Wish::Nothing => Reason::Continuous,
+                Wish::Cycle => Reason::Asked,
             };
             let before = self.central.live();
             self.control.cycle_begins();
-            self.cycle(&mut helpers, Entry::of(reason), &mut undertaker);
+            self.cycle(&mut helpers, reason, &mut undertaker);
             self.start_drop_thread(&mut drop_thread);
             self.enter_cycle(reason, before);
             self.control.cycle_ends();
@@ -427,19 +432,19 @@ impl Collector {
         core::mem::forget(undertaker);
     }
 
-    /// The reason for a cycle that is due; for one that is so only because there was none for long, there is none.
-    /// If no cycle is due, returns free memory, and says how long the thread may sleep as far as that goes.
+    /// The reason for a cycle that is due without being asked for. If none is, returns free memory, and says how long
+    /// the thread may sleep as far as that goes.
     fn reason(
         &self,
         scavenger: &mut Scavenger,
         last_end: Instant,
-    ) -> Result<Option<Reason>, Option<Duration>> {
+    ) -> Result<Reason, Option<Duration>> {
         match self.due() {
-            Due::Now(reason) => Ok(Some(reason)),
+            Due::Now(reason) => Ok(reason),
             Due::In(pause) => Err(Some(pause)),
             Due::No if self.central.rearm() => Err(Some(Duration::ZERO)),
             Due::No => match self.until_periodic(last_end) {
-                Some(Duration::ZERO) => Ok(None),
+                Some(Duration::ZERO) => Ok(Reason::Periodic),
                 until => {
                     let pause = self.options.return_memory.then(|| scavenger.work(self));
                     Err(pause.flatten().into_iter().chain(until).min())

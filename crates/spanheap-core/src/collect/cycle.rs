@@ -32,18 +32,18 @@ use super::checkmark;
 use super::collector::{Collector, CycleReport};
 use super::control::Wish;
 use super::grey;
+use super::journal::Journal;
 use super::mark::Marker;
-use super::pacer::speed::Times;
 use super::phase::{Phase, PhaseWord};
 use super::ration::Entry;
 use super::undertaker::Undertaker;
 use super::watch::Watch;
 use super::workers::Helpers;
 use crate::addr::Bytes;
-use crate::os::clock::thread_cpu_time;
+use crate::heap::Reason;
 use crate::span::Generation;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long the collector sleeps at most before it looks again whether somebody has left. A mutator that
 /// leaves rings the alarm, so this only bounds what a missed ring would cost.
@@ -57,11 +57,10 @@ impl Collector {
     pub(super) fn cycle(
         self: &Arc<Collector>,
         helpers: &mut Helpers,
-        entry: Entry,
+        reason: Reason,
         undertaker: &mut Undertaker,
     ) {
-        let (began, cpu_before) = (Instant::now(), thread_cpu_time());
-        let assists_before = self.spent.assists();
+        let mut journal = Journal::begin(self, reason);
         let taken_before = self.central.taken();
         let cycle = self.word().cycle().wrapping_add(1);
         self.central.cycle_begins();
@@ -76,7 +75,7 @@ impl Collector {
         let in_use = self.central.pages().in_use();
         helpers.start(self, in_use);
         self.set_helpers(helpers);
-        let (report, helped, idle) = self.mark(cycle, in_use, &Running::new(entry, cpu_before));
+        let report = self.mark(cycle, in_use, &mut journal);
         let in_use = self.central.pages().in_use();
 
         let taken_now = self.central.taken();
@@ -90,25 +89,19 @@ impl Collector {
         self.central.pages().next_scavenge_generation();
         self.publish(PhaseWord::new(Phase::Idle, cycle));
         self.control.gap().close();
+        journal.is_idle();
         self.registry.note_states();
         self.control.set_gate(false);
         self.release_arenas(undertaker, cycle, all, report.work);
-        let times = Times {
-            elapsed: began.elapsed(),
-            processors: self.processors,
-            workers: Some(thread_cpu_time().saturating_sub(cpu_before) + helped),
-            assists: self.spent.assists().saturating_sub(assists_before),
-            idle,
-        };
-        self.pace_finish(&report, retained, allocated, times);
+        self.pace_finish(&report, retained, allocated, journal.times(self));
         self.registry.release_outside(&self.central, self.word(), &self.fence);
         // Before the sweep: mutators sweep along, at a pace that the next trigger sets.
         self.plan_next(in_use, false);
         self.sweep_all();
         // Again: what was garbage is free now, and nothing waits to be swept any more.
         self.plan_next(in_use, true);
-        let cpu = thread_cpu_time().saturating_sub(cpu_before) + helped;
-        self.finish_report(report, cpu);
+        self.finish_report(report, journal.cpu());
+        self.tell_of_cycle(&journal, &report);
     }
 
     /// Phases 1 and 2: when this is over, everybody has the deletion barrier, nothing waits to be swept, and no bit of the
@@ -139,18 +132,14 @@ impl Collector {
     /// A cycle that was asked for, without helpers, in a heap that has no thread.
     #[cfg(test)]
     pub(super) fn cycle_alone(self: &Arc<Collector>) {
-        self.cycle(&mut Helpers::default(), Entry::Asked, &mut self.undertaker.lock());
+        self.cycle(&mut Helpers::default(), Reason::Asked, &mut self.undertaker.lock());
     }
 
     /// Phase 3: marks everything that was reachable at its beginning.
     ///
-    /// `in_use` is how large the heap is. Returns the report, and the CPU time of the helpers and of volunteers.
-    fn mark(
-        &self,
-        cycle: u32,
-        in_use: Bytes,
-        running: &Running,
-    ) -> (CycleReport, Duration, Duration) {
+    /// `in_use` is how large the heap is.
+    fn mark(&self, cycle: u32, in_use: Bytes, journal: &mut Journal) -> CycleReport {
+        let running = &Running::new(Entry::of(journal.reason()), journal.cpu_before());
         self.crew.begin(self.central.os(), in_use.whole_pages(), cycle);
         self.begin_debt(running);
         let look = || self.revise_debt(running);
@@ -160,6 +149,7 @@ impl Collector {
         self.grey.begin_marking();
         self.publish(PhaseWord::new(Phase::Marking, cycle));
         self.control.gap().close();
+        journal.marking_begins(self);
         self.roots.begin_scan();
         self.crew.set_has_roots(true);
         marker.scan_roots(&self.roots, || true);
@@ -172,17 +162,19 @@ impl Collector {
                 break;
             }
         }
+        journal.is_clean(self);
         self.decide_weak(cycle, &mut marker);
         self.central.debt().end();
         let mut tally = self.crew.end();
         tally.add(marker.tally());
         self.without_arenas(cycle, &mut tally);
+        journal.has_marked(&tally);
         let retained_everything = marker.is_broken() || self.grey.is_lossy();
         if self.central.switches().checkmark() && !retained_everything {
             self.verify(cycle);
         }
         let (marked, work) = (tally.marked(), tally.work);
-        (CycleReport { marked, work, rounds, retained_everything }, tally.cpu, tally.idle)
+        CycleReport { marked, work, rounds, retained_everything }
     }
 
     /// Marks and scans, together with everybody who helps, until there is nothing left that can be seen. May be

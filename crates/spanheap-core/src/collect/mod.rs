@@ -75,6 +75,7 @@
 //! | `watch` | who keeps the collector waiting |
 //! | [`gap`] | letting the collector act, after it has waited for long |
 //! | [`cycle`] | the phases in order |
+//! | `journal` | what is noted of a cycle, and who is told |
 //! | [`arenas`], `undertaker` | what becomes of user arenas that were freed, in cycles and between them |
 //! | [`weak`] | weak pointers, and what becomes of the dead |
 //! | [`collector`], [`control`] | the thread, and requests to it |
@@ -103,6 +104,7 @@ mod follow;
 pub(crate) mod gap;
 pub(crate) mod grey;
 mod home;
+mod journal;
 pub mod kernel;
 mod leaves;
 pub mod limiter;

@@ -85,12 +85,12 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// For a cycle that was begun for `reason`; `None`: somebody has asked for it.
-    pub fn of(reason: Option<Reason>) -> Entry {
+    /// For a cycle that was begun for `reason`.
+    pub fn of(reason: Reason) -> Entry {
         match reason {
-            Some(Reason::Limit | Reason::Refusal) => Entry::Granted,
-            Some(Reason::Goal) => Entry::Counted,
-            None => Entry::Asked,
+            Reason::Limit | Reason::Refusal => Entry::Granted,
+            Reason::Goal | Reason::Quarantine | Reason::Every => Entry::Counted,
+            Reason::Asked | Reason::Periodic | Reason::Continuous => Entry::Asked,
         }
     }
 }
@@ -145,7 +145,7 @@ impl Ration {
     pub fn pause(&mut self, reason: Reason, live: Bytes, now: Clocks) -> Option<Duration> {
         // No cycle runs, so none is entered.
         self.enter(now, Entry::Asked);
-        if reason == Reason::Goal {
+        if !reason.is_rationed() {
             return None;
         }
         let by_debt = self.account.state().fill.saturating_sub(CREDIT) / self.processors;
@@ -167,14 +167,14 @@ impl Ration {
         Some(sleep)
     }
 
-    /// A cycle has ended that was begun for `reason`; `None`: somebody had asked for it.
-    pub fn cycle_ended(&mut self, reason: Option<Reason>, result: Yield, now: Clocks) {
+    /// A cycle has ended that was begun for `reason`.
+    pub fn cycle_ended(&mut self, reason: Reason, result: Yield, now: Clocks) {
         self.enter(now, Entry::of(reason));
         self.last_look = None;
         let freed = result.before.saturating_sub(result.retained);
         let in_vain = freed.get() < result.before.get() / VAIN;
         match reason {
-            Some(Reason::Refusal) => self.in_vain = in_vain.then_some(now.wall),
+            Reason::Refusal => self.in_vain = in_vain.then_some(now.wall),
             _ if !in_vain => self.in_vain = None,
             _ => {}
         }
@@ -245,7 +245,7 @@ impl Collector {
     }
 
     /// Enters a cycle that was begun for `reason`, when `before` bytes were live.
-    pub(super) fn enter_cycle(&self, reason: Option<Reason>, before: Bytes) {
+    pub(super) fn enter_cycle(&self, reason: Reason, before: Bytes) {
         let result = Yield { before, retained: self.central.retained() };
         let clocks = self.clocks(Duration::ZERO);
         let mut ration = self.ration.lock();
@@ -270,7 +270,7 @@ mod tests {
     struct World(Clocks);
 
     impl World {
-        fn collect(&mut self, ration: &mut Ration, reason: Option<Reason>, ms: u32, result: Yield) {
+        fn collect(&mut self, ration: &mut Ration, reason: Reason, ms: u32, result: Yield) {
             self.0.wall += MS * ms;
             self.0.process += MS * ms;
             self.0.cycles += MS * ms;
@@ -292,7 +292,7 @@ mod tests {
         while world.0.wall < MS * 10_000 {
             match ration.pause(Reason::Limit, live, world.0) {
                 None => {
-                    world.collect(&mut ration, Some(Reason::Limit), 30, VAINLY);
+                    world.collect(&mut ration, Reason::Limit, 30, VAINLY);
                     cycles += 1;
                 }
                 Some(pause) => {
@@ -311,16 +311,16 @@ mod tests {
     fn what_growth_wants_and_what_somebody_asks_for_is_not_rationed() {
         let (mut ration, mut world) = (Ration::new(1), World::default());
         for _ in 0..100 {
-            world.collect(&mut ration, None, 50, VAINLY);
+            world.collect(&mut ration, Reason::Asked, 50, VAINLY);
             assert_eq!(ration.pause(Reason::Goal, LIVE, world.0), None);
-            world.collect(&mut ration, Some(Reason::Goal), 50, VAINLY);
+            world.collect(&mut ration, Reason::Goal, 50, VAINLY);
         }
         assert_eq!(
             ration.pause(Reason::Limit, LIVE, world.0),
             None,
             "nor does it hold others back"
         );
-        world.collect(&mut ration, Some(Reason::Limit), 500, VAINLY);
+        world.collect(&mut ration, Reason::Limit, 500, VAINLY);
         assert!(ration.pause(Reason::Limit, LIVE, world.0).is_some());
         assert_eq!(ration.pause(Reason::Goal, LIVE, world.0), None);
         assert_eq!(ration.deferred(), 1);
@@ -331,7 +331,7 @@ mod tests {
         // One thread that allocates, and is made to mark for three quarters of its time as long as it may be; beside
         // it cycles without a pause, for one reason or another.
         for (reason, others_at_least) in
-            [(Some(Reason::Goal), 900), (Some(Reason::Limit), 900), (None, 480)]
+            [(Reason::Goal, 900), (Reason::Limit, 900), (Reason::Asked, 480)]
         {
             let (mut ration, mut world) = (Ration::new(2), World::default());
             let (mut assists, mut worked) = (0, 0);
@@ -354,7 +354,7 @@ mod tests {
     fn refusals_wait_after_a_cycle_in_vain() {
         let (mut ration, mut world) = (Ration::new(4), World::default());
         assert_eq!(ration.pause(Reason::Refusal, LIVE, world.0), None);
-        world.collect(&mut ration, Some(Reason::Refusal), 1, VAINLY);
+        world.collect(&mut ration, Reason::Refusal, 1, VAINLY);
         assert!(ration.pause(Reason::Refusal, LIVE, world.0).is_some());
         assert_eq!(ration.pause(Reason::Limit, LIVE, world.0), None, "that is another matter");
         world.work(99);
@@ -366,18 +366,18 @@ mod tests {
     #[test]
     fn refusals_do_not_wait_when_cycles_help() {
         let (mut ration, mut world) = (Ration::new(4), World::default());
-        world.collect(&mut ration, Some(Reason::Refusal), 1, WELL);
+        world.collect(&mut ration, Reason::Refusal, 1, WELL);
         assert_eq!(ration.pause(Reason::Refusal, LIVE, world.0), None);
         // Nor when a cycle that somebody asked for has helped since.
-        world.collect(&mut ration, Some(Reason::Refusal), 1, VAINLY);
-        world.collect(&mut ration, None, 1, WELL);
+        world.collect(&mut ration, Reason::Refusal, 1, VAINLY);
+        world.collect(&mut ration, Reason::Asked, 1, WELL);
         assert_eq!(ration.pause(Reason::Refusal, LIVE, world.0), None);
     }
 
     #[test]
     fn fault_19_a_program_at_rest_above_its_limit_is_hardly_woken() {
         let (mut ration, mut world) = (Ration::new(2), World::default());
-        world.collect(&mut ration, Some(Reason::Limit), 500_000, VAINLY);
+        world.collect(&mut ration, Reason::Limit, 500_000, VAINLY);
         let begun = world.0.wall;
         let mut looks = 0;
         while world.0.wall < begun + Duration::from_secs(65) {
@@ -395,9 +395,9 @@ mod tests {
     fn clocks_that_step_back_do_no_harm() {
         let (mut ration, mut world) = (Ration::new(2), World::default());
         world.work(1000);
-        world.collect(&mut ration, Some(Reason::Limit), 300, VAINLY);
+        world.collect(&mut ration, Reason::Limit, 300, VAINLY);
         assert!(ration.pause(Reason::Limit, LIVE, Clocks::default()).is_some());
-        ration.cycle_ended(Some(Reason::Refusal), VAINLY, Clocks::default());
+        ration.cycle_ended(Reason::Refusal, VAINLY, Clocks::default());
         assert!(ration.pause(Reason::Refusal, LIVE, Clocks::default()).is_some());
     }
 }

@@ -1,11 +1,12 @@
 //! Functions of the user's that are told what would otherwise be silent: code of his that has panicked where
-//! nobody could catch it, and threads that keep the collector waiting.
+//! nobody could catch it, threads that keep the collector waiting, and what a cycle was.
 //!
 //! A hook is called without any lock held, and contained: if it panics itself, that is the end of it, and the
 //! heap goes on. What a hook may do depends on the thread that it is called on, which the fields of [`Hooks`]
 //! say. Where the collector is at work it may not use the heap that calls it, because it would wait for itself;
 //! entering or collecting panics there, and is contained.
 
+use super::cycle_trace::CycleTrace;
 use crate::fatal::contain;
 use core::any::Any;
 use core::fmt;
@@ -69,6 +70,9 @@ pub type PanicHook = Arc<dyn Fn(&UserPanic<'_>) + Send + Sync>;
 /// A hook that is told of a thread.
 pub type DelayHook = Arc<dyn Fn(&Delay) + Send + Sync>;
 
+/// A hook that is told of a cycle.
+pub type CycleHook = Arc<dyn Fn(&CycleTrace) + Send + Sync>;
+
 /// The hooks of a heap.
 #[derive(Clone, Default)]
 pub struct Hooks {
@@ -81,12 +85,15 @@ pub struct Hooks {
     /// The collector has waited that long for a closure to end: told of each such thread, once for each time
     /// that the duration has passed. Called on the collector's thread.
     pub watchdog: Option<(Duration, DelayHook)>,
+    /// A cycle has ended, and everything is swept. Called on the collector's thread, before those who wait for the
+    /// cycle go on; the next one does not begin before the hook has returned.
+    pub cycle: Option<CycleHook>,
 }
 
 impl Hooks {
     /// No hooks.
     pub const fn none() -> Hooks {
-        Hooks { drop_panic: None, trace_panic: None, watchdog: None }
+        Hooks { drop_panic: None, trace_panic: None, watchdog: None, cycle: None }
     }
 }
 
@@ -96,6 +103,7 @@ impl fmt::Debug for Hooks {
             .field("drop_panic", &self.drop_panic.is_some())
             .field("trace_panic", &self.trace_panic.is_some())
             .field("watchdog", &self.watchdog.as_ref().map(|(every, _)| every))
+            .field("cycle", &self.cycle.is_some())
             .finish()
     }
 }

@@ -13,7 +13,8 @@
 //! | [`reclaim`] | finding dead spans by their pages before the heap grows |
 //! | [`debt`] | how much mutators mark for what they allocate |
 //! | [`drops`] | dead values that wait for their destructor |
-//! | [`hooks`] | functions of the user's that are told of panics and delays |
+//! | [`hooks`] | functions of the user's that are told of panics, delays and cycles |
+//! | [`cycle_trace`] | what is told of a cycle, and the line that it is written as |
 //! | [`switches`] | what verifies the heap, switched at run time |
 //! | [`verify`] | a look at the whole heap: whether its structures agree |
 //! | [`specials`] | records on single objects, handed out when the objects die |
@@ -36,6 +37,7 @@ pub(crate) mod cache;
 pub(crate) mod central;
 pub(crate) mod class;
 pub(crate) mod counters;
+pub(crate) mod cycle_trace;
 pub(crate) mod debt;
 pub(crate) mod drops;
 mod error;

@@ -1,4 +1,4 @@
-//! What verifies a heap at run time, and can be switched on and off while it lives.
+//! What verifies a heap at run time, or tells of its cycles, and can be switched on and off while it lives.
 //!
 //! All of it is read on slow paths only: at the beginning of a run of slots, at a change of phase, by a sweep, in
 //! a cycle. So none of it costs the allocation fast path anything, and a switch takes effect for a thread when it
@@ -16,7 +16,7 @@
 
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// What verifies a heap.
+/// What verifies a heap, and whether it tells of its cycles.
 #[derive(Default, Debug)]
 pub struct Switches {
     checkmark: AtomicBool,
@@ -28,6 +28,7 @@ pub struct Switches {
     counted: AtomicU64,
     /// Whether the count has asked for a cycle that has not begun yet.
     asks: AtomicBool,
+    trace_cycles: AtomicBool,
 }
 
 impl Switches {
@@ -40,6 +41,7 @@ impl Switches {
             collect_every: AtomicU64::new(0),
             counted: AtomicU64::new(0),
             asks: AtomicBool::new(false),
+            trace_cycles: AtomicBool::new(false),
         }
     }
 
@@ -76,6 +78,16 @@ impl Switches {
     /// Switches that on or off.
     pub fn set_poison(&self, on: bool) {
         self.poison.store(on, Ordering::Relaxed);
+    }
+
+    /// Whether a line is written for each cycle.
+    pub fn trace_cycles(&self) -> bool {
+        self.trace_cycles.load(Ordering::Relaxed)
+    }
+
+    /// Switches that on or off.
+    pub fn set_trace_cycles(&self, on: bool) {
+        self.trace_cycles.store(on, Ordering::Relaxed);
     }
 
     /// Asks for a cycle at each `slots`-th slot from here on; 0: no more.

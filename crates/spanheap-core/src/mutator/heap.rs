@@ -362,6 +362,11 @@ impl Heap {
         self.collector.central().switches().set_collect_every(slots);
     }
 
+    /// Switches the line that is written to standard error for each cycle on or off, from the next cycle on.
+    pub fn set_trace_cycles(&self, on: bool) {
+        self.collector.central().switches().set_trace_cycles(on);
+    }
+
     /// The collector, for statistics.
     ///
     /// # Panics

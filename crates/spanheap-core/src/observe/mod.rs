@@ -1,5 +1,6 @@
 //! Statistics: a snapshot of what a heap holds and what its collector has done; a picture of its pages; an
-//! explanation of where the process's memory is; and a walk over all spans to check them by.
+//! explanation of where the process's memory is; and a walk over all spans to check them by. What one cycle was is a
+//! [`CycleTrace`], which a hook gets ([`crate::heap::hooks`]).
 //!
 //! [`Stats`] has two parts. What is *counted* (objects by size class, pages by what they are used
 //! for) is one consistent snapshot, taken without stopping anybody: see [`crate::heap::counters`].
@@ -17,6 +18,8 @@ mod rss;
 mod walk;
 
 pub use crate::heap::counters::{MemoryState, Objects, Snapshot};
+pub use crate::heap::cycle_trace::Reason as CycleReason;
+pub use crate::heap::cycle_trace::{CycleArenas, CycleClock, CycleCpu, CycleTrace};
 pub use crate::heap::stall::Cause;
 pub use crate::heap::user_arena::ArenaTotals;
 pub use crate::heap::verify::{Finding, Verified};

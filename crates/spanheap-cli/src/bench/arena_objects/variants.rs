@@ -24,7 +24,7 @@ pub(super) trait Variant {
 
 /// All variants without the peers.
 pub(super) fn all(options: &Options) -> Result<Vec<(&'static str, Box<dyn Variant>)>> {
-    let heap = || Heap::builder().gc_percent(options.gc_percent).build();
+    let heap = || Heap::builder().from_env().gc_percent(options.gc_percent).build();
     Ok(vec![
         ("heap", Box::new(OnHeap { heap: heap()? })),
         ("scoped", Box::new(Scoped { heap: heap()? })),

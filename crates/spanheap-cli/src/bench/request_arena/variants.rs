@@ -64,7 +64,7 @@ pub(super) fn all(options: &Options) -> Result<Vec<Named>> {
 }
 
 fn heap(options: &Options) -> Result<Heap> {
-    Ok(Heap::builder().gc_percent(options.gc_percent).build()?)
+    Ok(Heap::builder().from_env().gc_percent(options.gc_percent).build()?)
 }
 
 /// Runs `request` so many times. One reading of the clock for each: where one ends the next begins.

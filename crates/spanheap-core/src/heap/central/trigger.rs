@@ -14,16 +14,47 @@ use crate::addr::Bytes;
 use crate::heap::sweep_pace::Line;
 use crate::sync::atomic::Ordering;
 
-/// Why a cycle is wanted that nobody has asked for.
+/// Why a cycle begins. Where there are several reasons, the first one that was looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Reason {
-    /// The heap has grown by as much as it may without regard to a limit; or it is to be verified by a cycle; or
-    /// too many addresses of freed arenas wait for one.
+    /// The heap has grown by as much as it may without regard to a limit.
     Goal,
-    /// It comes near a limit.
+    /// Too many addresses of freed arenas wait for one, or too much of their memory.
+    Quarantine,
+    /// So many slots were taken that the heap is to be verified by a cycle.
+    Every,
+    /// The heap comes near a limit.
     Limit,
     /// An allocation was refused.
     Refusal,
+    /// Somebody has asked for it: the program, or a thread that offers its time.
+    Asked,
+    /// There was none for long.
+    Periodic,
+    /// The heap is to collect all the time.
+    Continuous,
+}
+
+impl Reason {
+    /// A word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reason::Goal => "goal",
+            Reason::Quarantine => "quarantine",
+            Reason::Every => "every",
+            Reason::Limit => "limit",
+            Reason::Refusal => "refusal",
+            Reason::Asked => "asked",
+            Reason::Periodic => "periodic",
+            Reason::Continuous => "continuous",
+        }
+    }
+
+    /// Whether nobody but a limit wants the cycle.
+    pub const fn is_rationed(self) -> bool {
+        matches!(self, Reason::Limit | Reason::Refusal)
+    }
 }
 
 impl Central {
@@ -43,11 +74,14 @@ impl Central {
         self.reason().is_some()
     }
 
-    /// The best reason for a cycle.
+    /// The best reason for a cycle that nobody has asked for.
     pub fn reason(&self) -> Option<Reason> {
-        let is_full = self.arenas.wants_cycle(&self.pages);
-        if is_full || self.switches.asks() || self.has_reached(&self.unlimited_trigger) {
+        if self.has_reached(&self.unlimited_trigger) {
             Some(Reason::Goal)
+        } else if self.arenas.wants_cycle(&self.pages) {
+            Some(Reason::Quarantine)
+        } else if self.switches.asks() {
+            Some(Reason::Every)
         } else if self.starved.load(Ordering::Relaxed) {
             Some(Reason::Refusal)
         } else {

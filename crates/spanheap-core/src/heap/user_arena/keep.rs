@@ -226,6 +226,11 @@ impl Arenas {
         });
     }
 
+    /// Bytes in quarantine that have their memory still.
+    pub fn kept(&self) -> Bytes {
+        self.kept.bytes()
+    }
+
     /// How long until what is kept has been for too long; `None` if nothing is.
     pub fn kept_for(&self) -> Option<Duration> {
         (self.kept.bytes() > Bytes::ZERO).then(|| left_since(&self.kept.since))
