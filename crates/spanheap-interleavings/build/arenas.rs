@@ -26,16 +26,10 @@ pub(super) fn chunks() -> Vec<Module> {
                 "    pub fn count_bits(&self, _: Table) -> u64 {\n        0\n    }\n}\n",
             ),
         ],
-        &[
-            (
-                "chunk_low_relaxed",
-                ("store(low.get(), Ordering::Release)", "store(low.get(), Ordering::Relaxed)"),
-            ),
-            (
-                "chunk_low_seen_relaxed",
-                ("self.low.load(Ordering::Acquire)", "self.low.load(Ordering::Relaxed)"),
-            ),
-        ],
+        &[(
+            "chunk_low_seen_relaxed",
+            ("self.low.load(Ordering::Acquire)", "self.low.load(Ordering::Relaxed)"),
+        )],
     );
     // Out of a file that is about all spans.
     let state = family(
@@ -73,13 +67,27 @@ fn leases() -> Vec<Module> {
             ("use crate::span::", "use super::super::span::"),
             ("crate::span::Generation::new(cycle).table()", "Table::Marks"),
             ("&*header.as_ptr::<AtomicU64>()", "crate::arenas::word(header)"),
+            // There are no statics: a new one for each lease will do.
+            (
+                "static NOWHERE\0;",
+                "fn nowhere() -> &'static AtomicUsize {\n    Box::leak(Box::new(AtomicUsize::new(0)))\n}",
+            ),
+            ("&NOWHERE", "nowhere()"),
+            ("pub const fn none", "pub fn none"),
         ],
         &[
             (
                 "lease_low_first",
                 (
-                    "        word.store(Header::new(ty, count).bits(), Ordering::Relaxed);\n        self.low = at + need;",
-                    "        self.low = at + need;\n        // SAFETY: the lessee's chunk.\n        unsafe { self.chunk.expect(\"it has room\").as_ref() }.set_low(Addr::new(self.low));\n        word.store(Header::new(ty, count).bits(), Ordering::Relaxed);",
+                    "        word.store(Header::new(ty, count).bits(), Ordering::Relaxed);",
+                    "        self.low.store(at + need, Ordering::Release);\n        word.store(Header::new(ty, count).bits(), Ordering::Relaxed);",
+                ),
+            ),
+            (
+                "lease_low_relaxed",
+                (
+                    "self.low.store(at + need, Ordering::Release)",
+                    "self.low.store(at + need, Ordering::Relaxed)",
                 ),
             ),
             (
@@ -101,7 +109,7 @@ pub(super) fn arenas() -> Vec<Module> {
         "user_arena",
         "heap/user_arena/mod.rs",
         &[
-            ("mod bury;\0ArenaTotals};", ""),
+            ("mod bury;\0pub use waiting::Waiting;", ""),
             ("use crate::heap::error::OutOfMemory;", "use crate::arenas::OutOfMemory;"),
             ("use crate::span::sites::{Allocated, ", "use crate::arenas::{"),
             ("use crate::span::", "use super::span::"),

@@ -70,26 +70,7 @@ impl Collector {
         self.pace_start();
         self.central.revivals().trim(self.central.drops().specials());
         self.grey.begin(cycle, grey::bound(self.central.pages().in_use()));
-        if self.options.return_memory {
-            self.central.pages().retire_records();
-        }
-        self.condemn_arenas();
-        self.publish(PhaseWord::new(Phase::ArmingA, cycle));
-        self.grace_period(|| {});
-        // SAFETY: the grace period began after the retiring, which this thread alone does, and is over.
-        unsafe { self.central.pages().return_records(self.central.os()) };
-
-        self.publish(PhaseWord::new(Phase::ArmingB, cycle));
-        // SAFETY: the same grace period; this cycle does not mark yet.
-        unsafe { self.bury_arenas(undertaker) };
-        self.registry.release_stale(&self.central, self.word());
-        self.sweep_all();
-        // Others may be in the midst of a span. Mutators are waited for below, in their closures; but who offers
-        // his time is outside, and what he sweeps late would clear marks of this cycle.
-        self.central.sweep_everything();
-        self.grace_period(|| {});
-        debug_assert!(self.central.is_swept(), "marking begins, and something waits to be swept");
-        self.central.arenas().begin_marking();
+        self.arm(cycle, undertaker);
 
         let taken_at_snapshot = self.central.taken();
         let in_use = self.central.pages().in_use();
@@ -128,6 +109,31 @@ impl Collector {
         self.plan_next(in_use, true);
         let cpu = thread_cpu_time().saturating_sub(cpu_before) + helped;
         self.finish_report(report, cpu);
+    }
+
+    /// Phases 1 and 2: when this is over, everybody has the deletion barrier, nothing waits to be swept, and no bit of the
+    /// cycle before is left.
+    fn arm(&self, cycle: u32, undertaker: &mut Undertaker) {
+        if self.options.return_memory {
+            self.central.pages().retire_records();
+        }
+        self.condemn_arenas();
+        self.publish(PhaseWord::new(Phase::ArmingA, cycle));
+        self.grace_period(|| {});
+        // SAFETY: the grace period began after the retiring, which this thread alone does, and is over.
+        unsafe { self.central.pages().return_records(self.central.os()) };
+
+        self.publish(PhaseWord::new(Phase::ArmingB, cycle));
+        // SAFETY: the same grace period; this cycle does not mark yet.
+        unsafe { self.bury_arenas(undertaker) };
+        self.registry.release_stale(&self.central, self.word());
+        self.sweep_all();
+        // Others may be in the midst of a span. Mutators are waited for below, in their closures; but who offers
+        // his time is outside, and what he sweeps late would clear marks of this cycle.
+        self.central.sweep_everything();
+        self.grace_period(|| {});
+        debug_assert!(self.central.is_swept(), "marking begins, and something waits to be swept");
+        self.central.arenas().begin_marking();
     }
 
     /// A cycle that was asked for, without helpers, in a heap that has no thread.

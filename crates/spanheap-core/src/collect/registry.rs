@@ -43,7 +43,7 @@ use std::time::Duration;
 /// What a heap knows of an attached mutator.
 pub struct MutatorRecord {
     state: AtomicU64,
-    /// The odd counter that the collector waits to see change, or 0. The collector's own.
+    /// The odd counter that is waited for to change, or 0. Under the lock of the list.
     awaited: AtomicU64,
     /// The counter as it was when the collector noted it. The collector's own.
     noted: AtomicU64,

@@ -47,6 +47,9 @@ pub(super) const PLENTY: Bytes = Bytes::new(1 << 20);
 /// More than so many are left to the collector's thread.
 pub(super) const MOST_AT_ONCE: Bytes = Bytes::new(16 << 20);
 
+/// More chunks than so many as well: each may take a call to the system.
+pub(super) const MOST_CHUNKS: usize = 128;
+
 /// How long the thread sleeps at most before it looks again whether a grace period is over; whoever leaves a
 /// closure wakes it.
 pub(super) const PATIENCE: Duration = Duration::from_millis(5);
@@ -72,6 +75,7 @@ impl Undertaker {
 
     fn look(&mut self, collector: &Collector) -> Option<Duration> {
         let arenas = collector.central().arenas();
+        arenas.set_watched(false);
         if arenas.has_pending() && collector.registry.is_grace_over() {
             // SAFETY: the latest grace period is over, and it began after what is pending was taken. No cycle
             // marks, because this is the thread that would run it.
@@ -82,7 +86,7 @@ impl Undertaker {
         }
         // SAFETY: as above: no cycle marks.
         let keeps = unsafe { collector.look_after_kept(self) };
-        let waiting = arenas.waiting_bytes();
+        let waiting = arenas.waiting().bytes;
         if waiting == Bytes::ZERO {
             self.since = None;
             return keeps;
@@ -90,6 +94,7 @@ impl Undertaker {
         let since = *self.since.get_or_insert_with(Instant::now);
         let waited = since.elapsed();
         if waiting < PLENTY && waited < GATHER {
+            arenas.set_watched(true);
             return Some(GATHER - waited);
         }
         self.since = None;
@@ -104,9 +109,10 @@ impl Undertaker {
     fn bury_now(&mut self, collector: &Collector) -> bool {
         let (central, registry) = (collector.central(), &collector.registry);
         let arenas = central.arenas();
-        if !arenas.has_room(central.pages(), arenas.waiting_bytes()) {
+        if !arenas.has_room(central.pages(), arenas.waiting().bytes) {
             return false;
         }
+        self.since = None;
         arenas.take_freed();
         registry.begin_grace(&collector.fence);
         if !registry.is_grace_over() {
@@ -135,7 +141,7 @@ impl Collector {
     }
 
     fn bury_or_ask(&self, waiting: Waiting) -> bool {
-        if waiting.bytes == Bytes::ZERO || !is_for_this_thread(waiting.before + waiting.bytes) {
+        if waiting.new == Bytes::ZERO || !is_for_this_thread(waiting) {
             return false;
         }
         match self.registry.inside() {
@@ -160,7 +166,7 @@ impl Collector {
 
     /// A closure has been left, and somebody has asked for burying: does it, or tells the collector's thread.
     pub fn bury_as_asked(&self) {
-        let waiting = self.central.arenas().waiting_bytes();
+        let waiting = self.central.arenas().waiting();
         let is_possible = is_for_this_thread(waiting) && self.registry.inside().0 == 0;
         if !is_possible || !self.bury_now() {
             self.central.alarm().ring();
@@ -193,8 +199,10 @@ impl Collector {
     }
 }
 
-/// Whether the calling thread may bury so many bytes.
-fn is_for_this_thread(waiting: Bytes) -> bool {
-    // A destructor may run while somebody has the right to bury, and of another heap's undertaker nobody is sure.
-    alone::is_free() && (PLENTY..=MOST_AT_ONCE).contains(&waiting)
+/// Whether the calling thread may bury so much.
+fn is_for_this_thread(waiting: Waiting) -> bool {
+    // A destructor may run while the thread has the right to bury, in this heap or another one.
+    alone::is_free()
+        && (PLENTY..=MOST_AT_ONCE).contains(&waiting.bytes)
+        && waiting.chunks <= MOST_CHUNKS
 }

@@ -429,7 +429,7 @@ impl Span {
         self.state.load(Ordering::Acquire) == State::Shut as u8
     }
 
-    /// The memory of a chunk that is in quarantine already stays, or goes after all. By the collector's thread.
+    /// The memory of a chunk that is in quarantine already stays, or goes after all. By the undertaker.
     pub(crate) fn set_shut(&self, shut: bool) {
         debug_assert!(self.is_quarantined());
         let state = if shut { State::Shut } else { State::Quarantined };
@@ -459,8 +459,8 @@ impl Span {
     /// The memory of the chunk is about to go. From here on it has no objects, whatever it was.
     ///
     /// # Safety
-    /// Nobody reads the description meanwhile, or has kept a reference to it: this is the collector's thread,
-    /// and no cycle marks.
+    /// Nobody reads the description meanwhile, or has kept a reference to it: this is the undertaker, and no cycle
+    /// marks.
     pub(crate) unsafe fn set_quarantined(&self) {
         debug_assert!(self.state.load(Ordering::Relaxed) == State::Freed as u8);
         let info = *self.info();

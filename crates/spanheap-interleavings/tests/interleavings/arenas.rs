@@ -249,7 +249,7 @@ macro_rules! world {
 }
 
 world!(real, chunk, lease, user_arena, arena_refill);
-world!(low_relaxed, chunk_low_relaxed, lease, user_arena, arena_refill);
+world!(low_relaxed, chunk, lease_low_relaxed, user_arena, arena_refill);
 world!(low_seen_relaxed, chunk_low_seen_relaxed, lease, user_arena, arena_refill);
 world!(low_first, chunk, lease_low_first, user_arena, arena_refill);
 world!(high_stays, chunk, lease_high_stays, user_arena, arena_refill);

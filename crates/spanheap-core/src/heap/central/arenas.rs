@@ -60,15 +60,15 @@ impl Central {
     /// Frees an arena of this heap, in the process that the heap belongs to. Somebody is to look at what waits.
     pub fn free_arena(&self, core: &ArenaCore, freed: Freed) -> Result<Waiting, AlreadyFreed> {
         let waiting = self.arenas.free(core, freed)?;
-        self.outside.shrink(waiting.bytes);
+        self.outside.shrink(waiting.new);
         Ok(waiting)
     }
 
-    /// The collector's thread is told of chunks that have been freed if nothing else waited, or if that
-    /// has become so much that it need not gather more.
+    /// The collector's thread is told of chunks that have been freed if nothing else waited and it does not look by
+    /// itself soon, or if that has become so much at once that it need not gather more.
     pub fn tell_of(&self, waiting: Waiting) {
-        let are_first = waiting.bytes > Bytes::ZERO && waiting.before == Bytes::ZERO;
-        if are_first || waiting.bytes >= PLENTY {
+        let are_first = waiting.new > Bytes::ZERO && waiting.new == waiting.bytes;
+        if (are_first && !self.arenas.is_watched()) || waiting.new >= PLENTY {
             self.alarm.ring();
         }
     }

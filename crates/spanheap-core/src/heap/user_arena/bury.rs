@@ -18,6 +18,7 @@
 //! As the registry's.
 #![allow(unsafe_code)]
 
+use super::order::sorted;
 use super::registry::{Arenas, joined, record, span_of};
 use crate::addr::{AddrRange, Bytes};
 use crate::heap::page_heap::PageHeap;
@@ -31,10 +32,10 @@ impl Arenas {
     /// Guards the pages of what is pending, or shuts them ([`super::keep`]).
     ///
     /// # Safety
-    /// A grace period that began after [`Arenas::take_freed`] is over, and no cycle marks. This is the collector's
-    /// thread.
+    /// A grace period that began after [`Arenas::take_freed`] is over, and no cycle marks. This is the
+    /// undertaker.
     pub unsafe fn quarantine_pending(&self, os: &Os, memory: &Persistent, pages: &PageHeap) {
-        let mut next = self.take_pending();
+        let mut next = sorted(self.take_pending());
         let bound = self.kept.bound(pages, self.usual.held());
         let moves = os.can_move();
         while let Some(first) = next {
@@ -129,7 +130,7 @@ impl Arenas {
     fn bury(&self, at: NonNull<Chunk>) -> AddrRange {
         let chunk = record(at);
         self.clear(chunk);
-        // SAFETY: the collector's thread does this, while no cycle marks.
+        // SAFETY: the undertaker does this, while no cycle marks.
         unsafe { span_of(chunk).set_quarantined() };
         chunk.range()
     }

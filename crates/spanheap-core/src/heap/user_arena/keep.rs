@@ -16,16 +16,17 @@
 //!
 //! # Runs
 //! Each range that is shut by itself costs mappings and two system calls, whatever its length. So chunks are shut in
-//! runs that lie one behind the other, of [`LEAST`] bytes or more, and opened in such.
+//! [runs](super::order) of [`LEAST`] bytes or more, and opened in such.
 //!
 //! # Locking
-//! None: everything here is done by the collector's thread, but that anybody may read the counts.
+//! None: everything here is done by the undertaker, but that anybody may read the counts.
 //!
 //! # Safety
 //! As the registry's.
 #![allow(unsafe_code)]
 
-use super::registry::{Arenas, joined, record, span_of, take_span};
+use super::order::{Run, run_of, sorted};
+use super::registry::{Arenas, record, span_of, take_span};
 use super::usual::{self, left_since, now};
 use crate::addr::{AddrRange, Bytes};
 use crate::heap::page_heap::PageHeap;
@@ -102,9 +103,9 @@ impl Kept {
     }
 }
 
-/// Chunks that nobody points to, one behind the other, linked by `next`.
+/// Shut chunks that nobody points to, linked by `next`.
 #[derive(Default)]
-pub(super) struct Run(Option<(NonNull<Chunk>, AddrRange)>);
+pub(super) struct Dead(Option<NonNull<Chunk>>);
 
 impl Arenas {
     /// Shuts the pages of the chunks from `first` up to `behind`, which are `range`, if they are to be kept.
@@ -136,14 +137,11 @@ impl Arenas {
         true
     }
 
-    /// A cycle has marked completely: a chunk that is shut, and that nobody points to, goes into the run of those that
-    /// are freed together; another one is guarded.
-    ///
-    /// # Safety
-    /// As [`Arenas::end_quarantines`].
-    pub(super) unsafe fn judge_shut(
+    /// A cycle has marked completely: a chunk that is shut, and that nobody points to, goes to those that are freed
+    /// together; another one is guarded.
+    pub(super) fn judge_shut(
         &self,
-        run: &mut Run,
+        dead: &mut Dead,
         at: NonNull<Chunk>,
         is_pointed_to: bool,
         os: &Os,
@@ -152,31 +150,36 @@ impl Arenas {
         let chunk = record(at);
         if is_pointed_to {
             self.give_away(chunk, os, pages);
-            return;
+        } else {
+            chunk.set_next(dead.0);
+            dead.0 = Some(at);
         }
-        if let Some((first, range)) = run.0 {
-            if let Some(joined) = joined(range, chunk.range()) {
-                chunk.set_next(Some(first));
-                run.0 = Some((at, joined));
-                return;
-            }
-            // SAFETY: the same contract.
-            unsafe { self.free_run(run, os, pages) };
-        }
-        chunk.set_next(None);
-        run.0 = Some((at, chunk.range()));
     }
 
-    /// Frees the chunks of the run, with their memory. If the system refuses, they are guarded, and wait for the next
-    /// cycle: what is kept asks for cycles, and must not do so for ever.
+    /// Frees chunks, with their memory.
     ///
     /// # Safety
     /// As [`Arenas::end_quarantines`], which has found nothing that points to them.
-    pub(super) unsafe fn free_run(&self, run: &mut Run, os: &Os, pages: &PageHeap) {
-        let Some((first, range)) = run.0.take() else { return };
-        let mut next = Some(first);
+    pub(super) unsafe fn free_dead(&self, dead: Dead, os: &Os, pages: &PageHeap) {
+        let mut next = sorted(dead.0);
+        while let Some(first) = next {
+            let run = run_of(first);
+            // The records are gone behind this.
+            next = run.behind;
+            // SAFETY: the same contract.
+            unsafe { self.free_run(first, &run, os, pages) };
+        }
+    }
+
+    /// Frees the chunks of a run, with their memory. If the system refuses, they are guarded, and wait for the next
+    /// cycle: what is kept asks for cycles, and must not do so for ever.
+    ///
+    /// # Safety
+    /// As [`Arenas::free_dead`].
+    unsafe fn free_run(&self, first: NonNull<Chunk>, run: &Run, os: &Os, pages: &PageHeap) {
+        let (mut next, range) = (Some(first), run.range);
         if !pages.open(os, range) {
-            while let Some(at) = next {
+            while let Some(at) = next.filter(|_| next != run.behind) {
                 self.give_away(record(at), os, pages);
                 next = record(at).next();
             }
@@ -184,7 +187,7 @@ impl Arenas {
         }
         self.kept.sub(range.bytes());
         self.note_released(range.bytes());
-        while let Some(at) = next {
+        while let Some(at) = next.filter(|_| next != run.behind) {
             let chunk = record(at);
             next = chunk.next();
             // SAFETY: the right to the span was put into the record.
@@ -210,7 +213,7 @@ impl Arenas {
     /// Guards everything that was kept.
     ///
     /// # Safety
-    /// This is the collector's thread, and no cycle marks.
+    /// This is the undertaker, and no cycle marks.
     pub unsafe fn give_kept_away(&self, os: &Os, pages: &PageHeap) {
         if self.kept.bytes() == Bytes::ZERO {
             return;

@@ -12,10 +12,12 @@
 //! | `clean` | clearing the bits of chunks |
 //! | `keep` | freed chunks that keep their memory until the next cycle |
 //! | `lease` | allocating in a chunk |
+//! | `order` | neighbours in lists of chunks |
 //! | `refill` | getting chunks |
 //! | `registry` | the chunks of all arenas of a heap, and what becomes of them |
 //! | `usual` | what arenas usually have |
 //! | `verify` | a look at all of them |
+//! | `waiting` | freed chunks that nobody has begun a grace period for |
 //!
 //! # Freeing
 //! Logical at once: [`ArenaCore::free`] takes all chunks off the arena, says in the record of each one's span that
@@ -45,14 +47,17 @@ mod bury;
 mod clean;
 mod keep;
 mod lease;
+mod order;
 mod refill;
 mod registry;
 mod usual;
 mod verify;
+mod waiting;
 
 pub use lease::{Colour, Lease};
 pub use refill::Wanted;
-pub use registry::{Arenas, Totals as ArenaTotals, Waiting};
+pub use registry::{Arenas, Totals as ArenaTotals};
+pub use waiting::Waiting;
 
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::heap::error::OutOfMemory;

@@ -297,7 +297,7 @@ impl Central {
             let (was_abandoned, was_lone) = (false, false);
             let taken = Taken { chunks: Some(at), was_abandoned, was_lone };
             let waiting = self.arenas().take_in(taken);
-            self.outside().shrink(waiting.bytes);
+            self.outside().shrink(waiting.new);
             self.tell_of(waiting);
         }
         kept

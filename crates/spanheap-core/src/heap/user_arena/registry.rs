@@ -3,10 +3,13 @@
 //! | step | who | when |
 //! |---|---|---|
 //! | [`Arenas::free`] | anybody | at any time; the arena's chunks go onto the list of freed ones |
-//! | [`Arenas::take_freed`] | the collector's thread | before a grace period begins, or a cycle: these are *pending* |
+//! | [`Arenas::take_freed`] | the undertaker | before a grace period begins, or a cycle: these are *pending* |
 //! | [`Arenas::quarantine_pending`] | the same | after that grace period, while no cycle marks: guards their pages, or shuts them |
 //! | [`Arenas::clear_bits`] | the same | between the grace periods of a cycle |
 //! | [`Arenas::end_quarantines`] | the same | after a cycle whose marks are complete |
+//!
+//! The *undertaker* is one thread at a time: the collector's, in cycles and between them, or, while that sleeps between two,
+//! one that has freed an arena (`collect::undertaker`). It alone takes these steps.
 //!
 //! # Why it is right
 //! *Guarding.* A closure that got a value before the arena was freed may use it until it ends; one that begins
@@ -25,22 +28,22 @@
 //!
 //! # Locking
 //! [`Rank::UserArenas`] for the lists and the pool. The list of all chunks grows at its head under the lock, and is
-//! shortened by the collector's thread alone, which may therefore walk over it without. Whoever frees an arena has
+//! shortened by the undertaker alone, which may therefore walk over it without. Whoever frees an arena has
 //! its chunks on the list before he gives the arena's lock back, and the end of the heap takes that lock: it may come
 //! at any time to a handle that outlives the heap.
 //!
 //! # Safety
-//! Records are made in a pool of the heap's, and given back by the collector's thread.
+//! Records are made in a pool of the heap's, and given back by the undertaker.
 #![allow(unsafe_code)]
 
 use super::usual::Usual;
+use super::waiting::Waiting;
 use super::{AlreadyFreed, ArenaCore, Taken, keep};
 use crate::addr::{AddrRange, Bytes};
 use crate::fatal::fatal;
 use crate::heap::page_heap::PageHeap;
 use crate::offheap::{FixedPool, Persistent};
 use crate::os::{Category, Os, OsError};
-use crate::span::alone::is_in_destructor;
 use crate::span::sites::{Freed, Sites};
 use crate::span::{Chunk, Layout, OwnedSpan, Span, Table};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -85,14 +88,14 @@ struct Abandoned {
     is_settled: bool,
 }
 
-struct Lists {
+pub(super) struct Lists {
     pool: FixedPool<Chunk>,
     /// All chunks that have pages, the newest first, linked by `older`.
     all: Option<NonNull<Chunk>>,
     /// Chunks that were freed and that no grace period has been begun for, linked by `next`.
-    freed: Option<NonNull<Chunk>>,
-    /// Those for which one has, linked by `next`; the collector's thread alone changes that.
-    pending: Option<NonNull<Chunk>>,
+    pub(super) freed: Option<NonNull<Chunk>>,
+    /// Those for which one has, linked by `next`; the undertaker alone changes that.
+    pub(super) pending: Option<NonNull<Chunk>>,
     /// Arenas that nobody will free.
     abandoned: Vec<Abandoned>,
 }
@@ -121,15 +124,6 @@ pub struct Totals {
     pub unnoted: u64,
 }
 
-/// Chunks that have been freed, and that nobody has looked at.
-#[derive(Clone, Copy, Debug)]
-pub struct Waiting {
-    /// Bytes of those that have just come.
-    pub bytes: Bytes,
-    /// Bytes of those that were there.
-    pub before: Bytes,
-}
-
 #[derive(Default)]
 pub(super) struct Counts {
     made: AtomicU64,
@@ -147,11 +141,14 @@ pub(super) struct Counts {
 
 /// The user arenas of a heap.
 pub struct Arenas {
-    lists: Lock<Lists>,
+    pub(super) lists: Lock<Lists>,
     /// Whether the heap has ended.
     closed: AtomicBool,
-    /// Bytes of the chunks in `freed`.
-    waiting: AtomicUsize,
+    /// Bytes of the chunks in `freed`, and their number.
+    pub(super) waiting: AtomicUsize,
+    pub(super) waiting_chunks: AtomicUsize,
+    /// Whether the collector's thread looks by itself soon.
+    pub(super) watched: AtomicBool,
     /// Bytes in quarantine at which a cycle is due.
     patience: AtomicUsize,
     pub(super) counts: Counts,
@@ -199,6 +196,8 @@ impl Arenas {
             lists: Lock::new(Rank::UserArenas, lists),
             closed: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
+            waiting_chunks: AtomicUsize::new(0),
+            watched: AtomicBool::new(false),
             patience: AtomicUsize::new(QUARANTINE_FLOOR),
             counts,
             markings: AtomicU64::new(1),
@@ -280,27 +279,6 @@ impl Arenas {
         Ok(waiting)
     }
 
-    /// Takes in chunks whose spans say that they are freed.
-    pub(super) fn take_in(&self, taken: Taken) -> Waiting {
-        let Some(first) = taken.chunks else {
-            return Waiting { bytes: Bytes::ZERO, before: self.waiting_bytes() };
-        };
-        let (last, bytes) = end_of(first);
-        let mut lists = self.lists.lock();
-        record(last).set_next(lists.freed);
-        lists.freed = Some(first);
-        let before = self.waiting.fetch_add(bytes.get(), Ordering::Release);
-        drop(lists);
-        let abandoned = if taken.was_abandoned { bytes.get() } else { 0 };
-        let abandoned = self.counts.abandoned.fetch_sub(abandoned, Ordering::Relaxed);
-        let live = self.counts.live.fetch_sub(bytes.get(), Ordering::Relaxed);
-        // A destructor frees what nothing but a cycle would have freed.
-        let owned = if is_in_destructor() { 0 } else { live.saturating_sub(abandoned) };
-        // What waits has its memory as well.
-        self.usual.note(Bytes::new(owned), Bytes::new(live + before));
-        Waiting { bytes, before: Bytes::new(before) }
-    }
-
     /// Gives an arena up that nobody will free.
     pub fn abandon(&self, core: Arc<ArenaCore>) {
         if let Some(bytes) = core.abandon() {
@@ -309,32 +287,17 @@ impl Arenas {
         }
     }
 
-    /// Bytes of chunks that have been freed and that no grace period was begun for.
-    pub fn waiting_bytes(&self) -> Bytes {
-        Bytes::new(self.waiting.load(Ordering::Acquire))
-    }
-
     /// Whether chunks wait for the end of a grace period.
     pub fn has_pending(&self) -> bool {
         self.lists.lock().pending.is_some()
     }
 
-    /// Takes what is pending off the list. For the collector's thread.
+    /// Takes what is pending off the list. For the undertaker.
     pub(super) fn take_pending(&self) -> Option<NonNull<Chunk>> {
         self.lists.lock().pending.take()
     }
 
-    /// From here on what was freed is pending. A grace period begins after this. For the collector's thread.
-    pub fn take_freed(&self) {
-        let mut lists = self.lists.lock();
-        let Some(first) = lists.freed.take() else { return };
-        let (last, bytes) = end_of(first);
-        record(last).set_next(lists.pending.take());
-        lists.pending = Some(first);
-        self.waiting.fetch_sub(bytes.get(), Ordering::Relaxed);
-    }
-
-    /// Calls `visit` with each chunk, which may remove it. For the collector's thread.
+    /// Calls `visit` with each chunk, which may remove it. For the undertaker.
     pub(super) fn for_each(&self, mut visit: impl FnMut(NonNull<Chunk>)) {
         let mut next = self.lists.lock().all;
         while let Some(at) = next {
@@ -344,7 +307,7 @@ impl Arenas {
     }
 
     /// How many values in chunks beside have been marked and then scanned, by the cycle with marks in `table`, and
-    /// the bytes of their chunks. For the collector's thread, when nobody marks any more.
+    /// the bytes of their chunks. For the undertaker, when nobody marks any more.
     pub fn marked_beside(&self, table: Table, cycle: u32) -> (u64, Bytes) {
         let (mut values, mut bytes) = (0, Bytes::ZERO);
         self.for_each(|at| {
@@ -374,7 +337,7 @@ impl Arenas {
     /// given back. Returns the bytes of abandoned arenas that are gone.
     ///
     /// # Safety
-    /// This is the collector's thread, and the last closure that began before the cycle has ended.
+    /// This is the undertaker, and the last closure that began before the cycle has ended.
     pub unsafe fn end_quarantines(
         &self,
         os: &Os,
@@ -383,7 +346,7 @@ impl Arenas {
         work: u64,
     ) -> Bytes {
         let mut escapes = 0;
-        let mut run = keep::Run::default();
+        let mut dead = keep::Dead::default();
         let mut ended = Ended::default();
         self.for_each(|at| {
             let chunk = record(at);
@@ -396,8 +359,7 @@ impl Arenas {
             // Whoever scans the page of a bit counts it here, so the bits need no look.
             debug_assert!(escaped > 0 || chunk.count_bits(table) == 0, "a pointer is not counted");
             if span.is_shut() {
-                // SAFETY: as the caller's promise says.
-                unsafe { self.judge_shut(&mut run, at, escaped > 0, os, pages) };
+                self.judge_shut(&mut dead, at, escaped > 0, os, pages);
                 return;
             }
             if escaped == 0 {
@@ -418,7 +380,7 @@ impl Arenas {
         });
         ended.0.into_iter().for_each(|range| pages.put_tables_away(os, range));
         // SAFETY: as the caller's promise says.
-        unsafe { self.free_run(&mut run, os, pages) };
+        unsafe { self.free_dead(dead, os, pages) };
         self.kept.end_cycle(work);
         self.usual.end_period();
         self.counts.escapes.fetch_add(escapes, Ordering::Relaxed);
@@ -534,15 +496,6 @@ impl Arenas {
 pub(super) fn record<'a>(at: NonNull<Chunk>) -> &'a Chunk {
     // SAFETY: records are recycled as such (C4), and their memory goes with the heap, when the lists are empty.
     unsafe { at.as_ref() }
-}
-
-/// The last one of a list, and the bytes of all.
-fn end_of(first: NonNull<Chunk>) -> (NonNull<Chunk>, Bytes) {
-    let (mut last, mut bytes) = (first, record(first).range().bytes());
-    while let Some(next) = record(last).next() {
-        (last, bytes) = (next, bytes + record(next).range().bytes());
-    }
-    (last, bytes)
 }
 
 /// What values that share chunks have in those of a list.

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 mod kept;
 mod moved;
+mod order;
 mod weight;
 
 /// # Safety
@@ -408,7 +409,8 @@ fn the_end_of_a_heap_waits_for_whoever_is_freeing_an_arena() {
             arenas.take_in(taken)
         });
         let waiting = freed.expect("once");
-        assert!(waiting.bytes >= Bytes::new(PAGE_BYTES) && waiting.before == Bytes::ZERO);
+        assert!(waiting.bytes >= Bytes::new(PAGE_BYTES) && waiting.new == waiting.bytes);
+        assert_eq!(waiting.chunks, 1);
     });
     assert!(has_ended.load(Ordering::SeqCst) && core.is_freed());
     let empty = arenas.make(central.number(), "".into(), None);

@@ -6,7 +6,7 @@
 
 use super::*;
 use crate::addr::Bytes;
-use crate::collect::undertaker::{MOST_AT_ONCE, PATIENCE, PLENTY};
+use crate::collect::undertaker::{MOST_AT_ONCE, MOST_CHUNKS, PATIENCE, PLENTY};
 use crate::heap::stall::Cause;
 use crate::span::alone::{Alone, Busy};
 use core::alloc::Layout;
@@ -87,7 +87,7 @@ fn who_frees_a_large_arena_buries_it_if_nobody_is_inside() {
     stage.has_rung();
     other.free().expect("once");
     assert!(!stage.has_rung(), "the collector's thread looks by itself");
-    assert_eq!(stage.collector.central().arenas().waiting_bytes(), Bytes::ZERO);
+    assert_eq!(stage.collector.central().arenas().waiting().bytes, Bytes::ZERO);
     drop(other);
     stage.end(&sim);
 }
@@ -221,6 +221,63 @@ fn who_frees_buries_nothing_while_the_collector_is_awake_or_in_a_destructor_or_t
     assert_eq!(attempt(MOST_AT_ONCE, false, Busy::No), told, "with the chunk of the value");
     assert_eq!(attempt(Bytes::new(PLENTY.get() / 8), false, Busy::No), told, "it is gathered");
     assert_eq!(attempt(PLENTY, false, Busy::No).0, ArenaState::Quarantined);
+}
+
+/// Where arenas come and go quickly, the collector's thread is not woken for each batch of them.
+#[test]
+fn while_the_collector_is_about_to_look_it_is_not_told_of_little() {
+    let sim = SimOs::builder().build();
+    let stage = Stage::new(&sim);
+    stage.look_after();
+    let small = || {
+        let arena = stage.mutator.new_arena(ArenaOptions::default());
+        stage.enlarge(&arena, Bytes::new(1));
+        arena.free().expect("once");
+    };
+    small();
+    assert!(stage.has_rung(), "the first one");
+    assert!(stage.look_after().is_some());
+    stage.enlarge(&stage.arena, PLENTY);
+    stage.arena.free().expect("once");
+    assert_eq!(stage.state(), ArenaState::Quarantined);
+    stage.has_rung();
+    let arenas = stage.collector.central().arenas();
+    assert_eq!(arenas.waiting().bytes, Bytes::ZERO, "both went");
+    small();
+    assert!(arenas.is_watched() && !stage.has_rung());
+    assert_ne!(arenas.waiting().bytes, Bytes::ZERO);
+    while arenas.waiting().bytes != Bytes::ZERO || arenas.has_pending() {
+        assert!(stage.look_after().is_some());
+    }
+    assert!(!arenas.is_watched());
+    small();
+    assert!(stage.has_rung());
+    stage.end(&sim);
+}
+
+/// Each chunk may take a call to the system.
+#[test]
+fn who_frees_buries_no_crowd_of_chunks() {
+    let sim = SimOs::builder().build();
+    for (crowd, state) in
+        [(MOST_CHUNKS - 10, ArenaState::Quarantined), (MOST_CHUNKS - 1, ArenaState::Freed)]
+    {
+        let stage = Stage::new(&sim);
+        let arenas = stage.collector.central().arenas();
+        for _ in 0..crowd {
+            let arena = stage.mutator.new_arena(ArenaOptions::default());
+            stage.enlarge(&arena, Bytes::new(1));
+            arena.free().expect("once");
+        }
+        assert_eq!(arenas.waiting().chunks, crowd, "together they are not plenty");
+        stage.enlarge(&stage.arena, PLENTY);
+        stage.arena.free().expect("once");
+        assert_eq!(stage.state(), state);
+        while stage.state() != ArenaState::Quarantined {
+            stage.look_after();
+        }
+        stage.end(&sim);
+    }
 }
 
 /// What the collector's thread has taken, and waits for a closure with, may be any amount.

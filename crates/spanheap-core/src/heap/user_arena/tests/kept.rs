@@ -8,6 +8,7 @@
 
 use super::*;
 use crate::heap::user_arena::keep::MOST;
+use crate::span::map;
 
 /// What was freed stays in memory until a cycle has looked at it. Then it is free memory, unless somebody points there.
 #[test]
@@ -33,7 +34,7 @@ fn freed_chunks_are_kept_for_the_next_arena() {
         let last = *values.last().expect("there are some");
         arenas.begin_marking();
         if escapes {
-            bits::set(Generation::new(1).table(), last.align_down(GRANULE_BYTES));
+            find_pointer(Generation::new(1).table(), last);
         }
         if wait {
             // SAFETY: as above.
@@ -73,6 +74,17 @@ fn freed_chunks_are_kept_for_the_next_arena() {
 }
 
 /// The one chunk that is left.
+/// What a cycle does that finds a pointer to a chunk in quarantine.
+fn find_pointer(table: Table, to: Addr) {
+    let granule = to.align_down(GRANULE_BYTES);
+    bits::set(table, granule);
+    // SAFETY: the chunk has pages, which are grown.
+    let arena = unsafe { &*map::find(granule) };
+    // SAFETY: as above.
+    let span = unsafe { &*arena.span(granule.page_in_arena()) };
+    span.chunk().expect("it is a chunk").add_escapes(1);
+}
+
 fn held_chunk(arenas: &Arenas) -> NonNull<Chunk> {
     let mut held = None;
     arenas.for_each(|at| held = Some(at));
@@ -205,7 +217,7 @@ fn every_call_for_kept_memory_may_be_refused() {
             let arenas = central.arenas();
             // What stays lies in between, so there are several runs.
             let mut cores: Vec<_> = (0..7).map(|_| full_arena(&central, &local)).collect();
-            let pointed_to = cores[2].1[cores[2].1.len() / 2].align_down(GRANULE_BYTES);
+            let pointed_to = cores[2].1[cores[2].1.len() / 2];
             for (core, ..) in cores.iter().step_by(2) {
                 central.free_arena(core, Freed::Dropped).expect("once");
             }
@@ -218,7 +230,7 @@ fn every_call_for_kept_memory_may_be_refused() {
             unsafe { arenas.quarantine_pending(central.os(), central.memory(), central.pages()) };
             arenas.begin_marking();
             let table = Generation::new(1).table();
-            bits::set(table, pointed_to);
+            find_pointer(table, pointed_to);
             // SAFETY: as above.
             unsafe { arenas.end_quarantines(central.os(), central.pages(), table, 0) };
             let was_refused = sim.calls() >= first;
