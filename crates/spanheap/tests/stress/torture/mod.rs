@@ -6,7 +6,8 @@
 //! - Pointers are only looked at, while others pass them on, free them, and make new ones of the same number.
 //! - The same through growable containers whose storage is scanned apart from them, fields that are set once, and
 //!   tags that only a weak map leads to; contents change places as a whole.
-//! - The same in values of shared arenas, which are freed, dropped and abandoned while others look into them.
+//! - The same in values of shared arenas, small and large ones, which are freed, dropped and abandoned while others look
+//!   into them, in closures and between two.
 //! - Objects are found by weak pointers in their last moment, kept, and looked at. What has died is revived.
 //! - Closures are short, and long enough to span several phases; they nest, in one heap and across two.
 //! - Threads end all the time: between closures, by a panic inside of one, inside of several, with a lock held.
@@ -80,7 +81,7 @@ const QUICK: Mode = Mode {
     cost: 1,
 };
 
-const MODES: [Mode; 11] = [
+const MODES: [Mode; 12] = [
     Mode {
         name: "continuous",
         builder: |builder| builder.poison(true).collect_continuously(true),
@@ -131,6 +132,12 @@ const MODES: [Mode; 11] = [
         name: "paced, by an idle thread too, every allocation assists",
         builder: |builder| builder.poison(true).gc_percent(20).always_assist(true),
         idle: Idle::Collects,
+        ..QUICK
+    },
+    Mode {
+        // The collector sleeps most of the time: so whoever lets go of a bale may see to it himself.
+        name: "paced, full fences",
+        builder: |builder| builder.poison(true).gc_percent(50).symmetric_fences(true),
         ..QUICK
     },
     Mode {

@@ -12,7 +12,7 @@ mod vessels;
 use super::world::{self, Car, Chest, ChestRoot, Coin, CoinCell, CoinRoot, Coins, Pouch, World};
 use super::{Death, Random};
 use crate::shadow::Program;
-use spanheap::{Gc, GcMutex, Mutator, OutOfMemory};
+use spanheap::{Gc, GcMutex, Mutator, OutOfMemory, SharedArena};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,6 +33,8 @@ pub struct Player {
     pub gardens: Vec<Program>,
     /// Roots that are dropped at some later step, outside of closures or inside.
     stale: Vec<CoinRoot>,
+    /// Bales that are let go between two closures, or in one of whatever heap.
+    bales: Vec<SharedArena>,
     is_full: bool,
     /// Closures that all players have ended.
     closures: Arc<AtomicU64>,
@@ -46,14 +48,26 @@ impl Player {
             spares: worlds.iter().map(|world| world.spare(number)).collect(),
             gardens: worlds.iter().map(|_| Program::new(seed, number + 1)).collect(),
             stale: Vec::new(),
+            bales: Vec::new(),
             is_full: false,
             closures,
         }
     }
 
-    /// Drops the roots that are left over.
+    /// Drops the roots that are left over, and lets all bales go.
     pub fn forget(&mut self) {
         self.stale.clear();
+        self.let_go();
+    }
+
+    /// Lets all bales go.
+    fn let_go(&mut self) {
+        for bale in self.bales.drain(..) {
+            match self.random.one_in(2) {
+                true => bale.free(),
+                false => drop(bale),
+            }
+        }
     }
 
     /// Plays until so many steps are done, or until it is time to die, in one of the ways in which a thread
@@ -65,6 +79,7 @@ impl Player {
             let at = self.random.below(worlds.len());
             self.closure(worlds, at, 0, false);
             self.closures.fetch_add(1, Ordering::Relaxed);
+            self.let_go();
             if std::mem::take(&mut self.is_full) {
                 let _ = worlds[at].heap.collect();
             }

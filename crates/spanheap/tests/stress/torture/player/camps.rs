@@ -17,9 +17,52 @@ impl<'gc> Game<'_, 'gc> {
             8..24 => self.use_pouch(place),
             24..28 => self.follow_relic(),
             28..31 => self.link_pouches(place),
-            _ if self.random().one_in(8) => self.strike(place),
-            _ => {}
+            _ => match self.random().below(16) {
+                0 | 1 => self.strike(place),
+                2 | 3 => self.bale(),
+                _ => {}
+            },
         }
+    }
+
+    /// Makes a *bale*: an arena of its own with a pouch in it, and so much beside that whoever lets it go sees to its
+    /// memory himself, if he may. Others find the pouch, and have it open when the bale goes: in this closure, in one
+    /// of another heap, or between two.
+    fn bale(&mut self) {
+        let bale = self.world.heap.shared_arena();
+        let board = self.world.board.get(self.mc);
+        match self.fill_bale(&bale) {
+            Ok(pouch) => {
+                self.opened.extend(self.world.open(self.mc, pouch));
+                board.relics[self.random().below(world::RELICS)].set(self.mc, Some(pouch));
+            }
+            Err(_) => self.player.is_full = true,
+        }
+        match self.random().below(4) {
+            0 => bale.free(),
+            1 => self.player.let_go(),
+            _ => self.player.bales.push(bale),
+        }
+    }
+
+    fn fill_bale(
+        &mut self,
+        bale: &SharedArena,
+    ) -> Result<ArenaGc<'gc, Pouch<'gc>>, SharedArenaError> {
+        let (id, other) = self.new_pouch();
+        let writer = bale.try_writer(self.mc)?;
+        let pouch = writer.try_alloc(Pouch::new(id, other))?;
+        pouch.get(self.mc).into_iter().for_each(Pouch::finish);
+        // One to three mebibytes: in one piece with the pouch, in a chunk beside, or in several pieces.
+        let (pieces, words) = match self.random().below(3) {
+            0 => (1, 135_000),
+            1 => (1, 390_000),
+            _ => (5, 30_000),
+        };
+        for _ in 0..pieces {
+            writer.try_alloc_zeroed::<u64>(words)?;
+        }
+        Ok(pouch)
     }
 
     /// Makes a pouch, or some at once. They are empty: the tent may be struck before others can see them.
