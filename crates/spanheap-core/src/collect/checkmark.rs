@@ -299,6 +299,9 @@ impl Check<'_> {
             // How many there are is not known; the first one is enough to find the type out.
             _ => ty.size,
         };
+        // Small values may share a slot.
+        let in_slot = object.bytes_since(info.base).get() % info.slot;
+        let bytes = bytes.min(info.slot - in_slot);
         for offset in (0..bytes / WORD_BYTES).map(|word| word * WORD_BYTES) {
             let word = (object + Bytes::new(offset)).as_ptr::<usize>();
             // SAFETY: a word of an initialised object, aligned as every slot is. It may be padding, whose value is

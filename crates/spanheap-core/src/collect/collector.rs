@@ -428,8 +428,7 @@ impl Collector {
         helpers.end(self);
         self.crew.release(self.central.os());
         self.wind_up(drop_thread);
-        // Nobody buries anything from here on.
-        core::mem::forget(undertaker);
+        undertaker.end();
     }
 
     /// The reason for a cycle that is due without being asked for. If none is, returns free memory, and says how long

@@ -19,7 +19,7 @@
 //! Burying is for one at a time, and for nobody while a cycle runs. So it is a right, the [`Undertaker`] in its lock. The
 //! collector's thread has it from its first step to its last, in cycles and between them, and gives it away for no
 //! other time than its sleep between two cycles ([`Collector::rest`]). Others only try to take it. At the end of the heap it
-//! is never given back.
+//! says that there is nothing to bury any more, and gives it back.
 //!
 //! # Locking
 //! [`Rank::Undertaker`](crate::sync::Rank), the lowest of all.
@@ -61,6 +61,8 @@ pub(super) struct Undertaker {
     since: Option<Instant>,
     /// Whether the collector's thread will look by itself after what is kept and what was usual.
     looks_again: bool,
+    /// Whether the heap has ended.
+    is_over: bool,
 }
 
 impl Undertaker {
@@ -71,6 +73,11 @@ impl Undertaker {
         let pause = self.look(collector);
         self.looks_again = pause.is_some();
         pause
+    }
+
+    /// The heap has ended: nobody buries anything from here on.
+    pub(super) fn end(&mut self) {
+        self.is_over = true;
     }
 
     fn look(&mut self, collector: &Collector) -> Option<Duration> {
@@ -109,7 +116,11 @@ impl Undertaker {
     fn bury_now(&mut self, collector: &Collector) -> bool {
         let (central, registry) = (collector.central(), &collector.registry);
         let arenas = central.arenas();
-        if !arenas.has_room(central.pages(), arenas.waiting().bytes) {
+        // What is pending may be any amount, and the collector's thread knows of it.
+        if self.is_over
+            || arenas.has_pending()
+            || !arenas.has_room(central.pages(), arenas.waiting().bytes)
+        {
             return false;
         }
         self.since = None;

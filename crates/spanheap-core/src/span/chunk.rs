@@ -371,6 +371,16 @@ impl Chunk {
     /// # Safety
     /// The memory of the chunk is there.
     pub unsafe fn may_begin_at(&self, addr: Addr) -> bool {
+        if !self.may_have_begun_at(addr) {
+            return false;
+        }
+        let header = addr.align_down(GRANULE_BYTES);
+        // SAFETY: C2: below `low` lie headers, values and zeros, all of them words.
+        self.is_beside() || addr >= self.high() || unsafe { Header::read(header) }.is_some()
+    }
+
+    /// The same, as far as the ends say, without a look at the memory.
+    pub fn may_have_begun_at(&self, addr: Addr) -> bool {
         let range = self.range();
         if self.is_beside() {
             return addr == range.base();
@@ -378,10 +388,9 @@ impl Chunk {
         if addr >= self.high() {
             return addr < range.end();
         }
-        let header = addr.align_down(GRANULE_BYTES);
-        let is_place = addr.get() == header.get() + HEADER_BYTES;
-        // SAFETY: C2: below `low` lie headers, values and zeros, all of them words.
-        is_place && addr < self.low() && unsafe { Header::read(header) }.is_some()
+        range.base() <= addr
+            && addr < self.low()
+            && addr.get() == addr.align_down(GRANULE_BYTES).get() + HEADER_BYTES
     }
 
     /// Calls `visit` with each value that has a header, lowest first, as long as it says so.

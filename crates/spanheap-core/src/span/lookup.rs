@@ -197,8 +197,8 @@ pub(crate) fn agrees(span: &Span) -> bool {
 
 /// Whether a value of a user arena of the heap numbered `heap` may begin at `addr`, which may be any number. For the
 /// threads of the collector, in a cycle, as [`object_start`]. Of values with pointers this is believed if a header stands
-/// in front: what lies inside of another value may look so. (Checkmark mode looks exactly.) A chunk that is
-/// quarantined is believed.
+/// in front: what lies inside of another value may look so. (Checkmark mode looks exactly.) In a chunk that is
+/// quarantined, whatever may have been one is believed.
 pub(crate) fn value_start(heap: u64, addr: Addr) -> bool {
     if map::owner(addr) != Some(heap) {
         return false;
@@ -208,8 +208,11 @@ pub(crate) fn value_start(heap: u64, addr: Addr) -> bool {
     // SAFETY: P3, P4: the page map names records, which stay records until the cycle is over.
     let Some(span) = (unsafe { arena.span(addr.page_in_arena()).as_ref() }) else { return false };
     let Some(chunk) = span.chunk() else { return false };
-    // SAFETY: a chunk that is not quarantined has its memory until the cycle's marking is over.
-    span.is_quarantined() || unsafe { chunk.may_begin_at(addr) }
+    match span.is_quarantined() {
+        true => chunk.may_have_begun_at(addr),
+        // SAFETY: a chunk that is not quarantined has its memory until the cycle's marking is over.
+        false => unsafe { chunk.may_begin_at(addr) },
+    }
 }
 
 /// The record has changed while it was read.

@@ -9,6 +9,7 @@ use crate::addr::Bytes;
 use crate::collect::undertaker::{MOST_AT_ONCE, MOST_CHUNKS, PATIENCE, PLENTY};
 use crate::heap::stall::Cause;
 use crate::span::alone::{Alone, Busy};
+use crate::span::lookup;
 use core::alloc::Layout;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -282,7 +283,6 @@ fn who_frees_buries_no_crowd_of_chunks() {
 
 /// What the collector's thread has taken, and waits for a closure with, may be any amount.
 #[test]
-#[ignore = "fails: what is pending is buried with what has just been freed, however much it is"]
 fn who_frees_does_not_bury_more_than_he_should_with_what_is_pending() {
     let sim = SimOs::builder().build();
     let stage = Stage::new(&sim);
@@ -310,30 +310,26 @@ fn who_frees_does_not_bury_more_than_he_should_with_what_is_pending() {
 }
 
 /// A mistake of a trace function, which it may make ([`Tracer::edge`]): an address in a quarantined chunk at which no
-/// value can have begun. It is believed, and its bits stay when those of values are cleared.
+/// value can have begun. Bits there would not be cleared with those of values.
 #[test]
-#[ignore = "fails: bits are left in a chunk that goes back"]
-fn an_address_between_the_ends_of_a_quarantined_chunk_is_no_value() {
+fn where_no_value_can_have_begun_in_a_quarantined_chunk_is_none() {
     let sim = SimOs::builder().build();
     let stage = Stage::new(&sim);
-    stage.collector.central().switches().set_checkmark(false);
-    let other = stage.mutator.new_arena(ArenaOptions::default());
-    stage.enlarge(&other, PLENTY);
-    let chunk = *other.chunks().last().expect("it has one");
-    let middle = chunk.base() + Bytes::new(chunk.bytes().get() / 4);
+    stage.enlarge(&stage.arena, Bytes::new(100));
+    let chunk = stage.arena.chunks()[0];
+    let heap = stage.collector.central().number();
+    let value = Addr::of(stage.value.as_ptr());
+    let (leaf, middle) = (chunk.end() - Bytes::new(50), chunk.base() + Bytes::new(4096 + 8));
+    let is_start = |addr| lookup::value_start(heap, addr);
+    assert!(is_start(value) && is_start(leaf) && !is_start(middle));
     stage.look_after();
-    other.free().expect("once");
-    stage.mutator.enter();
-    // SAFETY: the closure holds the node by its root; the address is a mistake.
-    unsafe { stage.mutator.write(&node(stage.outer).right, middle) };
-    stage.mutator.leave();
-    stage.cycle();
-    stage.cycle();
-    stage.mutator.enter();
-    // SAFETY: as above.
-    unsafe { stage.mutator.write(&node(stage.outer).right, Addr::NULL) };
-    stage.mutator.leave();
-    drop(other);
+    stage.enlarge(&stage.arena, PLENTY);
     stage.arena.free().expect("once");
+    assert_eq!(stage.state(), ArenaState::Quarantined);
+    // A value may have begun in the midst of this one, as far as can be seen now.
+    assert!(is_start(value) && is_start(leaf) && is_start(value + Bytes::new(16)));
+    for addr in [value + Bytes::new(1), value + Bytes::new(8), middle, chunk.end()] {
+        assert!(!is_start(addr), "{addr}");
+    }
     stage.end(&sim);
 }
