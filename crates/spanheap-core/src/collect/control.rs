@@ -201,11 +201,10 @@ impl Control {
         self.awaiting_leave.fetch_or(TO_BURY, Ordering::Relaxed);
     }
 
-    /// Whether the collector wants to hear of a mutator that has left, and whether that one is to bury freed arenas:
-    /// nobody else will be told so.
-    pub fn take_leave(&self) -> (bool, bool) {
-        let awaited = self.awaiting_leave.fetch_and(!TO_BURY, Ordering::Relaxed);
-        (awaited & COLLECTOR_WAITS != 0, awaited & TO_BURY != 0)
+    /// Whether the collector wants to hear of a mutator that has left. That one is to bury freed arenas; nobody
+    /// else will be told so.
+    pub fn take_leave(&self) -> bool {
+        self.awaiting_leave.fetch_and(!TO_BURY, Ordering::Relaxed) & COLLECTOR_WAITS != 0
     }
 
     /// Where mutators that have held the collector up let it act.

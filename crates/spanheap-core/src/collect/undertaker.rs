@@ -32,7 +32,7 @@ use super::collector::Collector;
 use crate::addr::Bytes;
 use crate::heap::AlreadyFreed;
 use crate::heap::stall::Cause;
-use crate::heap::user_arena::{ArenaCore, Waiting};
+use crate::heap::user_arena::{ArenaCore, Load, Waiting};
 use crate::span::alone;
 use crate::span::sites::Freed;
 use crate::sync::Guard;
@@ -83,12 +83,12 @@ impl Undertaker {
     fn look(&mut self, collector: &Collector) -> Option<Duration> {
         let arenas = collector.central().arenas();
         arenas.set_watched(false);
-        if arenas.has_pending() && collector.registry.is_grace_over() {
+        if arenas.pending() != Load::NONE && collector.registry.is_grace_over() {
             // SAFETY: the latest grace period is over, and it began after what is pending was taken. No cycle
             // marks, because this is the thread that would run it.
             unsafe { collector.guard_arenas(self) };
         }
-        if arenas.has_pending() {
+        if arenas.pending() != Load::NONE {
             return Some(PATIENCE);
         }
         // SAFETY: as above: no cycle marks.
@@ -111,28 +111,37 @@ impl Undertaker {
         Some(Duration::ZERO)
     }
 
-    /// Buries what has been freed, on another thread than the collector's; false if somebody is inside after all, or
-    /// there is no room for it.
-    fn bury_now(&mut self, collector: &Collector) -> bool {
+    /// Buries what there is, on another thread than the collector's. False if the collector's thread has to.
+    fn help(&mut self, collector: &Collector) -> bool {
         let (central, registry) = (collector.central(), &collector.registry);
         let arenas = central.arenas();
-        // What is pending may be any amount, and the collector's thread knows of it.
-        if self.is_over
-            || arenas.has_pending()
-            || !arenas.has_room(central.pages(), arenas.waiting().bytes)
-        {
+        let (pending, waiting) = (arenas.pending(), arenas.waiting());
+        let all = pending + waiting;
+        // What is pending may be any amount.
+        if self.is_over || !is_little(all) || !arenas.has_room(central.pages(), all.bytes) {
             return false;
         }
-        self.since = None;
-        arenas.take_freed();
-        registry.begin_grace(&collector.fence);
-        if !registry.is_grace_over() {
-            // The collector's thread finds it pending.
-            return false;
+        if pending != Load::NONE {
+            if !registry.is_grace_over() {
+                return false;
+            }
+            // SAFETY: the latest grace period is over, and it began after what is pending was taken. No cycle marks:
+            // the thread that would run it sleeps between two of them, or waits for the right to bury.
+            unsafe { collector.guard_arenas(self) };
         }
-        // SAFETY: the latest grace period is over, and it began after what is pending was taken. No cycle marks: the
-        // thread that would run it sleeps between two of them, or waits for the right to bury.
-        unsafe { collector.guard_arenas(self) };
+        if waiting.bytes >= PLENTY {
+            self.since = None;
+            arenas.take_freed();
+            registry.begin_grace(&collector.fence);
+            if !registry.is_grace_over() {
+                // The collector's thread finds it pending.
+                return false;
+            }
+            // SAFETY: as above.
+            unsafe { collector.guard_arenas(self) };
+        }
+        // There is nothing to be told of any more.
+        collector.control.set_awaiting_leave(false);
         if !self.looks_again {
             central.alarm().ring();
         }
@@ -152,11 +161,12 @@ impl Collector {
     }
 
     fn bury_or_ask(&self, waiting: Waiting) -> bool {
-        if waiting.new == Bytes::ZERO || !is_for_this_thread(waiting) {
+        let Waiting { all, new } = waiting;
+        if new == Bytes::ZERO || all.bytes < PLENTY || !is_little(all) || !alone::is_free() {
             return false;
         }
         match self.registry.inside() {
-            (0, _) => self.bury_now(),
+            (0, _) => self.bury(),
             (1, true) => {
                 self.control.ask_to_bury();
                 true
@@ -165,23 +175,20 @@ impl Collector {
         }
     }
 
-    /// Buries what waits, unless that is not possible now.
-    fn bury_now(&self) -> bool {
+    /// The calling thread has left a closure, and somebody waits for that: buries what waits for nothing else. False if
+    /// that is not possible, or if it is a cycle that waits.
+    pub fn bury_on_leaving(&self) -> bool {
+        alone::is_free() && self.bury()
+    }
+
+    /// Buries what there is. False if the collector's thread has to, or has the right to bury.
+    fn bury(&self) -> bool {
         let Some(mut undertaker) = self.undertaker.try_lock() else { return false };
         let begun = Instant::now();
-        let is_done = undertaker.bury_now(self);
+        let is_done = undertaker.help(self);
         drop(undertaker);
         self.central.stalls().record(Cause::Burial, begun);
         is_done
-    }
-
-    /// A closure has been left, and somebody has asked for burying: does it, or tells the collector's thread.
-    pub fn bury_as_asked(&self) {
-        let waiting = self.central.arenas().waiting();
-        let is_possible = is_for_this_thread(waiting) && self.registry.inside().0 == 0;
-        if !is_possible || !self.bury_now() {
-            self.central.alarm().ring();
-        }
     }
 
     /// Sleeps between two cycles, until somebody rings or the `pause` is over; or, if a grace period is waited for,
@@ -195,7 +202,7 @@ impl Collector {
         if pause == Some(Duration::ZERO) {
             return undertaker;
         }
-        let is_awaiting = self.central.arenas().has_pending();
+        let is_awaiting = self.central.arenas().pending() != Load::NONE;
         drop(undertaker);
         if is_awaiting {
             self.control.set_awaiting_leave(true);
@@ -210,10 +217,7 @@ impl Collector {
     }
 }
 
-/// Whether the calling thread may bury so much.
-fn is_for_this_thread(waiting: Waiting) -> bool {
-    // A destructor may run while the thread has the right to bury, in this heap or another one.
-    alone::is_free()
-        && (PLENTY..=MOST_AT_ONCE).contains(&waiting.bytes)
-        && waiting.chunks <= MOST_CHUNKS
+/// Whether others than the collector's thread may bury so much.
+fn is_little(all: Load) -> bool {
+    all.bytes <= MOST_AT_ONCE && all.chunks <= MOST_CHUNKS
 }

@@ -213,12 +213,12 @@ impl Mutator {
         if !self.collector.central().is_here() {
             return;
         }
-        let (collector_waits, is_to_bury) = self.collector.control().take_leave();
-        if is_to_bury {
-            self.collector.bury_as_asked();
+        let collector_waits = self.collector.control().take_leave();
+        if self.collector.bury_on_leaving() {
+            return;
         }
+        self.wake_collector();
         if collector_waits {
-            self.wake_collector();
             self.let_collector_act();
         }
     }

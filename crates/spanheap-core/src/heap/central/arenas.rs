@@ -67,7 +67,7 @@ impl Central {
     /// The collector's thread is told of chunks that have been freed if nothing else waited and it does not look by
     /// itself soon, or if that has become so much at once that it need not gather more.
     pub fn tell_of(&self, waiting: Waiting) {
-        let are_first = waiting.new > Bytes::ZERO && waiting.new == waiting.bytes;
+        let are_first = waiting.new > Bytes::ZERO && waiting.new == waiting.all.bytes;
         if (are_first && !self.arenas.is_watched()) || waiting.new >= PLENTY {
             self.alarm.ring();
         }

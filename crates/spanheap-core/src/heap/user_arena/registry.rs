@@ -37,7 +37,7 @@
 #![allow(unsafe_code)]
 
 use super::usual::Usual;
-use super::waiting::Waiting;
+use super::waiting::{Load, Waiting};
 use super::{AlreadyFreed, ArenaCore, Taken, keep};
 use crate::addr::{AddrRange, Bytes};
 use crate::fatal::fatal;
@@ -96,6 +96,7 @@ pub(super) struct Lists {
     pub(super) freed: Option<NonNull<Chunk>>,
     /// Those for which one has, linked by `next`; the undertaker alone changes that.
     pub(super) pending: Option<NonNull<Chunk>>,
+    pub(super) pending_load: Load,
     /// Arenas that nobody will free.
     abandoned: Vec<Abandoned>,
 }
@@ -179,6 +180,7 @@ impl Arenas {
             all: None,
             freed: None,
             pending: None,
+            pending_load: Load::NONE,
             abandoned: Vec::new(),
         };
         let counts = Counts {
@@ -285,16 +287,6 @@ impl Arenas {
             self.counts.abandoned.fetch_add(bytes.get(), Ordering::Relaxed);
             self.lists.lock().abandoned.push(Abandoned { core, is_settled: false });
         }
-    }
-
-    /// Whether chunks wait for the end of a grace period.
-    pub fn has_pending(&self) -> bool {
-        self.lists.lock().pending.is_some()
-    }
-
-    /// Takes what is pending off the list. For the undertaker.
-    pub(super) fn take_pending(&self) -> Option<NonNull<Chunk>> {
-        self.lists.lock().pending.take()
     }
 
     /// Calls `visit` with each chunk, which may remove it. For the undertaker.
@@ -476,6 +468,7 @@ impl Arenas {
         let mut lists = self.lists.lock();
         let mut next = lists.all.take();
         (lists.freed, lists.pending) = (None, None);
+        lists.pending_load = Load::NONE;
         let abandoned = core::mem::take(&mut lists.abandoned);
         drop(lists);
         drop(abandoned);

@@ -409,8 +409,8 @@ fn the_end_of_a_heap_waits_for_whoever_is_freeing_an_arena() {
             arenas.take_in(taken)
         });
         let waiting = freed.expect("once");
-        assert!(waiting.bytes >= Bytes::new(PAGE_BYTES) && waiting.new == waiting.bytes);
-        assert_eq!(waiting.chunks, 1);
+        assert!(waiting.new >= Bytes::new(PAGE_BYTES));
+        assert_eq!(waiting.all, Load { chunks: 1, bytes: waiting.new });
     });
     assert!(has_ended.load(Ordering::SeqCst) && core.is_freed());
     let empty = arenas.make(central.number(), "".into(), None);

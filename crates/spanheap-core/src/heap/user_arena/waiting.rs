@@ -14,15 +14,36 @@ use crate::addr::Bytes;
 use crate::span::Chunk;
 use crate::span::alone::is_in_destructor;
 use crate::sync::atomic::Ordering;
+use core::ops::Add;
 use core::ptr::NonNull;
 
-/// Chunks that have been freed, and that no grace period was begun for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Waiting {
+/// So many chunks.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Load {
     /// How many they are.
     pub chunks: usize,
     /// Bytes together.
     pub bytes: Bytes,
+}
+
+impl Load {
+    /// None.
+    pub const NONE: Load = Load { chunks: 0, bytes: Bytes::ZERO };
+}
+
+impl Add for Load {
+    type Output = Load;
+
+    fn add(self, more: Load) -> Load {
+        Load { chunks: self.chunks + more.chunks, bytes: self.bytes + more.bytes }
+    }
+}
+
+/// Chunks that have been freed, and that no grace period was begun for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Waiting {
+    /// All of them.
+    pub all: Load,
     /// Bytes of those that have just come.
     pub new: Bytes,
 }
@@ -30,13 +51,18 @@ pub struct Waiting {
 impl Arenas {
     /// Takes in chunks whose spans say that they are freed.
     pub(super) fn take_in(&self, taken: Taken) -> Waiting {
-        let Some(first) = taken.chunks else { return self.waiting() };
-        let End { last, bytes, count } = end_of(first);
+        let Some(first) = taken.chunks else {
+            return Waiting { all: self.waiting(), new: Bytes::ZERO };
+        };
+        let (last, load) = end_of(first);
+        let bytes = load.bytes;
         let mut lists = self.lists.lock();
         record(last).set_next(lists.freed);
         lists.freed = Some(first);
-        let before = self.waiting.fetch_add(bytes.get(), Ordering::SeqCst);
-        let chunks = self.waiting_chunks.fetch_add(count, Ordering::Relaxed) + count;
+        let before = Load {
+            bytes: Bytes::new(self.waiting.fetch_add(bytes.get(), Ordering::SeqCst)),
+            chunks: self.waiting_chunks.fetch_add(load.chunks, Ordering::Relaxed),
+        };
         drop(lists);
         let abandoned = if taken.was_abandoned { bytes.get() } else { 0 };
         let abandoned = self.counts.abandoned.fetch_sub(abandoned, Ordering::Relaxed);
@@ -44,15 +70,19 @@ impl Arenas {
         // A destructor frees what nothing but a cycle would have freed.
         let owned = if is_in_destructor() { 0 } else { live.saturating_sub(abandoned) };
         // What waits has its memory as well.
-        self.usual.note(Bytes::new(owned), Bytes::new(live + before));
-        Waiting { chunks, bytes: Bytes::new(before) + bytes, new: bytes }
+        self.usual.note(Bytes::new(owned), Bytes::new(live) + before.bytes);
+        Waiting { all: before + load, new: bytes }
     }
 
     /// Chunks that have been freed and that no grace period was begun for.
-    pub fn waiting(&self) -> Waiting {
+    pub fn waiting(&self) -> Load {
         let bytes = Bytes::new(self.waiting.load(Ordering::SeqCst));
-        let chunks = self.waiting_chunks.load(Ordering::Relaxed);
-        Waiting { chunks, bytes, new: Bytes::ZERO }
+        Load { chunks: self.waiting_chunks.load(Ordering::Relaxed), bytes }
+    }
+
+    /// Chunks that wait for the end of a grace period.
+    pub fn pending(&self) -> Load {
+        self.lists.lock().pending_load
     }
 
     /// Whether the collector's thread looks by itself soon at what waits. Whoever adds to that asks behind it.
@@ -69,26 +99,28 @@ impl Arenas {
     pub fn take_freed(&self) {
         let mut lists = self.lists.lock();
         let Some(first) = lists.freed.take() else { return };
-        let End { last, bytes, count } = end_of(first);
+        let (last, load) = end_of(first);
         record(last).set_next(lists.pending.take());
         lists.pending = Some(first);
-        self.waiting.fetch_sub(bytes.get(), Ordering::Relaxed);
-        self.waiting_chunks.fetch_sub(count, Ordering::Relaxed);
+        lists.pending_load = lists.pending_load + load;
+        self.waiting.fetch_sub(load.bytes.get(), Ordering::Relaxed);
+        self.waiting_chunks.fetch_sub(load.chunks, Ordering::Relaxed);
+    }
+
+    /// Takes what is pending off the list. For the undertaker.
+    pub(super) fn take_pending(&self) -> Option<NonNull<Chunk>> {
+        let mut lists = self.lists.lock();
+        lists.pending_load = Load::NONE;
+        lists.pending.take()
     }
 }
 
 /// The last one of a list, and what all are together.
-struct End {
-    last: NonNull<Chunk>,
-    bytes: Bytes,
-    count: usize,
-}
-
-fn end_of(first: NonNull<Chunk>) -> End {
-    let mut end = End { last: first, bytes: record(first).range().bytes(), count: 1 };
-    while let Some(next) = record(end.last).next() {
-        let bytes = end.bytes + record(next).range().bytes();
-        end = End { last: next, bytes, count: end.count + 1 };
+fn end_of(first: NonNull<Chunk>) -> (NonNull<Chunk>, Load) {
+    let load = |at: NonNull<Chunk>| Load { chunks: 1, bytes: record(at).range().bytes() };
+    let (mut last, mut all) = (first, load(first));
+    while let Some(next) = record(last).next() {
+        (last, all) = (next, all + load(next));
     }
-    end
+    (last, all)
 }

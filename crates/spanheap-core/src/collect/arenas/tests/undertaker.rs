@@ -8,6 +8,7 @@ use super::*;
 use crate::addr::Bytes;
 use crate::collect::undertaker::{MOST_AT_ONCE, MOST_CHUNKS, PATIENCE, PLENTY};
 use crate::heap::stall::Cause;
+use crate::heap::user_arena::Load;
 use crate::span::alone::{Alone, Busy};
 use crate::span::lookup;
 use core::alloc::Layout;
@@ -247,7 +248,7 @@ fn while_the_collector_is_about_to_look_it_is_not_told_of_little() {
     small();
     assert!(arenas.is_watched() && !stage.has_rung());
     assert_ne!(arenas.waiting().bytes, Bytes::ZERO);
-    while arenas.waiting().bytes != Bytes::ZERO || arenas.has_pending() {
+    while arenas.waiting() + arenas.pending() != Load::NONE {
         assert!(stage.look_after().is_some());
     }
     assert!(!arenas.is_watched());
@@ -306,6 +307,36 @@ fn who_frees_does_not_bury_more_than_he_should_with_what_is_pending() {
         stage.look_after();
     }
     drop((reader, other));
+    stage.end(&sim);
+}
+
+/// The collector's thread has begun a grace period, and sleeps until somebody leaves: it need not be woken for little.
+#[test]
+fn who_leaves_last_buries_what_is_pending() {
+    let sim = SimOs::builder().build();
+    let stage = Stage::new(&sim);
+    let readers = [(); 2].map(|()| Stage::attach(&stage.collector));
+    stage.look_after();
+    readers.iter().for_each(Mutator::enter);
+    stage.arena.free().expect("once");
+    while stage.look_after() != Some(PATIENCE) {
+        assert_eq!(stage.state(), ArenaState::Freed);
+    }
+    let control = stage.collector.control();
+    control.set_awaiting_leave(true);
+    readers[0].leave();
+    assert!(
+        stage.has_rung(),
+        "it is for the collector's thread to see that somebody else is inside"
+    );
+    assert_eq!(stage.state(), ArenaState::Freed);
+    assert_eq!(node(stage.value).number, 2, "the memory is there");
+    control.set_awaiting_leave(true);
+    stage.has_rung();
+    readers[1].leave();
+    assert!(!control.is_awaiting_leave(), "there is nothing to be told of");
+    assert_eq!(stage.state(), ArenaState::Quarantined);
+    drop(readers);
     stage.end(&sim);
 }
 
