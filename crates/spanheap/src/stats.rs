@@ -90,7 +90,8 @@ pub struct Stats {
     /// behind.
     pub assisted_bytes: u64,
     /// The longest time that a thread was held up by the heap: by the slow path of an allocation, a change
-    /// of phase, a container that was locked, a full buffer of its write barrier, marking that it had to help with.
+    /// of phase, a container that was locked, a full buffer of its write barrier, marking that it had to help with, the
+    /// memory of arenas that it has freed.
     pub longest_stall: Duration,
     /// What it was held up by.
     pub longest_stall_cause: &'static str,

@@ -14,10 +14,11 @@
 //! all at once, and whoever still has a pointer gets `None` for it from then on.
 //!
 //! # Free
-//! Freeing sets a flag on each chunk of the arena, under its lock, and this is all that a caller waits for. What
-//! happens to the memory is the collector's business, in `spanheap_core`: when every closure that was open has been
-//! left once, and no marking reads it, its pages are made to fault and their memory goes back to the system.
-//! The addresses stay taken until a complete cycle has found no pointer to them.
+//! Freeing sets a flag on each chunk of the arena, under its lock. What happens to the memory is the core's business:
+//! when every closure that was open has been left once, and no marking reads it, its pages are made to fault, and their
+//! memory goes to the next arena or back to the system. That is done by the collector's thread; or by who frees, if
+//! a mebibyte or more waits for it and nobody is inside a closure, or else when he leaves his own. The addresses stay
+//! taken until a complete cycle has found no pointer to them.
 //!
 //! # Whose life is longer
 //! The handle owns the arena and holds no heap: a heap may be dropped before it, and then there is nothing left to
@@ -428,6 +429,10 @@ impl SharedArena {
     /// Frees the arena: from here on every [`ArenaGc::get`] of its values returns `None`. References that were
     /// returned before stay good until their closures end. It may be called anywhere, in closures and outside, and
     /// waits for nobody.
+    ///
+    /// Where that can be done at once it sees to the memory of some mebibytes, which takes some tens of microseconds;
+    /// in a closure, the end of the closure does. Of more, and while a cycle runs or others are inside closures, the
+    /// collector's thread does.
     ///
     /// # Panics
     /// When the arena has been freed before, or its heap has been dropped. Of several threads that free it one
