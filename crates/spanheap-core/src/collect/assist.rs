@@ -43,7 +43,8 @@
 //!
 //! # What the closure may hold meanwhile
 //! Anything. Assists happen where objects are allocated, and by then all objects that the closure has made are
-//! initialised and published. A container that the closure itself has locked is put aside, like any other
+//! initialised and published; and where values of user arenas need a new chunk: those that the closure has made are black,
+//! so nobody reads them. A container that the closure itself has locked is put aside, like any other
 //! one that is locked: the lock is only tried.
 //!
 //! # Panics

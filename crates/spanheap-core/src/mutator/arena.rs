@@ -30,6 +30,7 @@
 use super::Mutator;
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::collect::{Collector, Phase, PhaseWord};
+use crate::heap::debt::Purse;
 use crate::heap::user_arena::{self, ArenaCore, Colour, Lease, Wanted};
 use crate::heap::{AlreadyFreed, ArenaError};
 use crate::span::TypeInfo;
@@ -240,6 +241,26 @@ impl Mutator {
     }
 }
 
+impl Mutator {
+    /// Marks for a while, if what this mutator has taken in the marking phase so far has not been paid for: chunks are
+    /// paid for like runs of objects, but for those that the program will probably free itself.
+    fn pay_for_chunks(&self, purse: &Purse) {
+        let debt = self.collector.central().debt();
+        if self.tint.get().black && !purse.may_take(debt) {
+            purse.take_pause();
+            self.collector.assist(purse, self.word.get());
+            // What is granted then is for this.
+            purse.may_take(debt);
+        }
+    }
+
+    /// What this mutator owes to the cycle that marks.
+    #[cfg(test)]
+    pub(crate) fn dues(&self) -> Bytes {
+        self.record.caches().purse().due()
+    }
+}
+
 impl ArenaWriter<'_> {
     /// Room for one value of `ty`. What is in it is anything ([`ArenaWriter::clear`]). The value is written before
     /// anything leads to it; nothing has to be called then, unlike [`Mutator::publish`] for objects.
@@ -319,8 +340,13 @@ impl ArenaWriter<'_> {
         ty: Option<&'static TypeInfo>,
     ) -> Result<NonNull<u8>, ArenaError> {
         let central = self.mutator.collector.central();
-        let local = self.mutator.record.caches().local_pages();
-        let room = central.arena_room(&self.core, &mut self.lease, wanted, local);
+        let caches = self.mutator.record.caches();
+        self.mutator.pay_for_chunks(caches.purse());
+        let room = central.arena_room(&self.core, &mut self.lease, wanted, caches.local_pages());
+        if self.mutator.tint.get().black {
+            let got = central.unexpected(self.lease.take_got());
+            caches.purse().charge(central.debt(), got);
+        }
         let (room, sites) = (room?, central.arenas().sites());
         if sites.notes_values() {
             let (bytes, site) = (wanted.requested(), Location::caller());

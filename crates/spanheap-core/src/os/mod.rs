@@ -407,9 +407,9 @@ impl Os {
         if self.is_nothing(range) {
             return;
         }
-        // Z2. What was Ready all the time was never forbidden, other than pages of the heap; and there
-        // are records that have reserved a large part of the address space.
-        if ready != mapped || (category == Category::Heap && mapped != Bytes::ZERO) {
+        // Z2. What was Ready all the time was never forbidden, other than pages of the heap, be they guarded and not
+        // mapped any more; and there are records that have reserved a large part of the address space.
+        if ready != mapped || category == Category::Heap {
             asan::permit_range(range);
         }
         if dispatch_unsafe!(self, release(range, category, mapped, ready)).is_err() {

@@ -20,6 +20,7 @@ use crate::os::{Os, SimOs};
 use crate::span::lookup::{ArenaState, Lookup};
 use crate::span::{Shape, Tracer, TypeInfo};
 use crate::sync::atomic::{AtomicUsize, Ordering};
+use core::alloc::Layout;
 use core::ptr::NonNull;
 use std::sync::Arc;
 
@@ -336,5 +337,49 @@ fn what_a_late_closure_puts_into_a_new_chunk_is_scanned_by_the_next_cycle() {
     stage.mutator.leave();
     stage.arena.free().expect("once");
     drop(arena);
+    stage.end(&sim);
+}
+
+/// Chunks that come while a cycle marks are paid for by marking, like other memory.
+#[test]
+fn who_gets_a_chunk_while_a_cycle_marks_owes_for_it() {
+    let sim = SimOs::builder().build();
+    let stage = Stage::new(&sim);
+    let (collector, mutator) = (&stage.collector, Stage::attach(&stage.collector));
+    let arena = mutator.new_arena(ArenaOptions::default());
+    let get = || {
+        // SAFETY: a closure is open as long as the writer is there.
+        let mut writer = unsafe { mutator.arena_writer(&arena) }.expect("of this heap");
+        let layout = Layout::from_size_align(3 << 20, 1).expect("it is small enough");
+        // SAFETY: as above.
+        unsafe { writer.alloc_leaf(layout) }.expect("memory");
+    };
+    let due = || mutator.dues();
+    mutator.enter();
+    get();
+    assert_eq!(due(), Bytes::ZERO, "no cycle marks");
+    mutator.leave();
+    node(stage.value).gate.store(SHUT, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let cycle = scope.spawn(|| collector.cycle_alone());
+        while node(stage.value).gate.load(Ordering::SeqCst) != REACHED {
+            std::thread::yield_now();
+        }
+        collector.central().debt().begin(2.0, Bytes::ZERO);
+        mutator.enter();
+        let assists = collector.spent()[0];
+        get();
+        assert_eq!(due(), Bytes::new(6 << 20));
+        assert_eq!(collector.spent()[0], assists, "nothing was due before");
+        get();
+        assert_eq!(due(), Bytes::new(12 << 20), "there was nothing to mark");
+        assert!(collector.spent()[0] > assists, "and yet it was tried");
+        mutator.leave();
+        node(stage.value).gate.store(0, Ordering::SeqCst);
+        cycle.join().expect("no panic");
+    });
+    arena.free().expect("once");
+    stage.arena.free().expect("once");
+    drop((arena, mutator));
     stage.end(&sim);
 }

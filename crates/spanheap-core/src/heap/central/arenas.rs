@@ -30,6 +30,12 @@ impl Central {
         }
     }
 
+    /// Of so many bytes of chunks that have just been got: what the program will probably not free itself, so that it
+    /// brings the heap nearer to its goal.
+    pub fn unexpected(&self, got: Bytes) -> Bytes {
+        got.min(self.arenas.owned().saturating_sub(self.expected()))
+    }
+
     /// What chunks are multiples of.
     pub fn chunk_unit(&self) -> Bytes {
         chunk_unit(&self.os)

@@ -68,18 +68,39 @@ pub struct Lease {
     /// Leaves below need one.
     black_from: usize,
     colour: Colour,
+    /// Bytes of the chunk that was got last, until somebody asks.
+    got: Bytes,
 }
 
 impl Lease {
     /// No chunk, and values of that colour.
     pub const fn none(colour: Colour) -> Lease {
-        let black_to = usize::MAX;
-        Lease { chunk: None, low: &NOWHERE, limit: 0, high: 0, black_to, black_from: 0, colour }
+        let (black_to, got) = (usize::MAX, Bytes::ZERO);
+        Lease {
+            chunk: None,
+            low: &NOWHERE,
+            limit: 0,
+            high: 0,
+            black_to,
+            black_from: 0,
+            colour,
+            got,
+        }
     }
 
     /// The colour of its values.
     pub fn colour(&self) -> Colour {
         self.colour
+    }
+
+    /// A new chunk was got, of so many bytes.
+    pub(super) fn note_got(&mut self, bytes: Bytes) {
+        self.got = bytes;
+    }
+
+    /// Bytes of the chunk that was got since somebody has asked last, if one was.
+    pub fn take_got(&mut self) -> Bytes {
+        core::mem::take(&mut self.got)
     }
 
     /// Takes a chunk that has just been leased.

@@ -163,6 +163,8 @@ impl Central {
                 };
                 self.stalls().record(Cause::Allocation, begun);
                 self.take_on(core, lease, chunk)?;
+                // SAFETY: the lessee's chunk.
+                lease.note_got(unsafe { chunk.as_ref() }.range().bytes());
             }
         }
         let found = wanted.take(lease);
@@ -187,7 +189,7 @@ impl Central {
     fn beside(
         &self,
         core: &Arc<ArenaCore>,
-        lease: &Lease,
+        lease: &mut Lease,
         wanted: Wanted,
         local: &LocalPages,
     ) -> Result<NonNull<u8>, ArenaError> {
@@ -226,6 +228,7 @@ impl Central {
         }
         colour_beside(lease.colour(), chunk);
         self.keep_or_free(core, at)?;
+        lease.note_got(bytes);
         Ok(NonNull::new(range.base().as_ptr()).expect("no chunk lies at address 0"))
     }
 

@@ -149,9 +149,14 @@ impl Usual {
 impl Arenas {
     /// Bytes of chunks that the program will probably free itself, as it has done lately.
     pub fn expected(&self) -> Bytes {
+        let owned = self.owned();
+        if owned == Bytes::ZERO { owned } else { self.usual.expected(owned) }
+    }
+
+    /// Bytes of chunks of arenas that somebody may free.
+    pub fn owned(&self) -> Bytes {
         let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-        let owned = read(&self.counts.live).saturating_sub(read(&self.counts.abandoned));
-        if owned == 0 { Bytes::ZERO } else { self.usual.expected(Bytes::new(owned)) }
+        Bytes::new(read(&self.counts.live).saturating_sub(read(&self.counts.abandoned)))
     }
 
     /// Whether the next arena is to begin with a unit.
