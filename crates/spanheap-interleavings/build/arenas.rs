@@ -109,7 +109,7 @@ pub(super) fn arenas() -> Vec<Module> {
         "user_arena",
         "heap/user_arena/mod.rs",
         &[
-            ("mod bury;\0pub use waiting::Waiting;", ""),
+            ("mod bury;\0Waiting};", ""),
             ("use crate::heap::error::OutOfMemory;", "use crate::arenas::OutOfMemory;"),
             ("use crate::span::sites::{Allocated, ", "use crate::arenas::{"),
             ("use crate::span::", "use super::span::"),
