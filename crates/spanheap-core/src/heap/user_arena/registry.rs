@@ -51,8 +51,8 @@ use crate::sync::{Lock, Rank};
 use core::ptr::NonNull;
 use std::sync::Arc;
 
-/// Bytes in quarantine below which nobody minds.
-const QUARANTINE_FLOOR: usize = 256 << 20;
+/// Bytes in quarantine below which nobody minds: addresses cost next to nothing, and a cycle marks the whole heap.
+const QUARANTINE_FLOOR: usize = 512 << 20;
 
 /// How many times the heap in use they may be.
 const QUARANTINE_SHARE: usize = 4;

@@ -82,7 +82,7 @@ fn large_arenas_in_sequence_have_the_memory_of_one() {
         highest < Bytes::new(40 << 20),
         "{highest}: for tables, and for what the first two have kept"
     );
-    assert_eq!(cycles, 3, "one for a quarter of a gibibyte of addresses");
+    assert_eq!(cycles, 1, "one for half a gibibyte of addresses");
     central.take_back(&local);
     // SAFETY: nobody uses the heap any more.
     unsafe { central.release() };
