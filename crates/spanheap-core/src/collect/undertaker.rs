@@ -7,10 +7,11 @@
 //! The grace period is one that is made for what was freed since the last one. There are two who may do that:
 //!
 //! - **The thread that frees**, as soon as [`PLENTY`] waits, if nobody is inside a closure: then the grace period is over
-//!   when it begins. If the thread itself is inside, and nobody else, it does so when it leaves. What it gives up
-//!   memory of, and what it fills next, are in its own processor's caches, and it interrupts no other processor, nor
-//!   wakes one up: the same on another thread takes half as long again. It takes no more than [`MOST_AT_ONCE`], for a call that
-//!   frees an arena should not take long, and nothing that would have to go back to the system, which is slow.
+//!   when it begins. If the thread itself is inside, and nobody else, it does so when it leaves; and so does whoever
+//!   leaves when the collector's thread waits for that, or it would come too late for the next closure again and again.
+//!   The memory that is given up, and filled next, is in the thread's own caches, and no other processor is interrupted
+//!   or woken up: the same on another thread takes half as long again. No more than [`MOST_AT_ONCE`] is buried so, for
+//!   a call that frees an arena should not take long, and nothing that would have to go back to the system, which is slow.
 //! - **The collector's thread** in all other cases. It begins the grace period when so much waits, or the first chunk has
 //!   waited for [`GATHER`], so many arenas that are freed one after the other share one; and nobody sleeps for its
 //!   end: a cycle that becomes due in between begins at once, and its own first grace period serves for both.
