@@ -33,7 +33,7 @@ use super::collector::Collector;
 use crate::addr::Bytes;
 use crate::heap::AlreadyFreed;
 use crate::heap::stall::Cause;
-use crate::heap::user_arena::{ArenaCore, Load, Waiting};
+use crate::heap::user_arena::{ArenaCore, Load, PLENTY, Waiting};
 use crate::span::alone;
 use crate::span::sites::Freed;
 use crate::sync::Guard;
@@ -41,9 +41,6 @@ use std::time::{Duration, Instant};
 
 /// How long freed chunks are gathered before a grace period begins for them.
 const GATHER: Duration = Duration::from_millis(1);
-
-/// So many freed bytes are not gathered any longer.
-pub(super) const PLENTY: Bytes = Bytes::new(1 << 20);
 
 /// More than so many are left to the collector's thread.
 pub(super) const MOST_AT_ONCE: Bytes = Bytes::new(16 << 20);

@@ -8,12 +8,9 @@
 use super::Central;
 use crate::addr::{Addr, Bytes, PageCount};
 use crate::heap::page_heap::{LocalPages, Refused, chunk_unit};
-use crate::heap::user_arena::{AlreadyFreed, ArenaCore, Arenas, Waiting};
+use crate::heap::user_arena::{AlreadyFreed, ArenaCore, Arenas, PLENTY, Waiting};
 use crate::span::sites::Freed;
 use crate::span::{Chunk, Info, OwnedSpan};
-
-/// So much is worth a notice of its own.
-const PLENTY: Bytes = Bytes::new(1 << 20);
 
 impl Central {
     /// The user arenas of the heap.

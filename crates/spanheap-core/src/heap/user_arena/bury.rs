@@ -18,7 +18,7 @@
 //! As the registry's.
 #![allow(unsafe_code)]
 
-use super::order::sorted;
+use super::order::{sorted, stretch};
 use super::registry::{Arenas, joined, record, span_of};
 use crate::addr::{AddrRange, Bytes};
 use crate::heap::page_heap::PageHeap;
@@ -115,14 +115,12 @@ impl Arenas {
         guarding: Guarding,
     ) {
         let faults = guarding == Guarding::Faults;
-        let mut next = Some(first);
-        while let Some(at) = next.filter(|_| next != behind) {
+        for at in stretch(first, behind) {
             let bytes = record(at).range().bytes().get() as u64;
             self.counts.guarded.fetch_add(bytes, Ordering::Relaxed);
             if !faults {
                 self.counts.unguardable.fetch_add(bytes, Ordering::Relaxed);
             }
-            next = record(at).next();
         }
     }
 

@@ -25,7 +25,7 @@
 //! As the registry's.
 #![allow(unsafe_code)]
 
-use super::order::{Run, run_of, sorted};
+use super::order::{Run, stretch};
 use super::registry::{Arenas, record, span_of, take_span};
 use super::usual::{self, left_since, now};
 use crate::addr::{AddrRange, Bytes};
@@ -103,10 +103,6 @@ impl Kept {
     }
 }
 
-/// Shut chunks that nobody points to, linked by `next`.
-#[derive(Default)]
-pub(super) struct Dead(Option<NonNull<Chunk>>);
-
 impl Arenas {
     /// Shuts the pages of the chunks from `first` up to `behind`, which are `range`, if they are to be kept.
     ///
@@ -128,70 +124,26 @@ impl Arenas {
         if !unsafe { pages.shut(os, range) } {
             return false;
         }
-        let mut next = Some(first);
-        while let Some(at) = next.filter(|_| next != behind) {
-            span_of(record(at)).set_shut(true);
-            next = record(at).next();
-        }
+        stretch(first, behind).for_each(|at| span_of(record(at)).set_shut(true));
         self.kept.add(bytes, bound, pages.in_use());
         true
     }
 
-    /// A cycle has marked completely: a chunk that is shut, and that nobody points to, goes to those that are freed
-    /// together; another one is guarded.
-    pub(super) fn judge_shut(
-        &self,
-        dead: &mut Dead,
-        at: NonNull<Chunk>,
-        is_pointed_to: bool,
-        os: &Os,
-        pages: &PageHeap,
-    ) {
-        let chunk = record(at);
-        if is_pointed_to {
-            self.give_away(chunk, os, pages);
-        } else {
-            chunk.set_next(dead.0);
-            dead.0 = Some(at);
-        }
-    }
-
-    /// Frees chunks, with their memory.
+    /// Frees the chunks of a run, which are shut, with their memory. If the system refuses, they are guarded, and wait for
+    /// the next cycle: what is kept asks for cycles, and must not do so for ever.
     ///
     /// # Safety
     /// As [`Arenas::end_quarantines`], which has found nothing that points to them.
-    pub(super) unsafe fn free_dead(&self, dead: Dead, os: &Os, pages: &PageHeap) {
-        let mut next = sorted(dead.0);
-        while let Some(first) = next {
-            let run = run_of(first);
-            // The records are gone behind this.
-            next = run.behind;
-            // SAFETY: the same contract.
-            unsafe { self.free_run(first, &run, os, pages) };
-        }
-    }
-
-    /// Frees the chunks of a run, with their memory. If the system refuses, they are guarded, and wait for the next
-    /// cycle: what is kept asks for cycles, and must not do so for ever.
-    ///
-    /// # Safety
-    /// As [`Arenas::free_dead`].
-    unsafe fn free_run(&self, first: NonNull<Chunk>, run: &Run, os: &Os, pages: &PageHeap) {
-        let (mut next, range) = (Some(first), run.range);
-        if !pages.open(os, range) {
-            while let Some(at) = next.filter(|_| next != run.behind) {
-                self.give_away(record(at), os, pages);
-                next = record(at).next();
-            }
+    pub(super) unsafe fn free_shut(&self, run: &Run, os: &Os, pages: &PageHeap) {
+        if !pages.open(os, run.range) {
+            run.chunks().for_each(|at| self.give_away(record(at), os, pages));
             return;
         }
-        self.kept.sub(range.bytes());
-        self.note_released(range.bytes());
-        while let Some(at) = next.filter(|_| next != run.behind) {
-            let chunk = record(at);
-            next = chunk.next();
+        self.kept.sub(run.range.bytes());
+        self.note_released(run.range.bytes());
+        for at in run.chunks() {
             // SAFETY: the right to the span was put into the record.
-            let span = unsafe { take_span(chunk) };
+            let span = unsafe { take_span(record(at)) };
             // SAFETY: nobody points to it, by the caller's promise.
             unsafe { pages.free_chunk(span) };
             self.remove(at);
@@ -199,7 +151,7 @@ impl Arenas {
     }
 
     /// Guards a chunk that was shut.
-    fn give_away(&self, chunk: &Chunk, os: &Os, pages: &PageHeap) {
+    pub(super) fn give_away(&self, chunk: &Chunk, os: &Os, pages: &PageHeap) {
         let range = chunk.range();
         // SAFETY: the chunk was freed, and nobody uses it: it was shut.
         let guarding = unsafe { pages.guard(os, range) };

@@ -57,7 +57,7 @@ mod waiting;
 pub use lease::{Colour, Lease};
 pub use refill::Wanted;
 pub use registry::{Arenas, Totals as ArenaTotals};
-pub use waiting::{Load, Waiting};
+pub use waiting::{Load, PLENTY, Waiting};
 
 use crate::addr::{Addr, AddrRange, Bytes};
 use crate::heap::error::OutOfMemory;

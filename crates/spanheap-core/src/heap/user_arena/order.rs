@@ -10,29 +10,62 @@
 use super::registry::{joined, record};
 use crate::addr::AddrRange;
 use crate::span::Chunk;
+use core::iter::from_fn;
 use core::ptr::NonNull;
 
 /// A list, linked by `next`.
-type List = Option<NonNull<Chunk>>;
+pub(super) type List = Option<NonNull<Chunk>>;
 
 /// As many sorted lists, each twice as long as the one before, are more chunks than there are addresses.
 const LISTS: usize = 48;
 
-/// Chunks of a sorted list that lie one behind the other.
+/// Chunks that lie one behind the other.
 pub(super) struct Run {
+    first: NonNull<Chunk>,
+    /// Their addresses.
     pub range: AddrRange,
-    /// The first one behind them.
-    pub behind: List,
+    behind: List,
 }
 
-/// The longest run of a sorted list that begins with `first`.
-pub(super) fn run_of(first: NonNull<Chunk>) -> Run {
-    let mut run = Run { range: record(first).range(), behind: record(first).next() };
-    while let Some(at) = run.behind {
-        let Some(range) = joined(run.range, record(at).range()) else { break };
-        run = Run { range, behind: record(at).next() };
+impl Run {
+    /// The longest one at the beginning of a sorted list.
+    fn at(first: NonNull<Chunk>) -> Run {
+        let (range, behind) = (record(first).range(), record(first).next());
+        let mut run = Run { first, range, behind };
+        while let Some(at) = run.behind {
+            let Some(range) = joined(run.range, record(at).range()) else { break };
+            run = Run { first, range, behind: record(at).next() };
+        }
+        run
     }
-    run
+
+    /// Its chunks: see [`stretch`].
+    pub fn chunks(&self) -> impl Iterator<Item = NonNull<Chunk>> + use<> {
+        stretch(self.first, self.behind)
+    }
+}
+
+/// The runs of a list, lowest addresses first. The chunks of one may be gone when the next one is asked for.
+pub(super) fn runs(list: List) -> impl Iterator<Item = Run> {
+    let mut next = sorted(list);
+    from_fn(move || {
+        let run = Run::at(next?);
+        next = run.behind;
+        Some(run)
+    })
+}
+
+/// The chunks from `first` up to `behind`. Each may be gone, or on another list, when the next one is asked for.
+pub(super) fn stretch(
+    first: NonNull<Chunk>,
+    behind: List,
+) -> impl Iterator<Item = NonNull<Chunk>> + use<> {
+    let mut next = Some(first);
+    from_fn(move || {
+        let at = next.filter(|_| next != behind)?;
+        next = record(at).next();
+        Some(at)
+    })
 }
 
 /// The list `first`, lowest addresses first.

@@ -36,6 +36,7 @@
 //! Records are made in a pool of the heap's, and given back by the undertaker.
 #![allow(unsafe_code)]
 
+use super::order::{List, runs};
 use super::usual::Usual;
 use super::waiting::{Load, Waiting};
 use super::{AlreadyFreed, ArenaCore, Taken, keep};
@@ -57,27 +58,9 @@ const QUARANTINE_FLOOR: usize = 512 << 20;
 /// How many times the heap in use they may be.
 const QUARANTINE_SHARE: usize = 4;
 
-/// So much is joined, so that the page heap is not locked for long.
+/// For so many bytes the side tables go at once: each call to the system may interrupt the other processors, and the page
+/// heap should not be locked for long.
 const JOINED: Bytes = Bytes::new(16 << 20);
-
-/// Neighbours that have come back from quarantine, in whatever order: each call to the system for their side tables
-/// may interrupt the other processors.
-#[derive(Default)]
-struct Ended(Option<AddrRange>);
-
-impl Ended {
-    /// Adds one more. What it cannot be joined with is the result.
-    fn join(&mut self, range: AddrRange) -> Option<AddrRange> {
-        let before = self.0.replace(range)?;
-        match joined(before, range).filter(|both| both.bytes() <= JOINED) {
-            Some(both) => {
-                self.0 = Some(both);
-                None
-            }
-            None => Some(before),
-        }
-    }
-}
 
 /// An arena that nobody will free.
 struct Abandoned {
@@ -338,8 +321,7 @@ impl Arenas {
         work: u64,
     ) -> Bytes {
         let mut escapes = 0;
-        let mut dead = keep::Dead::default();
-        let mut ended = Ended::default();
+        let (mut shut, mut guarded): (List, List) = (None, None);
         self.for_each(|at| {
             let chunk = record(at);
             let span = span_of(chunk);
@@ -350,33 +332,42 @@ impl Arenas {
             escapes += escaped;
             // Whoever scans the page of a bit counts it here, so the bits need no look.
             debug_assert!(escaped > 0 || chunk.count_bits(table) == 0, "a pointer is not counted");
-            if span.is_shut() {
-                self.judge_shut(&mut dead, at, escaped > 0, os, pages);
-                return;
-            }
             if escaped == 0 {
-                // SAFETY: the right to the span was put into the record.
-                let span = unsafe { take_span(chunk) };
-                match pages.end_quarantine(os, span) {
-                    Ok(()) => {
-                        if let Some(range) = ended.join(chunk.range()) {
-                            pages.put_tables_away(os, range);
-                        }
-                        self.note_released(chunk.range().bytes());
-                        self.remove(at);
-                    }
-                    // It is tried again after the next cycle.
-                    Err(span) => chunk.set_span(span.into_raw().as_ptr()),
-                }
+                let list = if span.is_shut() { &mut shut } else { &mut guarded };
+                chunk.set_next(*list);
+                *list = Some(at);
+            } else if span.is_shut() {
+                self.give_away(chunk, os, pages);
             }
         });
-        ended.0.into_iter().for_each(|range| pages.put_tables_away(os, range));
-        // SAFETY: as the caller's promise says.
-        unsafe { self.free_dead(dead, os, pages) };
+        for run in runs(guarded) {
+            run.chunks().for_each(|at| self.free_guarded(at, os, pages));
+            let pieces = run.range.cut_at(JOINED.get());
+            pieces.for_each(|piece| pages.put_tables_away(os, piece));
+        }
+        for run in runs(shut) {
+            // SAFETY: as the caller's promise says.
+            unsafe { self.free_shut(&run, os, pages) };
+        }
         self.kept.end_cycle(work);
         self.usual.end_period();
         self.counts.escapes.fetch_add(escapes, Ordering::Relaxed);
         self.end_abandoned(pages, table)
+    }
+
+    /// Gives the pages of a chunk in quarantine back that nobody points to, and that has no memory.
+    fn free_guarded(&self, at: NonNull<Chunk>, os: &Os, pages: &PageHeap) {
+        let chunk = record(at);
+        // SAFETY: the right to the span was put into the record.
+        let span = unsafe { take_span(chunk) };
+        match pages.end_quarantine(os, span) {
+            Ok(()) => {
+                self.note_released(chunk.range().bytes());
+                self.remove(at);
+            }
+            // It is tried again after the next cycle.
+            Err(span) => chunk.set_span(span.into_raw().as_ptr()),
+        }
     }
 
     /// Frees the abandoned arenas that this cycle has found nothing of.

@@ -17,6 +17,9 @@ use crate::sync::atomic::Ordering;
 use core::ops::Add;
 use core::ptr::NonNull;
 
+/// So many freed bytes are seen to at once; fewer are gathered.
+pub const PLENTY: Bytes = Bytes::new(1 << 20);
+
 /// So many chunks.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Load {

@@ -6,8 +6,8 @@
 
 use super::*;
 use crate::addr::Bytes;
-use crate::collect::undertaker::{MOST_AT_ONCE, MOST_CHUNKS, PATIENCE, PLENTY};
-use crate::heap::user_arena::Load;
+use crate::collect::undertaker::{MOST_AT_ONCE, MOST_CHUNKS, PATIENCE};
+use crate::heap::user_arena::{Load, PLENTY};
 use crate::span::alone::{Alone, Busy};
 use crate::span::lookup;
 use std::sync::mpsc;

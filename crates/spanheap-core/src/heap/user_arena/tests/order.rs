@@ -4,7 +4,7 @@
 //! Heaps are released when nobody uses them.
 #![allow(unsafe_code)]
 
-use super::super::order::{run_of, sorted};
+use super::super::order::{runs, sorted};
 use super::super::registry::record;
 use super::*;
 use crate::addr::{Addr, AddrRange};
@@ -52,14 +52,14 @@ fn check(central: &Central, ranges: &[AddrRange], random: &mut Random) {
         core::iter::successors(first, |&at| record(at).next()).collect();
     let found: Vec<AddrRange> = list.iter().map(|&at| record(at).range()).collect();
     assert_eq!(found, ranges);
-    let (mut runs, mut next): (Vec<AddrRange>, _) = (Vec::new(), first);
-    while let Some(at) = next {
-        let run = run_of(at);
-        assert!(runs.last().is_none_or(|last| last.end() < run.range.base()), "{ranges:?}");
-        runs.push(run.range);
-        next = run.behind;
+    let (mut cut, mut chunks): (Vec<AddrRange>, Vec<NonNull<Chunk>>) = (Vec::new(), Vec::new());
+    for run in runs(first) {
+        assert!(cut.last().is_none_or(|last| last.end() < run.range.base()), "{ranges:?}");
+        cut.push(run.range);
+        chunks.extend(run.chunks());
     }
     let sum = |ranges: &[AddrRange]| ranges.iter().map(|range| range.bytes()).sum::<Bytes>();
-    assert_eq!(sum(&runs), sum(ranges), "what does not touch, and is as long, is cut right");
+    assert_eq!(sum(&cut), sum(ranges), "what does not touch, and is as long, is cut right");
+    assert_eq!(chunks, list);
     list.into_iter().for_each(|at| central.arenas().put_record(at));
 }
